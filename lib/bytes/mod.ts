@@ -1,0 +1,2 @@
+export { MAX_SAFE_U64, readU64, viewOf, writeU64 } from "./integers.ts";
+export { equalAt, equalBytes } from "./compare.ts";

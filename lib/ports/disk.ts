@@ -1,0 +1,76 @@
+/** Files and directories. Reads and writes are positional and synchronous; only syncing waits. */
+
+/** A file opened for reading. A reader keeps the file it opened, also when the path is given to another. */
+export interface ReadableFile extends Disposable {
+  readonly path: string;
+  /**
+   * Reads from `position` until `into` is full or the file ends.
+   * @returns the bytes read: fewer than asked only at the end of the file
+   * @throws DiskError
+   */
+  readAt(into: Uint8Array, position: number): number;
+  /** The present size in bytes, which another process may be changing. */
+  size(): number;
+  /** Names the file itself, not its path: two opens of one file give the same, a replaced file another. */
+  identity(): string;
+  /**
+   * Waits until all that anybody has written to the file is on disk.
+   * @throws DiskError; what was written since the last successful sync may then be lost for good
+   */
+  sync(): Promise<void>;
+  /** Closing twice is harmless. */
+  close(): void;
+}
+
+/** A file opened for reading and writing. */
+export interface BlockFile extends ReadableFile {
+  /**
+   * Writes all of it, in several system calls where the system writes short. After a failure any part of it
+   * may have been written.
+   * @throws DiskFullError, DiskError
+   */
+  writeAt(bytes: Uint8Array, position: number): void;
+  /** @throws DiskError */
+  truncate(size: number): void;
+}
+
+export interface FileStatus {
+  /** As {@link ReadableFile.identity}. */
+  readonly identity: string;
+  readonly kind: "file" | "directory" | "socket" | "other";
+  readonly size: number;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
+/** Held until closed, or until the process dies. */
+export interface FileLock extends Disposable {
+  close(): void;
+}
+
+export interface Disk {
+  /** @throws NotFoundError, UsageError (a directory, no permission), DiskError */
+  openRead(path: string): ReadableFile;
+  /** Opens an existing file for reading and writing. @throws NotFoundError, UsageError, DiskError */
+  openWrite(path: string): BlockFile;
+  /** Creates a file that must not exist yet. @throws UsageError (it exists, no permission), DiskError */
+  create(path: string): BlockFile;
+  /** The file's status, following links; undefined when there is nothing at that path. */
+  status(path: string): FileStatus | undefined;
+  /** The names in a directory, in no order. @throws NotFoundError, UsageError */
+  list(directory: string): string[];
+  /** Replaces `to` if it exists. @throws DiskError */
+  rename(from: string, to: string): void;
+  /** Removes a file; one that is not there is no error. @throws DiskError */
+  remove(path: string): void;
+  /** Makes created, renamed and removed names in a directory durable. @throws DiskError */
+  syncDirectory(directory: string): Promise<void>;
+  /**
+   * Takes a lock that conflicts with Python's zc.lockfile: flock on `path`, which is created if missing and
+   * holds our process id (filestorage.md 5; never removed).
+   * @throws LockedError, UsageError
+   */
+  lock(path: string): FileLock;
+  /** Calls back soon after anything in the directory may have changed; may call without reason, may miss some. */
+  watch(directory: string, changed: () => void): Disposable;
+}

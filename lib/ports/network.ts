@@ -1,0 +1,39 @@
+/** Streams of bytes between processes: TCP and Unix sockets. */
+
+export type Address =
+  | { readonly transport: "tcp"; readonly host: string; readonly port: number }
+  | { readonly transport: "unix"; readonly path: string };
+
+export interface Connection extends Disposable {
+  /** The other end, for messages: "192.0.2.1:5000" or the socket's path. */
+  readonly peer: string;
+  /**
+   * Waits for bytes and puts what has come into `into`.
+   * @returns their count, or null when the peer has closed
+   * @throws UnavailableError when the connection broke or was closed here
+   */
+  read(into: Uint8Array): Promise<number | null>;
+  /**
+   * Writes all of it. The buffer must not be touched until the promise resolves.
+   * @throws UnavailableError when the connection broke or was closed here
+   */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Ends pending reads and writes at once. Closing twice is harmless. */
+  close(): void;
+}
+
+export interface Listener extends Disposable {
+  /** The address really listened on: a port 0 has become the one the system chose. */
+  readonly address: Address;
+  /** The next connection; null once the listener is closed. */
+  accept(): Promise<Connection | null>;
+  /** Closing twice is harmless. A Unix socket's file is removed. */
+  close(): void;
+}
+
+export interface Network {
+  /** @throws UnavailableError (refused, unknown host, timed out, aborted) */
+  connect(address: Address, options?: { signal?: AbortSignal }): Promise<Connection>;
+  /** @throws UsageError (in use, not permitted, not an address of this machine) */
+  listen(address: Address): Promise<Listener>;
+}
