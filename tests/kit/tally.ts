@@ -10,7 +10,7 @@ export interface Counts {
   readonly skipped: number;
 }
 
-// deno-lint cannot be asked to allow it, so the escape character is not in a regular expression literal.
+// Built from text, for a literal with a control character in it looks like a mistake.
 const COLORS = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, "g");
 const SUMMARY =
   /^(?:ok|FAILED) \| (\d+) passed(?: \([^)]*\))? \| (\d+) failed(?: \([^)]*\))?(?: \| (\d+) ignored)?/;
