@@ -8,5 +8,6 @@ export {
   tidOfTime,
   timeOfTid,
 } from "./tid.ts";
+export { BLOB_SNIFF_BYTES, isBlobRecord } from "./blob.ts";
 export { formatOid } from "./oid.ts";
 export { MAX_METADATA_LENGTH, STATUS, type TransactionHead } from "./transaction.ts";

@@ -1,0 +1,200 @@
+/**
+ * Growing a Data.fs by whole transactions, so that after any crash it is a valid FileStorage that holds a
+ * prefix of what was appended (docs/architecture.md, "Promises").
+ *
+ * A run of transactions is appended in this order:
+ * 1. the fence: a bare header with status 'c' and a length beyond any file, synced. From now on every reader
+ *    and every recovery, Python's too, stops here, whatever a crash leaves of the bytes behind;
+ * 2. the run, its first transaction with status 'c' in the fence's place, synced;
+ * 3. that one status byte, synced. With it the whole run counts.
+ *
+ * When the next run is waiting already its fence travels with step 3, so a busy replica pays two syncs a run.
+ * Without the fence a crash could keep a run's later blocks and lose the block with its first header: Python
+ * refuses such a file as damaged.
+ *
+ * Survives: crashes and power loss at any point, disks that run full (nothing is appended, try again later).
+ * A failed sync is final: what it should have made durable may be gone, so nothing is appended any more.
+ */
+import { viewOf, writeU64 } from "../bytes/mod.ts";
+import { DiskError } from "../errors.ts";
+import type { BlockFile } from "../ports/mod.ts";
+import { STATUS } from "../zodb/mod.ts";
+import { TRANSACTION } from "./layout.ts";
+
+/** Whole transactions as bytes in the layout of the file. */
+export interface Run {
+  /** The first byte's position in the file. */
+  readonly position: number;
+  /** Lent to the appender until `append` is done: nobody writes into it before. */
+  readonly bytes: Uint8Array;
+  readonly transactions: number;
+  readonly firstTid: bigint;
+  readonly lastTid: bigint;
+}
+
+/** A length that no file reaches, yet small enough for every reader to add to. */
+const BEYOND_ANY_FILE = 2 ** 52;
+
+export class Appender {
+  readonly file: BlockFile;
+  #end: number;
+  #lastTid: bigint;
+  #fenced = false;
+  #failure: DiskError | undefined;
+
+  /**
+   * @param end the end of the file's last whole transaction; the file has been cut there
+   * @param lastTid that transaction's tid
+   */
+  constructor(file: BlockFile, end: number, lastTid: bigint) {
+    this.file = file;
+    this.#end = end;
+    this.#lastTid = lastTid;
+  }
+
+  /** The end of the last transaction that is durable. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** The tid of the last transaction that is durable. */
+  get lastTid(): bigint {
+    return this.#lastTid;
+  }
+
+  /**
+   * Appends a run that begins at {@link end}. Resolves when it is durable.
+   * @param fenceNext asked after the run is durable but for its status byte: true when more is waiting
+   * @throws DiskFullError nothing has been appended, the same run may be tried again
+   * @throws DiskError final
+   */
+  async append(run: Run, fenceNext: () => boolean): Promise<void> {
+    await this.#fence();
+    const statusAt = TRANSACTION.status;
+    const status = run.bytes[statusAt]!;
+    run.bytes[statusAt] = STATUS.voted;
+    try {
+      this.#write(run.bytes, run.position, this.#end);
+    } finally {
+      run.bytes[statusAt] = status;
+    }
+    await this.#sync();
+    await this.#finish(status, run.position + run.bytes.length, run.lastTid, fenceNext());
+  }
+
+  /**
+   * Begins a transaction too large for a buffer. What is written with {@link writePart} does not count before
+   * {@link finishLarge}.
+   * @throws DiskFullError, DiskError
+   */
+  async beginLarge(): Promise<void> {
+    await this.#fence();
+  }
+
+  /** Writes a part of the large transaction at its position, behind the header's 23 bytes. */
+  writePart(bytes: Uint8Array, position: number): void {
+    if (position < this.#end + TRANSACTION.size) throw new RangeError("A part must lie behind the header");
+    this.#write(bytes, position, this.#end);
+  }
+
+  /**
+   * Finishes the large transaction that begins at {@link end}.
+   * @param header its 23 bytes, lengths and final status included
+   * @param end the position behind its trailer, which has been written
+   * @throws DiskFullError, DiskError
+   */
+  async finishLarge(header: Uint8Array, end: number, fenceNext: () => boolean): Promise<void> {
+    this.#check();
+    const voted = header.slice();
+    voted[TRANSACTION.status] = STATUS.voted;
+    this.file.truncate(end); // parts that were taken back may lie behind it
+    this.#write(voted, this.#end, this.#end);
+    await this.#sync();
+    const tid = viewOf(header).getBigUint64(TRANSACTION.tid);
+    await this.#finish(header[TRANSACTION.status]!, end, tid, fenceNext());
+  }
+
+  /** Takes away what lies behind the last whole transaction: a fence, parts of a transaction that never came whole. */
+  cut(): void {
+    this.#fenced = false;
+    if (this.#failure === undefined && this.file.size() > this.#end) this.file.truncate(this.#end);
+  }
+
+  async #fence(): Promise<void> {
+    this.#check();
+    if (this.#fenced) return;
+    this.#writeFence(this.#end, this.#lastTid);
+    await this.#sync();
+    this.#fenced = true;
+  }
+
+  async #finish(status: number, end: number, tid: bigint, fenceNext: boolean): Promise<void> {
+    // The byte lies within a file that is as long as it will be, so running full is not among the failures.
+    // After any other it is open whether the run counts: nothing may be appended behind it.
+    try {
+      this.file.writeAt(new Uint8Array([status]), this.#end + TRANSACTION.status);
+    } catch (error) {
+      throw this.#fail(error);
+    }
+    this.#fenced = false;
+    let fenced = false;
+    if (fenceNext) {
+      try {
+        this.#writeFence(end, tid);
+        fenced = true;
+      } catch {
+        // No room for it now; the next append tries again and says so.
+      }
+    }
+    await this.#sync();
+    this.#end = end;
+    this.#lastTid = tid;
+    this.#fenced = fenced;
+  }
+
+  /** The fence repeats the last tid: Python takes the tid of a header it rejects for the file's last one. */
+  #writeFence(position: number, lastTid: bigint): void {
+    const fence = new Uint8Array(TRANSACTION.size);
+    const view = viewOf(fence);
+    view.setBigUint64(TRANSACTION.tid, lastTid);
+    writeU64(view, TRANSACTION.length, BEYOND_ANY_FILE);
+    fence[TRANSACTION.status] = STATUS.voted;
+    this.#write(fence, position, position);
+  }
+
+  /** Writes, or leaves the file with nothing behind `keep`, so that others have the room. */
+  #write(bytes: Uint8Array, position: number, keep: number): void {
+    this.#check();
+    try {
+      this.file.writeAt(bytes, position);
+    } catch (error) {
+      this.#fenced = false;
+      try {
+        this.file.truncate(keep);
+      } catch {
+        // The first failure is the one worth telling; what lies behind the end does not count anyway.
+      }
+      throw error;
+    }
+  }
+
+  async #sync(): Promise<void> {
+    try {
+      await this.file.sync();
+    } catch (error) {
+      throw this.#fail(error);
+    }
+  }
+
+  #fail(error: unknown): DiskError {
+    this.#failure ??= error instanceof DiskError ? error : new DiskError(
+      `Cannot sync ${this.file.path}`,
+      { path: this.file.path, cause: error },
+    );
+    return this.#failure;
+  }
+
+  #check(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * A Data.fs that another process writes, followed read-only: no lock, no write, nothing its owner could
+ * notice. {@link FollowedFile.refresh} looks what has changed; the view grows by transactions that are whole,
+ * final, and synced through our own handle, so that nobody downstream gets ahead of the source's disk.
+ *
+ * Survives: half-written and voted transactions at the end, later finished or cut away; packs (the path gets
+ * another file; the old one is read to its end first, since the swap happens between two commits); the path
+ * being absent for a moment; a tail lost in a crash or a restored backup, which is told by tid.
+ */
+import { NotFoundError, UsageError } from "../errors.ts";
+import type { Disk, ReadableFile } from "../ports/mod.ts";
+import { NO_TID, STATUS } from "../zodb/mod.ts";
+import { readIndexPosition } from "./index_position.ts";
+import { FIRST_POSITION } from "./layout.ts";
+import { lastTidAt, LOCATE_WINDOW_BYTES, locateTid } from "./locate.ts";
+import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
+import { readMagic } from "./open.ts";
+import { TransactionReader } from "./transaction.ts";
+import { Window } from "./window.ts";
+
+/** What {@link FollowedFile.refresh} found, for the log. */
+export type Change =
+  | { readonly kind: "grown"; readonly lastTid: bigint }
+  /** The path has another file, with all the history that was read before, or packed. */
+  | { readonly kind: "replaced"; readonly lastTid: bigint }
+  /** Transactions that were read before are gone: those after `to`, up to `from`. */
+  | { readonly kind: "rolled back"; readonly from: bigint; readonly to: bigint }
+  | { readonly kind: "absent" }
+  | { readonly kind: "back" }
+  /** What stands at the end cannot be read; told once for each place. */
+  | { readonly kind: "unreadable"; readonly problem: string };
+
+export class FollowedFile implements TransactionLog {
+  readonly path: string;
+  readonly #disk: Disk;
+  readonly #pause: () => Promise<void>;
+  readonly #subscribers = new Subscribers();
+  readonly #reader: TransactionReader;
+  #view: LogView;
+  #absent = false;
+  #problem: string | undefined;
+  #closed = false;
+
+  private constructor(disk: Disk, path: string, pause: () => Promise<void>, view: LogView) {
+    this.#disk = disk;
+    this.path = path;
+    this.#pause = pause;
+    this.#view = view;
+    this.#reader = new TransactionReader(new Window(view.generation.file, 0));
+  }
+
+  /**
+   * @param pause lets other work run during a long walk through the file
+   * @throws NotFoundError, UsageError (not a FileStorage, a directory, no permission), DiskError
+   */
+  static async open(disk: Disk, path: string, pause: () => Promise<void>): Promise<FollowedFile> {
+    const view = await openView(disk, path, 0, pause);
+    return new FollowedFile(disk, path, pause, view);
+  }
+
+  get view(): LogView {
+    return this.#view;
+  }
+
+  subscribe(changed: () => void): Disposable {
+    return this.#subscribers.add(changed);
+  }
+
+  /**
+   * Looks what has changed since the last time. One call at a time.
+   * @throws DiskError
+   */
+  async refresh(): Promise<Change[]> {
+    const changes: Change[] = [];
+    const before = this.#view;
+    const status = this.#disk.status(this.path);
+    if (status === undefined) {
+      await this.#advance(changes);
+      if (!this.#absent) changes.push({ kind: "absent" });
+      this.#absent = true;
+    } else {
+      if (this.#absent) changes.push({ kind: "back" });
+      this.#absent = false;
+      if (status.identity !== this.#view.generation.file.identity()) {
+        await this.#advance(changes);
+        await this.#reopen(changes);
+      } else if (isIntact(this.#view)) {
+        await this.#advance(changes);
+      } else {
+        await this.#reopen(changes);
+      }
+    }
+    if (this.#view !== before) this.#subscribers.notify();
+    return changes;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#view.generation.release();
+  }
+
+  /** Reads on in the file that is open. */
+  async #advance(changes: Change[]): Promise<void> {
+    const { generation } = this.#view;
+    const { file } = generation;
+    if (!isIntact(this.#view)) return;
+    const reader = this.#reader;
+    reader.window.reset(file, file.size());
+    let { end, lastTid } = this.#view;
+    let state = reader.read(end);
+    for (let steps = 1; state === "whole"; steps++) {
+      generation.map.note(reader.tid, end);
+      end = reader.end;
+      if (reader.status !== STATUS.undone) lastTid = reader.tid;
+      if (steps % 20_000 === 0) await this.#pause();
+      state = reader.read(end);
+    }
+    const problem = state === "damaged"
+      ? `the transaction at ${end} cannot be read: ${reader.damage}`
+      : undefined;
+    if (problem !== undefined && problem !== this.#problem) changes.push({ kind: "unreadable", problem });
+    this.#problem = problem;
+    if (end === this.#view.end) return;
+    await file.sync();
+    if (lastTid !== this.#view.lastTid) changes.push({ kind: "grown", lastTid });
+    this.#view = { generation, end, lastTid };
+  }
+
+  /** Goes on with the file that is at the path now. */
+  async #reopen(changes: Change[]): Promise<void> {
+    const old = this.#view;
+    let view: LogView;
+    try {
+      view = await openView(this.#disk, this.path, old.generation.number + 1, this.#pause);
+    } catch (error) {
+      if (error instanceof NotFoundError) return; // gone again: the next refresh tells
+      if (!(error instanceof UsageError)) throw error;
+      if (error.message !== this.#problem) changes.push({ kind: "unreadable", problem: error.message });
+      this.#problem = error.message;
+      return;
+    }
+    this.#problem = undefined;
+    const reader = new TransactionReader(new Window(view.generation.file, view.end, LOCATE_WINDOW_BYTES));
+    const place = old.lastTid === NO_TID
+      ? undefined
+      : await locateTid(reader, view.end, old.lastTid, view.generation.map, this.#pause);
+    if (place?.kind === "between" && place.before?.status !== STATUS.packed) {
+      changes.push({ kind: "rolled back", from: old.lastTid, to: place.before?.tid ?? NO_TID });
+    } else {
+      changes.push({ kind: "replaced", lastTid: view.lastTid });
+    }
+    this.#view = view;
+    old.generation.release();
+  }
+}
+
+/** Whether the last transaction of the view still stands where it stood. */
+function isIntact(view: LogView): boolean {
+  const { file } = view.generation;
+  if (view.end <= FIRST_POSITION) return true;
+  if (file.size() < view.end) return false;
+  const reader = new TransactionReader(new Window(file, view.end, 64));
+  const start = reader.startOf(view.end);
+  return start >= FIRST_POSITION && reader.read(start) === "whole" && reader.end === view.end &&
+    (reader.status === STATUS.undone || reader.tid === view.lastTid);
+}
+
+async function openView(
+  disk: Disk,
+  path: string,
+  number: number,
+  pause: () => Promise<void>,
+): Promise<LogView> {
+  const file = disk.openRead(path);
+  try {
+    readMagic(file);
+    const { end, lastTid } = await findEnd(disk, path, file, pause);
+    await file.sync();
+    return { generation: new Generation(number, file), end, lastTid };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+/** The last whole transaction's end and tid, by the shortest way that can be trusted. */
+async function findEnd(
+  disk: Disk,
+  path: string,
+  file: ReadableFile,
+  pause: () => Promise<void>,
+): Promise<{ end: number; lastTid: bigint }> {
+  const size = file.size();
+  if (size <= FIRST_POSITION) return { end: FIRST_POSITION, lastTid: NO_TID };
+  const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
+  const last = lastTidAt(reader, size);
+  if (last !== undefined) return { end: size, lastTid: last };
+  // A transaction under way, or a torn end: walk up to it from where the index was saved, or from the start.
+  const saved = readIndexPosition(disk, path);
+  const savedTid = saved !== undefined && saved <= size ? lastTidAt(reader, saved) : undefined;
+  let end = saved !== undefined && savedTid !== undefined ? saved : FIRST_POSITION;
+  let lastTid = savedTid ?? NO_TID;
+  for (let steps = 1; reader.read(end) === "whole"; steps++) {
+    end = reader.end;
+    if (reader.status !== STATUS.undone) lastTid = reader.tid;
+    if (steps % 20_000 === 0) await pause();
+  }
+  return { end, lastTid };
+}

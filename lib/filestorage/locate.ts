@@ -1,0 +1,209 @@
+/**
+ * Finding transactions in a file without an index of them: the last one, and the one with a given tid.
+ *
+ * Tids rise through a file, and every transaction carries its length at both ends, so one can walk from
+ * either end. What a walk passes is remembered at intervals, so that later searches start nearby.
+ */
+import { NO_TID, STATUS } from "../zodb/mod.ts";
+import { FIRST_POSITION } from "./layout.ts";
+import { isFinalStatus, TransactionReader } from "./transaction.ts";
+
+/** A transaction's place. */
+export interface Place {
+  readonly tid: bigint;
+  readonly position: number;
+  readonly end: number;
+  readonly status: number;
+}
+
+/** How a tid lies in a file; `before` and `after` are its neighbours where it is not there. */
+export type Location =
+  | { readonly kind: "found"; readonly place: Place }
+  | { readonly kind: "between"; readonly before: Place | undefined; readonly after: Place | undefined };
+
+/** For walks in either direction: large enough for several headers, cheap to load at every step back. */
+export const LOCATE_WINDOW_BYTES = 8 * 1024;
+
+/** Bytes of file between two remembered transactions: 16 bytes of memory each. */
+const SAMPLE_SPACING = 4 * 1024 * 1024;
+
+/** After so many transactions a walk lets others run. */
+const STEPS_BETWEEN_PAUSES = 20_000;
+
+/** A map of tids to positions that grows by use. One per file; forget it when the file is replaced. */
+export class TidMap {
+  #tids: bigint[] = [];
+  #positions: number[] = [];
+
+  /** Remembers a transaction when it is far enough from those known. */
+  note(tid: bigint, position: number): void {
+    const at = this.#indexAfter(tid);
+    const before = at > 0 ? this.#positions[at - 1]! : -Infinity;
+    const after = at < this.#positions.length ? this.#positions[at]! : Infinity;
+    if (position - before < SAMPLE_SPACING || after - position < SAMPLE_SPACING) return;
+    this.#tids.splice(at, 0, tid);
+    this.#positions.splice(at, 0, position);
+  }
+
+  /** A known transaction start at or before the tid, as far on as possible. */
+  floor(tid: bigint): number {
+    const at = this.#indexAfter(tid);
+    return at === 0 ? FIRST_POSITION : this.#positions[at - 1]!;
+  }
+
+  /** A known transaction start behind the tid, as near as possible; undefined when none is known. */
+  ceiling(tid: bigint): number | undefined {
+    return this.#positions[this.#indexAfter(tid)];
+  }
+
+  /** The index of the first sample with a greater tid. */
+  #indexAfter(tid: bigint): number {
+    let low = 0;
+    let high = this.#tids.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#tids[middle]! <= tid) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+/**
+ * Finds the transaction with a tid among those below `end`, skipping cancelled ones ('u').
+ * Walks from whichever known place is nearer in bytes or in time.
+ * @param pause lets other work run during a long walk
+ * @throws CorruptError where the walk meets damage
+ */
+export async function locateTid(
+  reader: TransactionReader,
+  end: number,
+  tid: bigint,
+  map: TidMap,
+  pause: () => Promise<void>,
+): Promise<Location> {
+  if (end <= FIRST_POSITION) return { kind: "between", before: undefined, after: undefined };
+  const low = map.floor(tid);
+  const high = map.ceiling(tid) ?? end;
+  return await (await isNearerToEnd(reader, low, high, tid)
+    ? walkBack(reader, low, high, end, tid, map, pause)
+    : walkForth(reader, low, end, tid, map, pause));
+}
+
+/** True when walking back from `high` promises the shorter way. */
+function isNearerToEnd(reader: TransactionReader, low: number, high: number, tid: bigint): boolean {
+  if (reader.read(low) !== "whole") return false;
+  const first = reader.tid;
+  const start = reader.startOf(high);
+  if (start < low || reader.read(start) !== "whole") return false;
+  const last = reader.tid;
+  return tid > last || last - tid < tid - first;
+}
+
+function placeOf(reader: TransactionReader): Place {
+  return { tid: reader.tid, position: reader.position, end: reader.end, status: reader.status };
+}
+
+async function walkForth(
+  reader: TransactionReader,
+  from: number,
+  end: number,
+  tid: bigint,
+  map: TidMap,
+  pause: () => Promise<void>,
+): Promise<Location> {
+  let before = from === FIRST_POSITION ? undefined : countedBefore(reader, from);
+  let steps = 0;
+  for (let position = from; position < end;) {
+    readWhole(reader, position);
+    position = reader.end;
+    map.note(reader.tid, reader.position);
+    if (reader.status !== STATUS.undone) {
+      if (reader.tid === tid) return { kind: "found", place: placeOf(reader) };
+      if (reader.tid > tid) return { kind: "between", before, after: placeOf(reader) };
+      before = placeOf(reader);
+    }
+    if (++steps % STEPS_BETWEEN_PAUSES === 0) await pause();
+  }
+  return { kind: "between", before, after: undefined };
+}
+
+async function walkBack(
+  reader: TransactionReader,
+  low: number,
+  high: number,
+  end: number,
+  tid: bigint,
+  map: TidMap,
+  pause: () => Promise<void>,
+): Promise<Location> {
+  let after: Place | undefined;
+  let steps = 0;
+  if (high < end) {
+    readWhole(reader, high);
+    if (reader.status !== STATUS.undone) after = placeOf(reader);
+  }
+  for (let position = high; position > FIRST_POSITION;) {
+    const start = reader.startOf(position);
+    // Behind a sample that a walk from the front left there is always a way back; elsewhere damage may lie.
+    if (start < FIRST_POSITION) {
+      reader.read(position);
+      throw reader.corrupt("the transaction before it has an impossible trailing length");
+    }
+    readWhole(reader, start);
+    map.note(reader.tid, start);
+    position = start;
+    if (reader.status !== STATUS.undone) {
+      if (reader.tid === tid) return { kind: "found", place: placeOf(reader) };
+      if (reader.tid < tid) return { kind: "between", before: placeOf(reader), after };
+      after = placeOf(reader);
+    }
+    if (position < low) break;
+    if (++steps % STEPS_BETWEEN_PAUSES === 0) await pause();
+  }
+  return { kind: "between", before: undefined, after };
+}
+
+/** The nearest transaction before `position` that counts. */
+export function countedBefore(reader: TransactionReader, position: number): Place | undefined {
+  while (position > FIRST_POSITION) {
+    const start = reader.startOf(position);
+    if (start < FIRST_POSITION) return undefined;
+    readWhole(reader, start);
+    if (reader.status !== STATUS.undone) return placeOf(reader);
+    position = start;
+  }
+  return undefined;
+}
+
+function readWhole(reader: TransactionReader, position: number): void {
+  const state = reader.read(position);
+  if (state !== "whole") throw reader.corrupt(state === "damaged" ? reader.damage : `it is ${state}`);
+}
+
+/**
+ * Whether a transaction whose end is at `end` really lies there: walks back over a few, and checks that the
+ * records of the first that has any add up and name their transaction's position. Data that merely looks
+ * like a transaction, even a whole Data.fs stored inside an object, does not pass.
+ * @returns the last counting transaction's tid ({@link NO_TID} when the file begins here), or undefined
+ */
+export function lastTidAt(reader: TransactionReader, end: number): bigint | undefined {
+  let position = end;
+  let lastTid: bigint | undefined;
+  while (position > FIRST_POSITION) {
+    const start = reader.startOf(position);
+    if (start < FIRST_POSITION || reader.read(start) !== "whole" || reader.end !== position) return undefined;
+    if (!isFinalStatus(reader.status)) return undefined;
+    position = start;
+    if (reader.status === STATUS.undone) continue;
+    lastTid ??= reader.tid;
+    if (reader.length === reader.headLength) continue; // no records to tell by: look at the one before
+    try {
+      while (reader.nextRecord() >= 0);
+    } catch {
+      return undefined;
+    }
+    return lastTid;
+  }
+  return position === FIRST_POSITION ? lastTid ?? NO_TID : undefined;
+}

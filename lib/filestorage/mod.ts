@@ -1,0 +1,12 @@
+export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
+export { Appender, type Run } from "./appender.ts";
+export { type Change, FollowedFile } from "./followed_file.ts";
+export { LOCATE_WINDOW_BYTES, locateTid, type Location, type Place, TidMap } from "./locate.ts";
+export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
+export { ObjectIndex } from "./object_index.ts";
+export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
+export { type LargeEnd, Restorer } from "./restore.ts";
+export { RecordReader } from "./revision.ts";
+export { type OpenReport, Storage } from "./storage.ts";
+export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
+export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";

@@ -1,0 +1,109 @@
+/**
+ * Opening a file that a writer may have left in the middle of something: scanning what is whole, and cutting
+ * what is not (docs/filestorage_format.md, "The end of a file"). Only the owner of the lock cuts; what is cut
+ * is saved beside the file as Python does, in the first free `.trN`.
+ */
+import { readU64, viewOf } from "../bytes/mod.ts";
+import { CorruptError } from "../errors.ts";
+import type { BlockFile, Disk } from "../ports/mod.ts";
+import { STATUS } from "../zodb/mod.ts";
+import { TRANSACTION } from "./layout.ts";
+import { ObjectIndex } from "./object_index.ts";
+import { directoryOf } from "./open.ts";
+import { TransactionReader } from "./transaction.ts";
+import { Window } from "./window.ts";
+
+export interface Scan {
+  /** The end of the last whole transaction. */
+  readonly end: number;
+  readonly lastTid: bigint;
+  /** Whole transactions passed, cancelled ones included. */
+  readonly transactions: number;
+}
+
+/**
+ * Walks over whole transactions from `position` on and notes their records in the index.
+ * @param lastTid the tid before `position`
+ * @param size the file's size
+ * @throws CorruptError where a transaction is damaged but more than a torn end
+ */
+export function scan(
+  file: BlockFile,
+  position: number,
+  lastTid: bigint,
+  size: number,
+  index: ObjectIndex,
+): Scan {
+  const reader = new TransactionReader(new Window(file, size));
+  let transactions = 0;
+  for (;;) {
+    const state = reader.read(position);
+    if (state === "damaged" && !isTornEnd(file, position, size)) {
+      throw new CorruptError(
+        `Cannot open ${file.path}: the transaction at ${position} is damaged: ${reader.damage}`,
+        { path: file.path, position, hint: "zrs verify tells what is damaged and what lies behind it" },
+      );
+    }
+    if (state !== "whole") return { end: position, lastTid, transactions };
+    if (reader.status !== STATUS.undone) {
+      while (reader.nextRecord() >= 0) index.set(reader.oidHigh, reader.oidLow, reader.recordPosition);
+      lastTid = reader.tid;
+    }
+    transactions++;
+    position = reader.end;
+  }
+}
+
+/**
+ * A crash may leave anything behind the last transaction, zeros most often. What cannot be a transaction is a
+ * torn end when the file's last 8 bytes cannot be the trailer of one that begins here or later.
+ */
+function isTornEnd(file: BlockFile, position: number, size: number): boolean {
+  const last = new Uint8Array(8);
+  file.readAt(last, size - 8);
+  const trailer = readU64(viewOf(last), 0);
+  return trailer < TRANSACTION.size || size - trailer < position;
+}
+
+/** What became of a torn end. */
+export interface Cut {
+  readonly bytes: number;
+  /** Where it was saved; undefined when there was nothing in it worth saving. */
+  readonly savedTo: string | undefined;
+}
+
+/**
+ * Cuts the file at `end`. More than a bare header is saved first, durably, to the first free `.trN`.
+ * @throws DiskError
+ */
+export async function cutTornEnd(disk: Disk, file: BlockFile, end: number): Promise<Cut | undefined> {
+  const size = file.size();
+  if (size <= end) return undefined;
+  const savedTo = size - end > TRANSACTION.size ? await save(disk, file, end, size) : undefined;
+  file.truncate(end);
+  await file.sync();
+  return { bytes: size - end, savedTo };
+}
+
+async function save(disk: Disk, file: BlockFile, from: number, to: number): Promise<string> {
+  let number = 0;
+  while (disk.status(`${file.path}.tr${number}`) !== undefined) number++;
+  const path = `${file.path}.tr${number}`;
+  using copy = disk.create(path);
+  try {
+    const block = new Uint8Array(Math.min(1 << 20, to - from));
+    for (let position = from; position < to;) {
+      const part = block.subarray(0, Math.min(block.length, to - position));
+      const count = file.readAt(part, position);
+      if (count === 0) break;
+      copy.writeAt(part.subarray(0, count), position - from);
+      position += count;
+    }
+    await copy.sync();
+    await disk.syncDirectory(directoryOf(path));
+  } catch (error) {
+    disk.remove(path);
+    throw error;
+  }
+  return path;
+}

@@ -1,0 +1,406 @@
+/**
+ * Building transactions for the end of a Data.fs from what a stream tells of them, as ZODB's `restore` does:
+ * each record linked to the object's previous one in this file, and data that another revision has already
+ * replaced by a back pointer to it. A replica made so from nothing is byte-identical with a source that was
+ * never packed (docs/filestorage_format.md, "Restoring").
+ *
+ * Transactions are laid down in a buffer, and whole ones taken away as a {@link Run}. One that outgrows the
+ * buffer is spilled to the file in parts. Nothing here waits or does output; who drives it does.
+ */
+import { viewOf, writeU64 } from "../bytes/mod.ts";
+import { STATUS, type TransactionHead } from "../zodb/mod.ts";
+import type { Run } from "./appender.ts";
+import { BACK_POINTER_SIZE, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
+import type { ObjectIndex } from "./object_index.ts";
+import { RevisionFinder } from "./revision_finder.ts";
+import type { ByteSource } from "./window.ts";
+
+/** Records of the transaction under way, to be entered in the index once it is whole. */
+class PendingRecords {
+  #oids = new Uint32Array(256);
+  #positions = new Float64Array(128);
+  #count = 0;
+
+  add(oidHigh: number, oidLow: number, position: number): void {
+    if (this.#count === this.#positions.length) {
+      this.#oids = grown(this.#oids, Uint32Array);
+      this.#positions = grown(this.#positions, Float64Array);
+    }
+    this.#oids[this.#count * 2] = oidHigh;
+    this.#oids[this.#count * 2 + 1] = oidLow;
+    this.#positions[this.#count++] = position;
+  }
+
+  enterInto(index: ObjectIndex): void {
+    for (let i = 0; i < this.#count; i++) {
+      index.set(this.#oids[i * 2]!, this.#oids[i * 2 + 1]!, this.#positions[i]!);
+    }
+    this.clear();
+  }
+
+  clear(): void {
+    this.#count = 0;
+  }
+}
+
+function grown<T extends Uint32Array | Float64Array>(array: T, type: new (length: number) => T): T {
+  const larger = new type(array.length * 2);
+  larger.set(array);
+  return larger;
+}
+
+/** What a transaction too large for the buffer needs to be finished. */
+export interface LargeEnd {
+  /** The transaction header's 23 bytes, final. */
+  readonly header: Uint8Array;
+  /** The position behind the trailer. */
+  readonly end: number;
+}
+
+export class Restorer {
+  readonly #index: ObjectIndex;
+  readonly #finder: RevisionFinder;
+  #bytes: Uint8Array;
+  #view: DataView;
+  /** The position in the file of the buffer's first byte. */
+  #base: number;
+  #length = 0;
+  /** The buffer that is being refilled next, while a run in the other is on its way. */
+  #spare: Uint8Array | undefined;
+  #lent: Run | undefined;
+
+  /** Whole transactions in the buffer, up to the transaction under way. */
+  #wholeTransactions = 0;
+  #wholeLength = 0;
+  #firstTid = 0n;
+  #lastTid: bigint;
+  #finishedTid: bigint;
+
+  #open = false;
+  #transactionPosition = 0;
+  #packed = false;
+  #status = 0;
+  readonly #pending = new PendingRecords();
+  /** The header of the transaction under way, once its other bytes have been spilled. */
+  #spilledHeader: Uint8Array | undefined;
+  #largeEnd: LargeEnd | undefined;
+
+  #recordPosition = 0;
+  #oidHigh = 0;
+  #oidLow = 0;
+  #recordTid = 0n;
+  #dataTid: bigint | undefined;
+  #previous = 0;
+  #dataLength = 0;
+
+  /**
+   * @param file the file's bytes, for comparing data with what is there
+   * @param index all objects below `end`; whole transactions are entered before they are written
+   * @param end the position at which the file will grow
+   * @param lastTid the tid of the last transaction before
+   */
+  constructor(file: ByteSource, index: ObjectIndex, end: number, lastTid: bigint, bufferBytes: number) {
+    this.#index = index;
+    this.#base = end;
+    this.#lastTid = lastTid;
+    this.#finishedTid = lastTid;
+    this.#bytes = new Uint8Array(bufferBytes);
+    this.#view = viewOf(this.#bytes);
+    this.#spare = new Uint8Array(bufferBytes);
+    this.#finder = new RevisionFinder(
+      { readAt: (into, position) => this.#readAt(file, into, position) },
+      index,
+    );
+  }
+
+  /** Bytes waiting in the buffer, the transaction under way included. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** True while whole transactions wait to be taken. */
+  get hasWhole(): boolean {
+    return this.#wholeTransactions > 0;
+  }
+
+  /** True between `begin` and `commit`. */
+  get isOpen(): boolean {
+    return this.#open;
+  }
+
+  /** True from the first spill of a transaction until its {@link largeEnd} has been taken. */
+  get isSpilled(): boolean {
+    return this.#spilledHeader !== undefined || this.#largeEnd !== undefined;
+  }
+
+  /** The last whole transaction's tid, written or not. */
+  get lastTid(): bigint {
+    return this.#finishedTid;
+  }
+
+  /** Where the file ends once everything whole is written. */
+  get end(): number {
+    return this.#base + this.#wholeLength;
+  }
+
+  /** Starts a transaction; what it is lies in its head. */
+  begin(head: TransactionHead): void {
+    if (this.#open) throw new RangeError("A transaction is under way");
+    this.#open = true;
+    this.#transactionPosition = this.#base + this.#length;
+    this.#packed = head.status === STATUS.packed;
+    this.#status = head.status;
+    this.#lastTid = head.tid;
+    const { user, description, extension } = head;
+    const length = TRANSACTION.size + user.length + description.length + extension.length;
+    const at = this.#reserve(length);
+    const view = this.#view;
+    view.setBigUint64(at + TRANSACTION.tid, head.tid);
+    view.setUint8(at + TRANSACTION.status, head.status);
+    view.setUint16(at + TRANSACTION.userLength, user.length);
+    view.setUint16(at + TRANSACTION.descriptionLength, description.length);
+    view.setUint16(at + TRANSACTION.extensionLength, extension.length);
+    let offset = at + TRANSACTION.size;
+    for (const part of [user, description, extension]) {
+      this.#bytes.set(part, offset);
+      offset += part.length;
+    }
+  }
+
+  /**
+   * Starts a record. Its data follows in parts, `dataLength` bytes in all, then `endRecord`.
+   * @param dataTid the transaction whose revision of the object has the same data, as the source says
+   */
+  record(
+    oidHigh: number,
+    oidLow: number,
+    tid: bigint,
+    dataTid: bigint | undefined,
+    dataLength: number,
+  ): void {
+    this.#recordPosition = this.#base + this.#length;
+    this.#oidHigh = oidHigh;
+    this.#oidLow = oidLow;
+    this.#recordTid = tid;
+    this.#dataTid = dataTid;
+    this.#dataLength = dataLength;
+    // Pack writes no links between what it copies (filestorage_format.md, "Packing").
+    this.#previous = this.#packed ? 0 : this.#index.get(oidHigh, oidLow);
+    this.#writeRecordHeader(dataLength);
+    if (dataLength === 0) this.#writeBackPointer(0);
+  }
+
+  /** A part of the record's data, copied before the call returns. */
+  data(source: Uint8Array, from: number, to: number): void {
+    const at = this.#reserve(to - from);
+    const bytes = this.#bytes;
+    if (to - from > 64) {
+      bytes.set(source.subarray(from, to), at);
+    } else {
+      for (let i = from, j = at; i < to; i++, j++) bytes[j] = source[i]!;
+    }
+  }
+
+  /** Ends the record: replaces its data by a back pointer where this file has the same data already. */
+  endRecord(): void {
+    const position = this.#recordPosition;
+    if (this.#dataTid !== undefined) {
+      const target = this.#finder.find(this.#oidHigh, this.#oidLow, this.#dataTid, this.#transactionPosition);
+      if (target !== 0 && this.#isSameData(target)) {
+        this.#takeBack(position);
+        this.#writeRecordHeader(0);
+        this.#writeBackPointer(target);
+      }
+    }
+    this.#pending.add(this.#oidHigh, this.#oidLow, position);
+  }
+
+  /** Ends the transaction: from now on it is whole, and its records are in the index. */
+  commit(): void {
+    const position = this.#transactionPosition;
+    const length = this.#base + this.#length - position;
+    writeU64(this.#view, this.#reserve(TRAILER_SIZE), length);
+    if (this.#spilledHeader !== undefined) {
+      writeU64(viewOf(this.#spilledHeader), TRANSACTION.length, length);
+      this.#largeEnd = { header: this.#spilledHeader, end: this.#base + this.#length };
+      this.#spilledHeader = undefined;
+      this.#wholeLength = this.#length;
+    } else {
+      writeU64(this.#view, position - this.#base + TRANSACTION.length, length);
+      if (this.#wholeTransactions++ === 0) this.#firstTid = this.#lastTid;
+      this.#wholeLength = this.#length;
+    }
+    this.#pending.enterInto(this.#index);
+    this.#finishedTid = this.#lastTid;
+    this.#open = false;
+  }
+
+  /**
+   * Forgets the transaction under way.
+   * @returns true when parts of it have been spilled: the file must be cut
+   */
+  abort(): boolean {
+    if (!this.#open) return false;
+    this.#open = false;
+    this.#pending.clear();
+    this.#lastTid = this.#finishedTid;
+    const spilled = this.#spilledHeader !== undefined;
+    if (spilled) this.#base = this.#transactionPosition;
+    this.#spilledHeader = undefined;
+    this.#length = spilled ? 0 : this.#wholeLength;
+    return spilled;
+  }
+
+  /**
+   * Takes the whole transactions away as a run, whose buffer must come back by {@link giveBack} before the
+   * next is taken. What remains is the transaction under way.
+   */
+  take(): Run {
+    const next = this.#spare;
+    if (next === undefined || this.#largeEnd !== undefined) throw new RangeError("The last run is still out");
+    const run: Run = {
+      position: this.#base,
+      bytes: this.#bytes.subarray(0, this.#wholeLength),
+      transactions: this.#wholeTransactions,
+      firstTid: this.#firstTid,
+      lastTid: this.#finishedTid,
+    };
+    this.#lent = run;
+    const rest = this.#bytes.subarray(this.#wholeLength, this.#length);
+    this.#spare = undefined;
+    this.#bytes = next.length >= rest.length ? next : new Uint8Array(rest.length * 2);
+    this.#view = viewOf(this.#bytes);
+    this.#bytes.set(rest);
+    this.#rebase(this.#base + this.#wholeLength, rest.length);
+    return run;
+  }
+
+  giveBack(run: Run): void {
+    if (run !== this.#lent) throw new RangeError("Not the run that is out");
+    this.#lent = undefined;
+    this.#spare = new Uint8Array(run.bytes.buffer);
+  }
+
+  /**
+   * Hands the bytes of the transaction under way to `write`, so that the buffer is free for more of it.
+   * Everything whole must have been taken and written before.
+   */
+  spill(write: (bytes: Uint8Array, position: number) => void): void {
+    if (this.hasWhole || this.#lent !== undefined || !this.#open) throw new RangeError("Nothing to spill");
+    let from = 0;
+    if (this.#spilledHeader === undefined) {
+      if (this.#length < TRANSACTION.size) return;
+      from = TRANSACTION.size;
+    }
+    write(this.#bytes.subarray(from, this.#length), this.#base + from);
+    this.#spilledHeader ??= this.#bytes.slice(0, TRANSACTION.size);
+    this.#rebase(this.#base + this.#length, 0);
+  }
+
+  /** Set once a spilled transaction is whole; its last bytes, up to `end`, still wait in the buffer. */
+  get largeEnd(): LargeEnd | undefined {
+    return this.#largeEnd;
+  }
+
+  /** Hands over the last bytes of a spilled transaction. */
+  spillLast(write: (bytes: Uint8Array, position: number) => void): void {
+    const large = this.#largeEnd;
+    if (large === undefined) throw new RangeError("No large transaction is whole");
+    const count = large.end - this.#base;
+    write(this.#bytes.subarray(0, count), this.#base);
+  }
+
+  /** After the large transaction has been finished in the file: goes on with what came behind it. */
+  largeFinished(): void {
+    const count = this.#largeEnd!.end - this.#base;
+    this.#largeEnd = undefined;
+    this.#bytes.copyWithin(0, count, this.#length);
+    const whole = { length: this.#wholeLength - count, transactions: this.#wholeTransactions };
+    this.#rebase(this.#base + count, this.#length - count);
+    this.#wholeLength = whole.length;
+    this.#wholeTransactions = whole.transactions;
+  }
+
+  #rebase(base: number, length: number): void {
+    this.#base = base;
+    this.#length = length;
+    this.#wholeLength = 0;
+    this.#wholeTransactions = 0;
+  }
+
+  #writeRecordHeader(dataLength: number): void {
+    const at = this.#reserve(RECORD.size);
+    const view = this.#view;
+    view.setUint32(at, this.#oidHigh);
+    view.setUint32(at + 4, this.#oidLow);
+    view.setBigUint64(at + RECORD.tid, this.#recordTid);
+    writeU64(view, at + RECORD.previous, this.#previous);
+    writeU64(view, at + RECORD.transaction, this.#transactionPosition);
+    view.setUint16(at + RECORD.versionLength, 0);
+    writeU64(view, at + RECORD.dataLength, dataLength);
+  }
+
+  #writeBackPointer(target: number): void {
+    writeU64(this.#view, this.#reserve(BACK_POINTER_SIZE), target);
+  }
+
+  /** Continues at a position passed before, in the buffer or already spilled. */
+  #takeBack(position: number): void {
+    if (position >= this.#base) {
+      this.#length = position - this.#base;
+    } else {
+      this.#base = position;
+      this.#length = 0;
+    }
+  }
+
+  /** Whether the record at `target`, or the one it leads to, has the data of the record under way. */
+  #isSameData(target: number): boolean {
+    const data = this.#finder.dataOf(target, this.#oidHigh, this.#oidLow);
+    const length = this.#dataLength;
+    if (data === undefined) return length === 0;
+    if (length === 0 || data.length !== length) return false;
+    return this.#finder.isSame(data.position, this.#recordPosition + RECORD.size, length);
+  }
+
+  /** Room for so many more bytes: the offset where they go. */
+  #reserve(count: number): number {
+    const at = this.#length;
+    const needed = at + count;
+    if (needed > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(needed, this.#bytes.length * 2));
+      larger.set(this.#bytes.subarray(0, at));
+      this.#bytes = larger;
+      this.#view = viewOf(larger);
+    }
+    this.#length = needed;
+    return at;
+  }
+
+  /** Reads the file as it will be, from the buffers where it is not written yet. */
+  #readAt(file: ByteSource, into: Uint8Array, position: number): number {
+    let filled = 0;
+    while (filled < into.length) {
+      const at = position + filled;
+      const rest = into.subarray(filled);
+      let count: number;
+      const lent = this.#lent;
+      if (at >= this.#base) {
+        const from = at - this.#base;
+        if (from >= this.#length) break;
+        count = Math.min(rest.length, this.#length - from);
+        rest.set(this.#bytes.subarray(from, from + count));
+      } else if (lent !== undefined && at >= lent.position) {
+        const from = at - lent.position;
+        count = Math.min(rest.length, lent.bytes.length - from);
+        rest.set(lent.bytes.subarray(from, from + count));
+      } else {
+        const limit = Math.min(lent?.position ?? Infinity, this.#base);
+        count = file.readAt(rest.subarray(0, Math.min(rest.length, limit - at)), at);
+        if (count === 0) break;
+      }
+      filled += count;
+    }
+    return filled;
+  }
+}

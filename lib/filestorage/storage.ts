@@ -1,0 +1,224 @@
+/**
+ * A Data.fs that this process owns: locked against every other writer, recovered, indexed, and growing by
+ * whole transactions. To those downstream it is a {@link TransactionLog} of what is on disk.
+ *
+ * Survives: being killed at any point (the next open cuts what was not finished), a missing, old or wrong
+ * index file (the file is scanned). Refuses: files that are damaged before their end.
+ */
+import { DiskError, UsageError } from "../errors.ts";
+import type { BlockFile, Disk, FileLock } from "../ports/mod.ts";
+import { NO_TID } from "../zodb/mod.ts";
+import { Appender, type Run } from "./appender.ts";
+import { checkIndex, readIndexFile, writeIndexFile } from "./index_file.ts";
+import { FIRST_POSITION, MAGIC } from "./layout.ts";
+import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
+import { ObjectIndex } from "./object_index.ts";
+import { checkMayCreate, directoryOf, readMagic } from "./open.ts";
+import { type Cut, cutTornEnd, scan } from "./recover.ts";
+import type { LargeEnd } from "./restore.ts";
+
+/** What opening found; for the log. */
+export interface OpenReport {
+  readonly created: boolean;
+  /** Transactions that had to be scanned because the index did not cover them. */
+  readonly scanned: number;
+  /** Why the index file was not used; undefined when it was. */
+  readonly indexReason: string | undefined;
+  readonly cut: Cut | undefined;
+}
+
+export class Storage implements TransactionLog {
+  readonly path: string;
+  readonly index: ObjectIndex;
+  readonly report: OpenReport;
+  readonly #disk: Disk;
+  readonly #appender: Appender;
+  readonly #generation: Generation;
+  readonly #resources: AsyncDisposableStack;
+  readonly #subscribers = new Subscribers();
+  #view: LogView;
+  #savedEnd: number;
+
+  private constructor(
+    disk: Disk,
+    path: string,
+    opened: {
+      appender: Appender;
+      index: ObjectIndex;
+      generation: Generation;
+      report: OpenReport;
+      savedEnd: number;
+    },
+    resources: AsyncDisposableStack,
+  ) {
+    this.#disk = disk;
+    this.path = path;
+    this.index = opened.index;
+    this.report = opened.report;
+    this.#appender = opened.appender;
+    this.#generation = opened.generation;
+    this.#savedEnd = opened.savedEnd;
+    this.#resources = resources;
+    this.#view = this.#currentView();
+  }
+
+  /**
+   * Takes the lock, creates the file when there is none, recovers it and loads or makes its index.
+   * @throws LockedError, UsageError (not a FileStorage, or one of Python 2), CorruptError, DiskError
+   */
+  static async open(disk: Disk, path: string): Promise<Storage> {
+    await using owned = new AsyncDisposableStack();
+    owned.use(lockOf(disk, path));
+    const created = disk.status(path) === undefined;
+    if (created) checkMayCreate(disk, path);
+    const file = owned.use(created ? disk.create(path) : disk.openWrite(path));
+    const magic = isTornBeginning(file) ? undefined : readMagic(file);
+    if (magic === "FS21") {
+      throw new UsageError(`Cannot write to ${path}: Python 2 wrote it (FS21)`, {
+        path,
+        hint: "convert it with zodbupdate, or let an empty replica begin",
+      });
+    }
+    if (magic === undefined) await writeMagic(disk, file, path);
+    const loaded = loadIndex(disk, file, path);
+    const size = file.size();
+    const scanned = scan(file, loaded.position, loaded.lastTid, size, loaded.index);
+    const cut = await cutTornEnd(disk, file, scanned.end);
+    const reading = disk.openRead(path);
+    const generation = new Generation(0, reading);
+    owned.defer(() => generation.release());
+    const storage = new Storage(disk, path, {
+      appender: new Appender(file, scanned.end, scanned.lastTid),
+      index: loaded.index,
+      generation,
+      report: { created, scanned: scanned.transactions, indexReason: loaded.reason, cut },
+      savedEnd: loaded.reason === undefined ? loaded.position : -1,
+    }, owned.move());
+    return storage;
+  }
+
+  get view(): LogView {
+    return this.#view;
+  }
+
+  get end(): number {
+    return this.#appender.end;
+  }
+
+  get lastTid(): bigint {
+    return this.#appender.lastTid;
+  }
+
+  /** The file's bytes for reading back. */
+  get file(): BlockFile {
+    return this.#appender.file;
+  }
+
+  subscribe(changed: () => void): Disposable {
+    return this.#subscribers.add(changed);
+  }
+
+  /** Appends whole transactions, durably. See {@link Appender.append}. */
+  async append(run: Run, fenceNext: () => boolean): Promise<void> {
+    await this.#appender.append(run, fenceNext);
+    this.#grown();
+  }
+
+  /** See {@link Appender.beginLarge}. */
+  async beginLarge(): Promise<void> {
+    await this.#appender.beginLarge();
+  }
+
+  /** See {@link Appender.writePart}. */
+  writePart(bytes: Uint8Array, position: number): void {
+    this.#appender.writePart(bytes, position);
+  }
+
+  /** See {@link Appender.finishLarge}. */
+  async finishLarge(large: LargeEnd, fenceNext: () => boolean): Promise<void> {
+    await this.#appender.finishLarge(large.header, large.end, fenceNext);
+    this.#grown();
+  }
+
+  /** Takes away what is not part of a whole transaction. */
+  cut(): void {
+    this.#appender.cut();
+  }
+
+  /**
+   * Writes the index file when it is behind. The index must hold nothing beyond {@link end} while this runs.
+   * @throws DiskError
+   */
+  async saveIndex(): Promise<void> {
+    const end = this.#appender.end;
+    if (end === this.#savedEnd) return;
+    await writeIndexFile(this.#disk, this.path, this.index, end);
+    this.#savedEnd = end;
+  }
+
+  /** Releases the file and the lock; saves nothing. Closing twice is harmless. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#resources.disposeAsync();
+  }
+
+  #grown(): void {
+    this.#view = this.#currentView();
+    this.#subscribers.notify();
+  }
+
+  #currentView(): LogView {
+    return { generation: this.#generation, end: this.#appender.end, lastTid: this.#appender.lastTid };
+  }
+}
+
+function lockOf(disk: Disk, path: string): FileLock {
+  const status = disk.status(path);
+  if (status?.kind === "directory") {
+    throw new UsageError(`Cannot open ${path}: it is a directory`, {
+      path,
+      hint: "name the database file in it, usually Data.fs",
+    });
+  }
+  return disk.lock(`${path}.lock`);
+}
+
+/** A crash while the file was created leaves it with none or some of its first four bytes. */
+function isTornBeginning(file: BlockFile): boolean {
+  if (file.size() > MAGIC.length) return false;
+  const found = new Uint8Array(file.size());
+  file.readAt(found, 0);
+  return found.every((byte, at) => byte === 0 || byte === MAGIC[at]);
+}
+
+async function writeMagic(disk: Disk, file: BlockFile, path: string): Promise<void> {
+  file.writeAt(MAGIC, 0);
+  await file.sync();
+  await disk.syncDirectory(directoryOf(path));
+}
+
+interface LoadedIndex {
+  readonly index: ObjectIndex;
+  readonly position: number;
+  readonly lastTid: bigint;
+  readonly reason: string | undefined;
+}
+
+function loadIndex(disk: Disk, file: BlockFile, path: string): LoadedIndex {
+  let reason: string;
+  try {
+    const read = readIndexFile(disk, path);
+    if (read.kind === "read") {
+      const check = checkIndex(file, read.index, read.position);
+      if (check.kind === "good") {
+        return { index: read.index, position: read.position, lastTid: check.lastTid, reason: undefined };
+      }
+      reason = check.reason;
+    } else {
+      reason = read.reason;
+    }
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    reason = error.message;
+  }
+  return { index: new ObjectIndex(), position: FIRST_POSITION, lastTid: NO_TID, reason };
+}

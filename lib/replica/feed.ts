@@ -1,0 +1,228 @@
+/**
+ * One secondary attached to a log: greeting, comparing the histories, then every transaction behind its last
+ * one, oldest first, for as long as it stays. Holds two buffers and a window, however far behind or slow the
+ * secondary is; drops it when it takes nothing for too long.
+ */
+import {
+  type Generation,
+  LOCATE_WINDOW_BYTES,
+  type LogView,
+  TransactionReader,
+  Window,
+} from "../filestorage/mod.ts";
+import { CorruptError, DivergedError, ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
+import type { TransactionLog } from "../filestorage/mod.ts";
+import type { Connection } from "../ports/mod.ts";
+import { describeTid, formatTid } from "../zodb/mod.ts";
+import { encodeRefusal, GreetingDecoder } from "../zrs/mod.ts";
+import { compareHistories, refusalReason } from "./histories.ts";
+import { Outgoing } from "./outgoing.ts";
+import type { Ports } from "./ports.ts";
+import { Bell, pauser, withDeadline } from "./waiting.ts";
+
+export interface FeedOptions {
+  readonly blobs: "refuse" | "none";
+  /** A peer that takes nothing, or does not greet, for so long is dropped. */
+  readonly peerTimeoutMs: number;
+  /** The log is itself a replica: a secondary ahead of it is let wait until it has caught up. */
+  readonly chained: boolean;
+}
+
+export class Feed {
+  readonly #ports: Ports;
+  readonly #log: TransactionLog;
+  readonly #connection: Connection;
+  readonly #options: FeedOptions;
+  readonly #greeting = new GreetingDecoder();
+  readonly #bell = new Bell();
+  /** Why the connection must end, as soon as that is known. */
+  #ended: Error | undefined;
+
+  constructor(ports: Ports, log: TransactionLog, connection: Connection, options: FeedOptions) {
+    this.#ports = ports;
+    this.#log = log;
+    this.#connection = connection;
+    this.#options = options;
+  }
+
+  /** Serves until the peer goes, must be dropped, or {@link close} is called. Logs what happened; never throws. */
+  async run(): Promise<void> {
+    const { log } = this.#ports;
+    const peer = this.#connection.peer;
+    const listening = this.#listen();
+    try {
+      await this.#serve();
+    } catch (error) {
+      const reason = this.#ended ?? error;
+      if (reason instanceof PeerLeft) log.info(`${peer}: disconnected`);
+      else if (reason instanceof DivergedError) {
+        log.error(`${peer}: refused: ${reason.message}`, reason.facts);
+      } else if (reason instanceof ZrsError) log.warning(`${peer}: dropped: ${sentence(reason)}`);
+      else throw reason;
+    } finally {
+      this.#connection.close();
+      await listening;
+    }
+  }
+
+  /** Ends the connection at once. */
+  close(): void {
+    this.#end(new PeerLeft("Closed here"));
+  }
+
+  #end(reason: Error): void {
+    this.#ended ??= reason;
+    this.#connection.close();
+    this.#bell.ring();
+  }
+
+  /** Reads what the peer says: its greeting, then keep-alives. */
+  async #listen(): Promise<void> {
+    const buffer = new Uint8Array(256);
+    try {
+      for (;;) {
+        const count = await this.#connection.read(buffer);
+        if (count === null) return this.#end(new PeerLeft("The peer closed the connection"));
+        this.#greeting.receive(buffer.subarray(0, count));
+        this.#bell.ring();
+      }
+    } catch (error) {
+      if (error instanceof ZrsError) return this.#end(error instanceof ProtocolError ? error : lost(error));
+      throw error;
+    }
+  }
+
+  async #serve(): Promise<void> {
+    const { clock, log } = this.#ports;
+    const peer = this.#connection.peer;
+    const timeoutMs = this.#options.peerTimeoutMs;
+    const start = await withDeadline(
+      clock,
+      timeoutMs,
+      () =>
+        this.#end(new ProtocolError(`Cannot serve ${peer}: it did not greet within ${timeoutMs / 1000} s`)),
+      this.#greeted(),
+    );
+    log.info(`${peer}: connected with ${start.version}, has ${describeTid(start.startTid)}`, {
+      peer,
+      tid: formatTid(start.startTid),
+    });
+    using changes = this.#log.subscribe(() => this.#bell.ring());
+    void changes;
+    let { position, generation } = await this.#compare(start.startTid);
+    try {
+      const outgoing = new Outgoing(generation, start.startTid, {
+        blobs: this.#options.blobs,
+        write: (bytes) => this.#write(bytes),
+        log,
+      });
+      for (;;) {
+        const view = this.#log.view;
+        if (view.generation !== generation) {
+          await outgoing.flush();
+          const next = await this.#compare(outgoing.lastTid);
+          generation.release();
+          ({ position, generation } = next);
+          outgoing.switchTo(generation);
+        } else if (position < view.end) {
+          if (this.#ended !== undefined) throw this.#ended;
+          position = await outgoing.send(position, view.end);
+        } else {
+          await outgoing.flush();
+          if (this.#log.view === view) await this.#wait();
+        }
+      }
+    } finally {
+      generation.release();
+    }
+  }
+
+  async #greeted(): Promise<{ version: string; startTid: bigint }> {
+    for (;;) {
+      const { greeting } = this.#greeting;
+      if (greeting !== undefined) return greeting;
+      await this.#wait();
+    }
+  }
+
+  async #wait(): Promise<void> {
+    if (this.#ended === undefined) await this.#bell.wait();
+    if (this.#ended !== undefined) throw this.#ended;
+  }
+
+  /**
+   * The position behind the secondary's last transaction in the log's present file, which is held for the
+   * caller.
+   * @throws DivergedError after telling the peer
+   */
+  async #compare(tid: bigint): Promise<{ position: number; generation: Generation }> {
+    for (;;) {
+      const view = this.#log.view;
+      const generation = view.generation.hold();
+      let keep = false;
+      try {
+        const reader = new TransactionReader(new Window(view.generation.file, view.end, LOCATE_WINDOW_BYTES));
+        const comparison = await compareHistories(reader, view, tid, pauser(this.#ports.clock));
+        if (comparison.kind === "shared" || comparison.kind === "beyond the pack") {
+          if (comparison.kind === "beyond the pack") this.#noteBeyondPack(tid, view);
+          keep = true;
+          return { position: comparison.position, generation };
+        }
+        if (this.#log.view !== view) continue; // it has changed meanwhile: look again before refusing
+        if (comparison.kind === "ahead" && this.#options.chained) {
+          await this.#waitUntilReached(tid);
+          continue;
+        }
+        const reason = refusalReason(comparison, tid, view.lastTid);
+        await this.#write(encodeRefusal(reason));
+        throw new DivergedError(reason, { tid });
+      } finally {
+        if (!keep) generation.release();
+      }
+    }
+  }
+
+  #noteBeyondPack(tid: bigint, view: LogView): void {
+    this.#ports.log.warning(
+      `${this.#connection.peer}: beyond the pack: its last transaction is ${
+        describeTid(tid)
+      }, which is not ` +
+        `here any more or never was; tids alone cannot tell. It gets what is later, up to ` +
+        describeTid(view.lastTid),
+      { tid: formatTid(tid), lastTid: formatTid(view.lastTid) },
+    );
+  }
+
+  /** A chained node lags: its own source will bring it there. */
+  async #waitUntilReached(tid: bigint): Promise<void> {
+    this.#ports.log.info(
+      `${this.#connection.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
+        `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
+    );
+    while (this.#log.view.lastTid < tid) await this.#wait();
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
+    const timeoutMs = this.#options.peerTimeoutMs;
+    const { peer } = this.#connection;
+    await withDeadline(
+      this.#ports.clock,
+      timeoutMs,
+      () =>
+        this.#end(new UnavailableError(`Cannot send to ${peer}: it took nothing for ${timeoutMs / 1000} s`)),
+      this.#connection.write(bytes),
+    );
+  }
+}
+
+/** The peer went away, or we let it go: nothing is wrong. */
+class PeerLeft extends UnavailableError {}
+
+function lost(error: ZrsError): Error {
+  return error instanceof UnavailableError ? new PeerLeft(error.message, { cause: error }) : error;
+}
+
+/** A failure's message with its hint, for the log. */
+export function sentence(error: ZrsError): string {
+  return error.hint === undefined ? error.message : `${error.message}; ${error.hint}`;
+}

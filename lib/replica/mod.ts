@@ -1,0 +1,4 @@
+export { formatAddress } from "./address.ts";
+export type { Ports } from "./ports.ts";
+export { Primary, type PrimaryOptions } from "./primary.ts";
+export { Secondary, type SecondaryOptions } from "./secondary.ts";

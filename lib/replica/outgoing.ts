@@ -1,0 +1,207 @@
+/**
+ * Sending transactions of a Data.fs as a zrs2 stream: read in place, encoded into one of two buffers, the
+ * other being written meanwhile. Memory does not depend on the transactions: a record larger than a buffer
+ * goes through it in parts.
+ */
+import {
+  DEFAULT_WINDOW_BYTES,
+  type Generation,
+  RECORD,
+  RecordReader,
+  TransactionReader,
+  Window,
+} from "../filestorage/mod.ts";
+import { UnavailableError } from "../errors.ts";
+import type { Log } from "../ports/mod.ts";
+import { describeTid, formatOid, formatTid, isBlobRecord, STATUS } from "../zodb/mod.ts";
+import { MAX_RECORD_HEAD, MAX_TRANSACTION_MESSAGE, StreamEncoder } from "../zrs/mod.ts";
+import { DuplicateFinder } from "./duplicates.ts";
+
+/** Each of the two buffers; larger than any T message. */
+const BUFFER_BYTES = Math.max(512 * 1024, MAX_TRANSACTION_MESSAGE + 1024);
+/** User, description and extension together in all but odd transactions. */
+const USUAL_HEAD_LENGTH = 1024;
+const DATA_BLOCK_BYTES = 64 * 1024;
+
+export interface OutgoingOptions {
+  readonly blobs: "refuse" | "none";
+  /** Writes to the peer; the bytes are lent until the promise resolves. */
+  readonly write: (bytes: Uint8Array) => Promise<void>;
+  readonly log: Log;
+}
+
+/** One secondary's way through one generation of the file. */
+export class Outgoing {
+  readonly #encoder: StreamEncoder;
+  readonly #options: OutgoingOptions;
+  readonly #reader: TransactionReader;
+  #generation: Generation;
+  #target: RecordReader;
+  #duplicates: DuplicateFinder;
+  #filling = new Uint8Array(BUFFER_BYTES);
+  #idle: Uint8Array = new Uint8Array(BUFFER_BYTES);
+  #writing: Promise<void> = Promise.resolve();
+  #dataBlock: Uint8Array | undefined;
+  readonly #targetTid = new Uint8Array(8);
+  #lastTid: bigint;
+
+  /**
+   * @param startTid what the secondary has, as it said
+   * @param generation held by the caller
+   */
+  constructor(generation: Generation, startTid: bigint, options: OutgoingOptions) {
+    this.#options = options;
+    this.#lastTid = startTid;
+    this.#encoder = new StreamEncoder(startTid);
+    this.#encoder.attach(this.#filling);
+    this.#generation = generation;
+    const { file } = generation;
+    this.#reader = new TransactionReader(new Window(file, 0, DEFAULT_WINDOW_BYTES));
+    this.#target = new RecordReader(file);
+    this.#duplicates = new DuplicateFinder(file);
+  }
+
+  /** The last transaction encoded. */
+  get lastTid(): bigint {
+    return this.#lastTid;
+  }
+
+  /** Goes on in another file. Only between two transactions. */
+  switchTo(generation: Generation): void {
+    this.#generation = generation;
+    this.#reader.window.reset(generation.file, 0);
+    this.#target = new RecordReader(generation.file);
+    this.#duplicates = new DuplicateFinder(generation.file);
+  }
+
+  /**
+   * Sends the transaction at `position`, or passes over a cancelled one. It may still be in a buffer
+   * afterwards: see {@link flush}.
+   * @param end the end of what may be read
+   * @returns the position behind it
+   * @throws CorruptError, UnavailableError
+   */
+  async send(position: number, end: number): Promise<number> {
+    const reader = this.#reader;
+    const encoder = this.#encoder;
+    reader.window.limit = end;
+    const state = reader.read(position);
+    if (state !== "whole") throw reader.corrupt(state === "damaged" ? reader.damage : `it is ${state}`);
+    if (reader.status === STATUS.undone) return reader.end;
+    if (reader.tid <= this.#lastTid) {
+      throw reader.corrupt(`its tid must be greater than the one before, ${describeTid(this.#lastTid)}`);
+    }
+    const usual = reader.headLength <= USUAL_HEAD_LENGTH;
+    if (encoder.room < (usual ? 16 * USUAL_HEAD_LENGTH : MAX_TRANSACTION_MESSAGE)) await this.#turn();
+    const head = reader.head();
+    const extension = encoder.transaction(head);
+    if (extension !== "spliced") this.#noteExtension(extension, head.tid);
+    for (let at = reader.nextRecord(); at >= 0; at = reader.nextRecord()) {
+      const { dataLength, recordPosition } = reader;
+      if (dataLength === 0) {
+        await this.#sendBackPointer(at);
+        continue;
+      }
+      if (encoder.room < MAX_RECORD_HEAD + dataLength) await this.#turn();
+      const length = RECORD.size + dataLength;
+      if (length > DEFAULT_WINDOW_BYTES || encoder.room < MAX_RECORD_HEAD + dataLength) {
+        const { bytes } = reader.window;
+        encoder.record(bytes, at + RECORD.oid, at + RECORD.tid, null, 0, dataLength);
+        await this.#sendData(recordPosition + RECORD.size, dataLength);
+        continue;
+      }
+      const loaded = reader.window.locate(recordPosition, length);
+      if (loaded < 0) throw reader.corrupt("the file ends within a record");
+      const { bytes } = reader.window;
+      const from = loaded + RECORD.size;
+      if (isBlobRecord(bytes, from, from + dataLength)) this.#meetBlob();
+      encoder.record(bytes, loaded + RECORD.oid, loaded + RECORD.tid, null, 0, dataLength);
+      encoder.data(bytes, from, from + dataLength);
+    }
+    if (encoder.room < MAX_RECORD_HEAD) await this.#turn();
+    encoder.commit();
+    this.#lastTid = head.tid;
+    return reader.end;
+  }
+
+  /** Waits until all that has been encoded is on its way. */
+  async flush(): Promise<void> {
+    await this.#turn();
+    await this.#writing;
+  }
+
+  /** Sends a record whose data another record has. */
+  async #sendBackPointer(at: number): Promise<void> {
+    const reader = this.#reader;
+    const encoder = this.#encoder;
+    const target = this.#target;
+    const { oidHigh, oidLow, backPointer } = reader;
+    const limit = reader.window.limit;
+    let exists = false;
+    let several = false;
+    if (backPointer !== 0) {
+      target.read(backPointer, oidHigh, oidLow);
+      this.#targetTid.set(target.bytes.subarray(RECORD.tid, RECORD.tid + 8));
+      several = this.#duplicates.hasSeveral(target.transaction, oidHigh, oidLow, limit);
+      exists = target.resolve(oidHigh, oidLow);
+    }
+    if (encoder.room < MAX_RECORD_HEAD) await this.#turn();
+    const { bytes } = reader.window;
+    const link = backPointer === 0 || several ? null : this.#targetTid;
+    const length = exists ? target.dataLength : 0;
+    encoder.record(bytes, at + RECORD.oid, at + RECORD.tid, link, 0, length);
+    if (length > 0) await this.#sendData(target.dataPosition, length);
+  }
+
+  /** Sends data that is not in the window, in as many parts as it takes. */
+  async #sendData(position: number, length: number): Promise<void> {
+    const block = this.#dataBlock ??= new Uint8Array(DATA_BLOCK_BYTES);
+    for (let done = 0; done < length;) {
+      if (this.#encoder.room === 0) await this.#turn();
+      const wanted = Math.min(block.length, length - done, this.#encoder.room);
+      const part = block.subarray(0, wanted);
+      if (this.#generation.file.readAt(part, position + done) < wanted) {
+        throw this.#reader.corrupt("the file ends within a record");
+      }
+      if (done === 0 && isBlobRecord(part, 0, wanted)) this.#meetBlob();
+      this.#encoder.data(part, 0, wanted);
+      done += wanted;
+    }
+  }
+
+  #meetBlob(): void {
+    if (this.#options.blobs === "none") return;
+    const { oid, tid } = this.#reader;
+    throw new UnavailableError(
+      `Cannot send object ${formatOid(oid)} of transaction ${describeTid(tid)}: it is a blob, ` +
+        `and blobs are not replicated yet`,
+      {
+        oid,
+        tid,
+        hint: "start both ends with --blobs none to replicate the records without the blobs' files",
+      },
+    );
+  }
+
+  #noteExtension(travelled: "rewritten" | "left out", tid: bigint): void {
+    if (travelled === "rewritten") return;
+    this.#options.log.warning(
+      `The extension of transaction ${describeTid(tid)} is not a pickled dict that Python could load: ` +
+        `it is sent without one`,
+      { tid: formatTid(tid) },
+    );
+  }
+
+  /** Starts writing what is encoded, and goes on in the other buffer once it is free. */
+  async #turn(): Promise<void> {
+    const length = this.#encoder.length;
+    if (length === 0) return;
+    const full = this.#filling;
+    await this.#writing; // the other buffer is free from here on
+    this.#filling = this.#idle;
+    this.#idle = full;
+    this.#encoder.attach(this.#filling);
+    this.#writing = this.#options.write(full.subarray(0, length));
+    this.#writing.catch(() => {}); // told by the next await
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * `zrs primary`: follows a Data.fs that another process writes, and serves it to any number of secondaries.
+ * Never writes to what it follows.
+ */
+import { type Change, directoryOf, FollowedFile } from "../filestorage/mod.ts";
+import { DiskError } from "../errors.ts";
+import type { Address } from "../ports/mod.ts";
+import { describeTid, formatTid } from "../zodb/mod.ts";
+import type { Ports } from "./ports.ts";
+import { Server } from "./server.ts";
+import { Bell, pauser, sleep } from "./waiting.ts";
+
+export interface PrimaryOptions {
+  readonly path: string;
+  readonly replicateTo: Address;
+  /** `refuse` ends a stream at the first blob; `none` sends records without the blobs' files. */
+  readonly blobs: "refuse" | "none";
+  /** A secondary that takes nothing for so long is dropped. */
+  readonly peerTimeoutMs?: number;
+  /** How often to look at the file when the file system tells of no change. */
+  readonly lookEveryMs?: number;
+}
+
+export const DEFAULT_PEER_TIMEOUT_MS = 60_000;
+const DEFAULT_LOOK_EVERY_MS = 1_000;
+
+export class Primary {
+  readonly #ports: Ports;
+  readonly #options: PrimaryOptions;
+  readonly #file: FollowedFile;
+  readonly #server: Server;
+
+  private constructor(ports: Ports, options: PrimaryOptions, file: FollowedFile, server: Server) {
+    this.#ports = ports;
+    this.#options = options;
+    this.#file = file;
+    this.#server = server;
+  }
+
+  /**
+   * Opens the file and the listener.
+   * @throws NotFoundError, UsageError, DiskError
+   */
+  static async open(ports: Ports, options: PrimaryOptions): Promise<Primary> {
+    await using owned = new AsyncDisposableStack();
+    const file = await FollowedFile.open(ports.disk, options.path, pauser(ports.clock));
+    owned.defer(() => file.close());
+    const server = await Server.listen(ports, options.replicateTo, file, {
+      blobs: options.blobs,
+      peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
+      chained: false,
+    });
+    owned.move();
+    const { lastTid } = file.view;
+    ports.log.info(`Following ${options.path}, last transaction ${describeTid(lastTid)}`, {
+      path: options.path,
+      tid: formatTid(lastTid),
+    });
+    if (options.blobs === "none") {
+      ports.log.warning(
+        `Blobs are left out (--blobs none): replicas of ${options.path} have the records of blobs, not their files`,
+      );
+    }
+    return new Primary(ports, options, file, server);
+  }
+
+  /** The address secondaries connect to. */
+  get address(): Address {
+    return this.#server.address;
+  }
+
+  /** Follows and serves until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = () => this.#server.close();
+    signal.addEventListener("abort", stop);
+    if (signal.aborted) stop();
+    try {
+      await Promise.all([this.#server.run(), this.#follow(signal)]);
+    } finally {
+      signal.removeEventListener("abort", stop);
+      this.#server.close();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.close();
+    this.#file.close();
+    await Promise.resolve();
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    const { clock, disk, log } = this.#ports;
+    const bell = new Bell();
+    using _watch = disk.watch(directoryOf(this.#options.path), () => bell.ring());
+    const ring = () => bell.ring();
+    signal.addEventListener("abort", ring);
+    let failing = false;
+    while (!signal.aborted) {
+      try {
+        for (const change of await this.#file.refresh()) this.#tell(change);
+        if (failing) log.info(`${this.#options.path} can be read again`);
+        failing = false;
+      } catch (error) {
+        if (!(error instanceof DiskError)) throw error;
+        if (!failing) log.error(`${error.message}; trying again every second`);
+        failing = true;
+        await sleep(clock, 1_000, signal);
+      }
+      using _tick = clock.schedule(this.#options.lookEveryMs ?? DEFAULT_LOOK_EVERY_MS, ring);
+      await bell.wait();
+    }
+    signal.removeEventListener("abort", ring);
+  }
+
+  #tell(change: Change): void {
+    const { log } = this.#ports;
+    const { path } = this.#options;
+    switch (change.kind) {
+      case "grown":
+        return log.debug(`${path} has grown to ${describeTid(change.lastTid)}`);
+      case "replaced":
+        return log.info(
+          `${path} has been packed or replaced; its last transaction is ${describeTid(change.lastTid)}`,
+        );
+      case "rolled back":
+        return log.error(
+          `${path} has been rolled back: it had transactions up to ${
+            describeTid(change.from)
+          }, of which those ` +
+            `after ${describeTid(change.to)} are gone; secondaries that hold them are dropped`,
+          { from: formatTid(change.from), to: formatTid(change.to) },
+        );
+      case "absent":
+        return log.warning(
+          `${path} is not there any more; going on with the file that was, until it is back`,
+        );
+      case "back":
+        return log.info(`${path} is back`);
+      case "unreadable":
+        return log.error(`${path} cannot be followed further: ${change.problem}`);
+    }
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * Where a replica's transactions go: built in one buffer while the run before is written and synced from the
+ * other, so that durability costs little speed. A full disk stops the writing without harm until there is
+ * room; meanwhile no more is taken from the source than the buffers hold.
+ */
+import { Restorer, type Run, type Storage } from "../filestorage/mod.ts";
+import { DiskFullError } from "../errors.ts";
+import type { Ports } from "./ports.ts";
+import { sleep } from "./waiting.ts";
+
+/** A buffer is handed on for writing when it holds so much, at the latest. */
+const RUN_BYTES = 4 * 1024 * 1024;
+/** Beyond the size of a run: what one chunk from the network may add. */
+const SLACK_BYTES = 1024 * 1024;
+const FULL_RETRY_MS = 5_000;
+
+export class Sink {
+  readonly restorer: Restorer;
+  readonly #ports: Ports;
+  readonly #storage: Storage;
+  readonly #signal: AbortSignal;
+  /** The run on its way to disk. */
+  #writing: Promise<void> | undefined;
+  #failure: unknown;
+  #failed = false;
+
+  /** @param signal ends waiting for room on a full disk; what waits to be written is then given up */
+  constructor(ports: Ports, storage: Storage, signal: AbortSignal) {
+    this.#ports = ports;
+    this.#storage = storage;
+    this.#signal = signal;
+    this.restorer = new Restorer(
+      storage.file,
+      storage.index,
+      storage.end,
+      storage.lastTid,
+      RUN_BYTES + SLACK_BYTES,
+    );
+  }
+
+  /**
+   * Called after every chunk: sets off writing what is whole, and waits only when the buffer is full.
+   * @throws DiskError final
+   */
+  async settle(): Promise<void> {
+    this.#begin();
+    while (this.restorer.length >= RUN_BYTES) {
+      if (this.#writing !== undefined) await this.#written();
+      else if (this.restorer.largeEnd !== undefined || this.restorer.hasWhole) this.#begin();
+      else await this.#spill();
+    }
+    this.#check();
+  }
+
+  /** Waits until everything whole is durable. @throws DiskError */
+  async drain(): Promise<void> {
+    for (;;) {
+      this.#begin();
+      if (this.#writing === undefined) break;
+      await this.#written();
+    }
+    this.#check();
+  }
+
+  /** Forgets the transaction under way, and writes what is whole. @throws DiskError */
+  async abort(): Promise<void> {
+    const spilled = this.restorer.abort();
+    if (spilled && this.#writing === undefined && !this.#failed) this.#storage.cut();
+    await this.drain();
+  }
+
+  /** Sets off the next run unless one is on its way. */
+  #begin(): void {
+    if (this.#writing !== undefined || this.#failed) return;
+    const { restorer } = this;
+    if (restorer.largeEnd === undefined && !restorer.hasWhole) return;
+    this.#writing = (restorer.largeEnd !== undefined ? this.#finishLarge() : this.#append(restorer.take()))
+      .catch((error) => {
+        this.#failed = true;
+        this.#failure = error;
+      })
+      .finally(() => {
+        this.#writing = undefined;
+        this.#begin();
+      });
+  }
+
+  async #written(): Promise<void> {
+    await this.#writing;
+    this.#check();
+  }
+
+  #check(): void {
+    if (this.#failed) throw this.#failure;
+  }
+
+  async #append(run: Run): Promise<void> {
+    await this.#untilRoom(() => this.#storage.append(run, this.#hasMore));
+    this.restorer.giveBack(run);
+  }
+
+  /** Makes room in the buffer by writing the transaction under way as far as it has come. */
+  async #spill(): Promise<void> {
+    await this.#untilRoom(() => this.#storage.beginLarge());
+    const parts: [Uint8Array, number][] = [];
+    await this.#untilRoom(async () => {
+      if (parts.length === 0) this.restorer.spill((bytes, position) => parts.push([bytes, position]));
+      for (const [bytes, position] of parts) this.#storage.writePart(bytes, position);
+      await Promise.resolve();
+    });
+  }
+
+  async #finishLarge(): Promise<void> {
+    const large = this.restorer.largeEnd!;
+    await this.#untilRoom(async () => {
+      this.restorer.spillLast((bytes, position) => this.#storage.writePart(bytes, position));
+      await this.#storage.finishLarge(large, this.#hasMore);
+    });
+    this.restorer.largeFinished();
+  }
+
+  readonly #hasMore = (): boolean => this.restorer.hasWhole;
+
+  /** Repeats what the full disk refuses until there is room. */
+  async #untilRoom(work: () => Promise<void>): Promise<void> {
+    let told = false;
+    for (;;) {
+      try {
+        await work();
+        if (told) this.#ports.log.info(`There is room again for ${this.#storage.path}`);
+        return;
+      } catch (error) {
+        if (!(error instanceof DiskFullError) || this.#signal.aborted) throw error;
+        if (!told) {
+          this.#ports.log.error(
+            `${error.message}; the replica stands still, complete as far as it goes, and goes on when there is room`,
+          );
+        }
+        told = true;
+        await sleep(this.#ports.clock, FULL_RETRY_MS, this.#signal);
+      }
+    }
+  }
+}
