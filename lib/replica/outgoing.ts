@@ -14,13 +14,11 @@ import {
 import { UnavailableError } from "../errors.ts";
 import type { Log } from "../ports/mod.ts";
 import { describeTid, formatOid, formatTid, isBlobRecord, STATUS } from "../zodb/mod.ts";
-import { MAX_RECORD_HEAD, MAX_TRANSACTION_MESSAGE, StreamEncoder } from "../zrs/mod.ts";
+import { MAX_RECORD_HEAD, MAX_TRANSACTION_MESSAGE, StreamEncoder, transactionMessageRoom } from "../zrs/mod.ts";
 import { DuplicateFinder } from "./duplicates.ts";
 
 /** Each of the two buffers; larger than any T message. */
 const BUFFER_BYTES = Math.max(512 * 1024, MAX_TRANSACTION_MESSAGE + 1024);
-/** User, description and extension together in all but odd transactions. */
-const USUAL_HEAD_LENGTH = 1024;
 const DATA_BLOCK_BYTES = 64 * 1024;
 
 export interface OutgoingOptions {
@@ -91,9 +89,8 @@ export class Outgoing {
     if (reader.tid <= this.#lastTid) {
       throw reader.corrupt(`its tid must be greater than the one before, ${describeTid(this.#lastTid)}`);
     }
-    const usual = reader.headLength <= USUAL_HEAD_LENGTH;
-    if (encoder.room < (usual ? 16 * USUAL_HEAD_LENGTH : MAX_TRANSACTION_MESSAGE)) await this.#turn();
     const head = reader.head();
+    if (encoder.room < transactionMessageRoom(head)) await this.#turn();
     const extension = encoder.transaction(head);
     if (extension !== "spliced") this.#noteExtension(extension, head.tid);
     for (let at = reader.nextRecord(); at >= 0; at = reader.nextRecord()) {
