@@ -25,7 +25,10 @@ export interface Connection extends Disposable {
 export interface Listener extends Disposable {
   /** The address really listened on: a port 0 has become the one the system chose. */
   readonly address: Address;
-  /** The next connection; null once the listener is closed. */
+  /**
+   * The next connection; null once the listener is closed.
+   * @throws UnavailableError when the system is short of descriptors or memory: accept again
+   */
   accept(): Promise<Connection | null>;
   /** Closing twice is harmless. A Unix socket's file is removed. */
   close(): void;

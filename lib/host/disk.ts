@@ -1,0 +1,137 @@
+/** Files and directories of this machine. */
+
+import fs from "node:fs";
+import type { BlockFile, Disk, FileLock, FileStatus, ReadableFile } from "../ports/mod.ts";
+import { UsageError } from "../errors.ts";
+import { codeOf, diskFailure } from "./failure.ts";
+import { HostFile, syncDescriptor } from "./file.ts";
+import { lockFile } from "./lock.ts";
+import { watchDirectory } from "./watch.ts";
+
+const { O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
+
+/** The disk of this machine. Stateless: every call goes to the system. */
+export class HostDisk implements Disk {
+  openRead(path: string): ReadableFile {
+    return openRegular(path, O_RDONLY, `Cannot open ${path}`);
+  }
+
+  openWrite(path: string): BlockFile {
+    return openRegular(path, O_RDWR, `Cannot open ${path} for writing`);
+  }
+
+  create(path: string): BlockFile {
+    return openDescriptor(path, O_RDWR | O_CREAT | O_EXCL, `Cannot create ${path}`);
+  }
+
+  status(path: string): FileStatus | undefined {
+    return statusOf(path, `Cannot look at ${path}`);
+  }
+
+  list(directory: string): string[] {
+    try {
+      return fs.readdirSync(directory);
+    } catch (error) {
+      throw diskFailure(`Cannot list directory ${directory}`, directory, error);
+    }
+  }
+
+  rename(from: string, to: string): void {
+    try {
+      fs.renameSync(from, to);
+    } catch (error) {
+      throw diskFailure(`Cannot rename ${from} to ${to}`, from, error);
+    }
+  }
+
+  remove(path: string): void {
+    const action = `Cannot remove ${path}`;
+    try {
+      // The runtime's unlink also removes an empty directory: ask first.
+      const found = fs.lstatSync(path, { throwIfNoEntry: false });
+      if (found === undefined) return;
+      if (found.isDirectory()) throw notAFile(action, path, "directory");
+      fs.unlinkSync(path);
+    } catch (error) {
+      if (error instanceof UsageError) throw error;
+      if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR") return;
+      throw diskFailure(action, path, error);
+    }
+  }
+
+  async syncDirectory(directory: string): Promise<void> {
+    let descriptor: number;
+    try {
+      descriptor = fs.openSync(directory, O_RDONLY);
+    } catch (error) {
+      throw diskFailure(`Cannot open directory ${directory}`, directory, error);
+    }
+    try {
+      await syncDescriptor(descriptor, directory);
+    } finally {
+      fs.closeSync(descriptor);
+    }
+  }
+
+  lock(path: string): FileLock {
+    const found = statusOf(path, `Cannot lock ${path}`);
+    if (found !== undefined && found.kind !== "file") throw notAFile(`Cannot lock ${path}`, path, found.kind);
+    return lockFile(path);
+  }
+
+  watch(directory: string, changed: () => void): Disposable {
+    return watchDirectory(directory, changed);
+  }
+}
+
+/**
+ * Opens what must be a regular file: that is asked before opening, because opening a pipe would wait for
+ * another process, and a device may act on being opened.
+ */
+function openRegular(path: string, flags: number, action: string): HostFile {
+  const found = statusOf(path, action);
+  if (found !== undefined && found.kind !== "file") throw notAFile(action, path, found.kind);
+  return openDescriptor(path, flags, action);
+}
+
+function openDescriptor(path: string, flags: number, action: string): HostFile {
+  let descriptor: number | undefined;
+  try {
+    // Not to wait, should a pipe have taken the file's place since we looked; it means nothing for files.
+    descriptor = fs.openSync(path, flags | O_NONBLOCK, 0o666);
+    const status = toStatus(fs.fstatSync(descriptor, { bigint: true }));
+    if (status.kind !== "file") throw notAFile(action, path, status.kind);
+    return new HostFile(path, descriptor, status.identity);
+  } catch (error) {
+    if (descriptor !== undefined) fs.closeSync(descriptor);
+    if (error instanceof UsageError) throw error;
+    throw diskFailure(action, path, error);
+  }
+}
+
+function statusOf(path: string, action: string): FileStatus | undefined {
+  try {
+    return toStatus(fs.statSync(path, { bigint: true }));
+  } catch (error) {
+    if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR") return undefined;
+    throw diskFailure(action, path, error);
+  }
+}
+
+/** Inode numbers of some file systems use all 64 bits, so they never pass through a number. */
+function toStatus(stats: fs.BigIntStats): FileStatus {
+  return {
+    identity: `${stats.dev}:${stats.ino}`,
+    kind: stats.isFile() ? "file" : stats.isDirectory() ? "directory" : stats.isSocket() ? "socket" : "other",
+    size: Number(stats.size),
+    mode: Number(stats.mode & 0o7777n),
+  };
+}
+
+function notAFile(action: string, path: string, kind: FileStatus["kind"]): UsageError {
+  const words = kind === "other" ? "pipe or device" : kind;
+  return new UsageError(`${action}: it must be a regular file, and is a ${words}`, {
+    path,
+    hint: "Name a file",
+  });
+}

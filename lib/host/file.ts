@@ -1,0 +1,112 @@
+/**
+ * One open file. Reads and writes are positional and synchronous; syncing runs in another thread on a
+ * duplicate of the descriptor, which the runtime makes. So neither reads nor writes wait behind a sync, a file
+ * may be closed while it is being synced, and a writing-back error that the kernel keeps for this open file is
+ * reported by the next sync of it.
+ */
+
+import fs from "node:fs";
+import type { BlockFile } from "../ports/mod.ts";
+import { diskFailure } from "./failure.ts";
+
+/** The most that one system call moves on Linux. More is asked for in several calls. */
+const MAX_CALL_BYTES = 0x7fff_f000;
+
+/** Takes over an open descriptor of a regular file. One that was opened for reading only cannot write. */
+export class HostFile implements BlockFile {
+  readonly path: string;
+  readonly #identity: string;
+  #descriptor: number | undefined;
+
+  constructor(path: string, descriptor: number, identity: string) {
+    this.path = path;
+    this.#descriptor = descriptor;
+    this.#identity = identity;
+  }
+
+  /** The descriptor; using a closed file is a bug of the caller, and another file may have its number by now. */
+  get #open(): number {
+    if (this.#descriptor === undefined) throw new Error(`Cannot use ${this.path}: it has been closed`);
+    return this.#descriptor;
+  }
+
+  readAt(into: Uint8Array, position: number): number {
+    const descriptor = this.#open;
+    let done = 0;
+    try {
+      while (done < into.length) {
+        const want = Math.min(into.length - done, MAX_CALL_BYTES);
+        const got = fs.readSync(descriptor, into, done, want, position + done);
+        if (got === 0) break;
+        done += got;
+      }
+    } catch (error) {
+      throw diskFailure(`Cannot read ${this.path} at position ${position + done}`, this.path, error);
+    }
+    return done;
+  }
+
+  writeAt(bytes: Uint8Array, position: number): void {
+    const descriptor = this.#open;
+    let done = 0;
+    try {
+      while (done < bytes.length) {
+        const want = Math.min(bytes.length - done, MAX_CALL_BYTES);
+        done += fs.writeSync(descriptor, bytes, done, want, position + done);
+      }
+    } catch (error) {
+      throw diskFailure(`Cannot write ${this.path} at position ${position + done}`, this.path, error);
+    }
+  }
+
+  truncate(size: number): void {
+    const descriptor = this.#open;
+    try {
+      fs.ftruncateSync(descriptor, size);
+    } catch (error) {
+      throw diskFailure(`Cannot cut ${this.path} to ${size} bytes`, this.path, error);
+    }
+  }
+
+  size(): number {
+    const descriptor = this.#open;
+    try {
+      return fs.fstatSync(descriptor).size;
+    } catch (error) {
+      throw diskFailure(`Cannot read the size of ${this.path}`, this.path, error);
+    }
+  }
+
+  identity(): string {
+    return this.#identity;
+  }
+
+  sync(): Promise<void> {
+    return syncDescriptor(this.#open, this.path);
+  }
+
+  close(): void {
+    if (this.#descriptor === undefined) return;
+    const descriptor = this.#descriptor;
+    this.#descriptor = undefined;
+    try {
+      fs.closeSync(descriptor);
+    } catch (error) {
+      throw diskFailure(`Cannot close ${this.path}`, this.path, error);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Waits until a file or directory is on disk. The descriptor may be closed meanwhile. @throws DiskError */
+export function syncDescriptor(descriptor: number, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    fs.fsync(descriptor, (error) => {
+      if (error) reject(diskFailure(`Cannot sync ${path}`, path, error));
+      else resolve();
+    });
+  });
+}

@@ -1,0 +1,217 @@
+/** The disk of this machine: what the ports promise, on real files. */
+
+import assert from "node:assert/strict";
+import { DiskFullError, NotFoundError, UsageError } from "../../lib/errors.ts";
+import { systemHost } from "../../lib/host/mod.ts";
+import { inTempDir, run } from "./kit.ts";
+
+const { disk } = systemHost();
+const text = new TextEncoder();
+
+function contentOf(path: string): string {
+  using file = disk.openRead(path);
+  const bytes = new Uint8Array(file.size());
+  assert.equal(file.readAt(bytes, 0), bytes.length);
+  return new TextDecoder().decode(bytes);
+}
+
+Deno.test("what is written at a position is read there, and reading stops at the end", () =>
+  inTempDir((dir) => {
+    using file = disk.create(`${dir}/Data.fs`);
+    file.writeAt(text.encode("ABCDEF"), 2);
+    const into = new Uint8Array(10).fill(0xff);
+    assert.equal(file.readAt(into, 3), 5);
+    assert.deepEqual(into.subarray(0, 6), new Uint8Array([66, 67, 68, 69, 70, 0xff]));
+    assert.equal(file.readAt(into, 100), 0);
+    assert.equal(file.size(), 8);
+    file.truncate(4);
+    assert.equal(contentOf(`${dir}/Data.fs`), "\0\0AB");
+  }));
+
+Deno.test("positions above 4 GB are exact", () =>
+  inTempDir((dir) => {
+    using file = disk.create(`${dir}/Data.fs`);
+    const position = 5 * 2 ** 30 + 3;
+    file.writeAt(text.encode("far"), position);
+    using reader = disk.openRead(`${dir}/Data.fs`);
+    assert.equal(reader.size(), position + 3);
+    const into = new Uint8Array(3);
+    reader.readAt(into, position);
+    assert.equal(new TextDecoder().decode(into), "far");
+    reader.readAt(into, position % 2 ** 32);
+    assert.deepEqual(into, new Uint8Array(3));
+  }));
+
+Deno.test("a reader keeps the file it opened when the path is given to another", () =>
+  inTempDir((dir) => {
+    Deno.writeTextFileSync(`${dir}/a`, "old");
+    Deno.writeTextFileSync(`${dir}/b`, "new");
+    using first = disk.openRead(`${dir}/a`);
+    using second = disk.openRead(`${dir}/a`);
+    assert.equal(first.identity(), second.identity());
+    disk.rename(`${dir}/b`, `${dir}/a`);
+    const into = new Uint8Array(3);
+    first.readAt(into, 0);
+    assert.equal(new TextDecoder().decode(into), "old");
+    assert.equal(contentOf(`${dir}/a`), "new");
+    const now = disk.status(`${dir}/a`);
+    assert.notEqual(now?.identity, first.identity());
+    using third = disk.openRead(`${dir}/a`);
+    assert.equal(third.identity(), now?.identity);
+  }));
+
+Deno.test("a file may be written, read and closed while it is being synced", () =>
+  inTempDir(async (dir) => {
+    const file = disk.create(`${dir}/Data.fs`);
+    file.writeAt(new Uint8Array(1 << 20), 0);
+    const synced = file.sync();
+    file.writeAt(text.encode("x"), 0);
+    assert.equal(file.readAt(new Uint8Array(1), 0), 1);
+    file.close();
+    file.close();
+    await synced;
+    assert.throws(() => file.size(), /has been closed/);
+  }));
+
+Deno.test("a file opened for reading only, and a directory, can be synced", () =>
+  inTempDir(async (dir) => {
+    Deno.writeTextFileSync(`${dir}/Data.fs`, "FS21");
+    using file = disk.openRead(`${dir}/Data.fs`);
+    await file.sync();
+    await disk.syncDirectory(dir);
+    await assert.rejects(disk.syncDirectory(`${dir}/none`), NotFoundError);
+  }));
+
+Deno.test("what is missing is NotFoundError, which names the path", () =>
+  inTempDir((dir) => {
+    const path = `${dir}/none`;
+    for (const open of [() => disk.openRead(path), () => disk.openWrite(path), () => disk.list(path)]) {
+      assert.throws(open, (error: unknown) => error instanceof NotFoundError && error.facts.path === path);
+    }
+    assert.throws(() => disk.create(`${path}/Data.fs`), NotFoundError);
+    Deno.writeTextFileSync(`${dir}/file`, "");
+    assert.throws(() => disk.openRead(`${dir}/file/Data.fs`), NotFoundError);
+    assert.throws(() => disk.rename(path, `${dir}/other`), NotFoundError);
+    assert.equal(disk.status(path), undefined);
+    assert.equal(disk.status(`${dir}/file/Data.fs`), undefined);
+    disk.remove(path);
+  }));
+
+Deno.test("a directory, a pipe, a socket or a device is refused by name, without waiting for it", () =>
+  inTempDir((dir) => {
+    run("mkfifo", [`${dir}/pipe`]);
+    using _listener = Deno.listen({ transport: "unix", path: `${dir}/socket` });
+    const kinds = [
+      [dir, "directory"],
+      [`${dir}/pipe`, "pipe or device"],
+      [`${dir}/socket`, "socket"],
+      ["/dev/null", "pipe or device"],
+    ] as const;
+    for (const [path, words] of kinds) {
+      for (const open of [() => disk.openRead(path), () => disk.openWrite(path), () => disk.lock(path)]) {
+        assert.throws(open, (error: unknown) => {
+          return error instanceof UsageError && error.message.includes(`${path}`) &&
+            error.message.endsWith(`is a ${words}`);
+        });
+      }
+    }
+    assert.equal(disk.status(`${dir}/pipe`)?.kind, "other");
+    assert.equal(disk.status(`${dir}/socket`)?.kind, "socket");
+    assert.equal(disk.status(dir)?.kind, "directory");
+  }));
+
+Deno.test("status follows links and tells size and mode", () =>
+  inTempDir((dir) => {
+    Deno.writeTextFileSync(`${dir}/Data.fs`, "FS21");
+    Deno.chmodSync(`${dir}/Data.fs`, 0o640);
+    Deno.symlinkSync(`${dir}/Data.fs`, `${dir}/link`);
+    using file = disk.openRead(`${dir}/link`);
+    assert.deepEqual(disk.status(`${dir}/link`), {
+      identity: file.identity(),
+      kind: "file",
+      size: 4,
+      mode: 0o640,
+    });
+  }));
+
+Deno.test("create refuses a path that is taken and leaves what is there", () =>
+  inTempDir((dir) => {
+    Deno.writeTextFileSync(`${dir}/Data.fs`, "FS21");
+    assert.throws(() => disk.create(`${dir}/Data.fs`), UsageError);
+    assert.equal(contentOf(`${dir}/Data.fs`), "FS21");
+  }));
+
+Deno.test("remove takes files and links, and never a directory", () =>
+  inTempDir((dir) => {
+    Deno.writeTextFileSync(`${dir}/file`, "");
+    Deno.symlinkSync(`${dir}/file`, `${dir}/link`);
+    Deno.mkdirSync(`${dir}/empty`);
+    disk.remove(`${dir}/link`);
+    assert.deepEqual(disk.list(dir).sort(), ["empty", "file"]);
+    disk.remove(`${dir}/file`);
+    assert.throws(() => disk.remove(`${dir}/empty`), UsageError);
+    assert.deepEqual(disk.list(dir), ["empty"]);
+  }));
+
+/** Mounts a file system of 64 KB at `dir/small` for the time of `use`. */
+function withSmallDisk(dir: string, use: (small: string) => void): void {
+  const small = `${dir}/small`;
+  Deno.mkdirSync(small);
+  run("mount", ["-t", "tmpfs", "-o", "size=64k", "none", small]);
+  try {
+    use(small);
+  } finally {
+    run("umount", [small]);
+  }
+}
+
+/** Mounting takes root, and more rights than many containers give it. */
+async function canMount(): Promise<boolean> {
+  if (Deno.uid() !== 0) return false;
+  try {
+    await inTempDir((dir) => withSmallDisk(dir, () => {}));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const mountable = await canMount();
+
+Deno.test({
+  name: "a full disk is DiskFullError, and there is room again after a cut",
+  ignore: !mountable,
+  fn: () =>
+    inTempDir((dir) =>
+      withSmallDisk(dir, (small) => {
+        using file = disk.create(`${small}/Data.fs`);
+        const bytes = new Uint8Array(1 << 20).fill(7);
+        assert.throws(() => file.writeAt(bytes, 0), (error: unknown) => {
+          return error instanceof DiskFullError && error.facts.path === `${small}/Data.fs`;
+        });
+        assert.ok(file.size() > 0, "what had room was written");
+        assert.ok(file.size() < bytes.length);
+        file.truncate(0);
+        file.writeAt(bytes.subarray(0, 100), 0);
+        assert.equal(file.size(), 100);
+      })
+    ),
+});
+
+Deno.test({
+  name: "writing on a read-only file system is UsageError with a hint",
+  ignore: !mountable,
+  fn: () =>
+    inTempDir((dir) =>
+      withSmallDisk(dir, (small) => {
+        Deno.writeTextFileSync(`${small}/Data.fs`, "FS21");
+        run("mount", ["-o", "remount,ro", small]);
+        for (const open of [disk.openWrite, disk.create, disk.lock]) {
+          assert.throws(() => open.call(disk, `${small}/Data.fs`), (error: unknown) => {
+            return error instanceof UsageError && error.hint !== undefined;
+          });
+        }
+        assert.equal(contentOf(`${small}/Data.fs`), "FS21");
+      })
+    ),
+});
