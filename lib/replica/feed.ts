@@ -56,7 +56,7 @@ export class Feed {
       const reason = this.#ended ?? error;
       if (reason instanceof PeerLeft) log.info(`${peer}: disconnected`);
       else if (reason instanceof DivergedError) {
-        log.error(`${peer}: refused: ${reason.message}`, reason.facts);
+        log.error(`${peer}: refused: ${reason.message}`, { ...reason.facts });
       } else if (reason instanceof ZrsError) log.warning(`${peer}: dropped: ${sentence(reason)}`);
       else throw reason;
     } finally {
@@ -83,7 +83,7 @@ export class Feed {
       for (;;) {
         const count = await this.#connection.read(buffer);
         if (count === null) return this.#end(new PeerLeft("The peer closed the connection"));
-        this.#greeting.receive(buffer.subarray(0, count));
+        this.#greeting.push(buffer, 0, count);
         this.#bell.ring();
       }
     } catch (error) {

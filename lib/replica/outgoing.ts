@@ -14,7 +14,12 @@ import {
 import { UnavailableError } from "../errors.ts";
 import type { Log } from "../ports/mod.ts";
 import { describeTid, formatOid, formatTid, isBlobRecord, STATUS } from "../zodb/mod.ts";
-import { MAX_RECORD_HEAD, MAX_TRANSACTION_MESSAGE, StreamEncoder, transactionMessageRoom } from "../zrs/mod.ts";
+import {
+  MAX_RECORD_HEAD,
+  MAX_TRANSACTION_MESSAGE,
+  StreamEncoder,
+  transactionMessageRoom,
+} from "../zrs/mod.ts";
 import { DuplicateFinder } from "./duplicates.ts";
 
 /** Each of the two buffers; larger than any T message. */
@@ -36,7 +41,7 @@ export class Outgoing {
   #generation: Generation;
   #target: RecordReader;
   #duplicates: DuplicateFinder;
-  #filling = new Uint8Array(BUFFER_BYTES);
+  #filling: Uint8Array = new Uint8Array(BUFFER_BYTES);
   #idle: Uint8Array = new Uint8Array(BUFFER_BYTES);
   #writing: Promise<void> = Promise.resolve();
   #dataBlock: Uint8Array | undefined;
@@ -180,8 +185,8 @@ export class Outgoing {
     );
   }
 
-  #noteExtension(travelled: "rewritten" | "left out", tid: bigint): void {
-    if (travelled === "rewritten") return;
+  #noteExtension(travelled: ReturnType<StreamEncoder["transaction"]>, tid: bigint): void {
+    if (travelled !== "left_out") return;
     this.#options.log.warning(
       `The extension of transaction ${describeTid(tid)} is not a pickled dict that Python could load: ` +
         `it is sent without one`,

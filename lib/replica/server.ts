@@ -1,6 +1,7 @@
 /** Accepts secondaries on one address and feeds each from a log, for as long as it runs. */
+import { UnavailableError } from "../errors.ts";
 import type { TransactionLog } from "../filestorage/mod.ts";
-import type { Address, Listener } from "../ports/mod.ts";
+import type { Address, Connection, Listener } from "../ports/mod.ts";
 import { Feed, type FeedOptions } from "./feed.ts";
 import type { Ports } from "./ports.ts";
 
@@ -36,7 +37,14 @@ export class Server {
   /** Serves until {@link close}. */
   async run(): Promise<void> {
     for (;;) {
-      const connection = await this.#listener.accept();
+      let connection: Connection | null;
+      try {
+        connection = await this.#listener.accept();
+      } catch (error) {
+        if (!(error instanceof UnavailableError)) throw error;
+        this.#ports.log.warning(error.message);
+        continue;
+      }
       if (connection === null) break;
       const feed = new Feed(this.#ports, this.#log, connection, this.#options);
       this.#feeds.set(feed, feed.run().finally(() => this.#feeds.delete(feed)));
