@@ -1,0 +1,35 @@
+/** How a command that fails says so: one line on standard error. */
+
+import { ZrsError } from "../errors.ts";
+import { originOf } from "./exit_codes.ts";
+
+/** `zrs COMMAND: message; hint`, without a line end. */
+export function formatFailure(program: string, error: unknown): string {
+  const origin = originOf(error);
+  const [message, hint] = origin instanceof ZrsError
+    ? [origin.message, origin.hint]
+    : [`Stopped by a bug of ours: ${wordsOf(origin)}`, "please report it with the log"];
+  return oneLine(`${program}: ${withHint(message, hint)}`);
+}
+
+/** `message; hint`. */
+export function withHint(message: string, hint: string | undefined): string {
+  return hint === undefined ? message : `${message}; ${lowerFirst(hint)}`;
+}
+
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+}
+
+/** A hint follows a semicolon; names in capitals, such as DATA_FS, stay. */
+function lowerFirst(hint: string): string {
+  return /^[A-Z](?![A-Z_])/.test(hint) ? hint[0]!.toLowerCase() + hint.slice(1) : hint;
+}
+
+/** A path's or peer's words must neither start a line of their own nor talk to the terminal. */
+function oneLine(text: string): string {
+  return text.replace(
+    /\p{Cc}/gu,
+    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );
+}

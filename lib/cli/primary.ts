@@ -1,0 +1,50 @@
+/** `zrs primary`: follows a database beside whoever writes it, and sends it to its secondaries. */
+
+import { object } from "@optique/core/constructs";
+import { commandLine, lineBreak, message } from "@optique/core/message";
+import { argument, command, constant, option } from "@optique/core/primitives";
+import type { Host } from "../host/mod.ts";
+import type { Address } from "../ports/mod.ts";
+import { Primary } from "../replica/mod.ts";
+import { blobsOption, type ServerOptions, serverOptions, usageLine } from "./options.ts";
+import { serve } from "./server.ts";
+import { address, type Blobs, file } from "./values.ts";
+
+export interface PrimaryCommand extends ServerOptions {
+  readonly command: "primary";
+  readonly replicateTo: Address;
+  readonly blobs: Blobs;
+}
+
+export const primaryParser = command(
+  "primary",
+  object({
+    command: constant("primary"),
+    dataFs: argument(file("DATA_FS"), {
+      description: message`The database to follow, such as /srv/zope/var/Data.fs. It is only ever read.`,
+      errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
+    }),
+    replicateTo: option("--replicate-to", address("listen"), {
+      description: message`Listen here for secondaries.`,
+    }),
+    blobs: blobsOption,
+    ...serverOptions,
+  }),
+  {
+    brief: message`Follow a database and send it to secondaries.`,
+    description:
+      message`Follows DATA_FS, read-only and beside whoever writes it, and sends every transaction to any number of secondaries: of zrs, or of zc.zrs.`,
+    footer: message`Example:${lineBreak()}  ${
+      commandLine("zrs primary /srv/zope/var/Data.fs --replicate-to :5000")
+    }${lineBreak()}ADDR is host:port, [v6]:port, :port (all interfaces), a port alone (this machine only), or the path of a Unix socket. Port 0 picks a free one, which the ready file names.`,
+    usageLine: usageLine("--replicate-to"),
+  },
+);
+
+/** Runs until a signal ends it. @throws ZrsError */
+export async function runPrimary(options: PrimaryCommand, host: Host): Promise<void> {
+  const { dataFs, replicateTo, blobs } = options;
+  await serve("zrs primary", options, host, (ports) => {
+    return Primary.open(ports, { path: dataFs, replicateTo, blobs });
+  });
+}

@@ -1,0 +1,87 @@
+/** `zrs secondary`: keeps a copy of a database current, and may send it on. */
+
+import { object } from "@optique/core/constructs";
+import { commandLine, lineBreak, message, text } from "@optique/core/message";
+import { optional, withDefault } from "@optique/core/modifiers";
+import { argument, command, constant, option } from "@optique/core/primitives";
+import { UsageError } from "../errors.ts";
+import { formatAddress, type Host } from "../host/mod.ts";
+import type { Address } from "../ports/mod.ts";
+import { Secondary } from "../replica/mod.ts";
+import { leadsToItself } from "./address.ts";
+import { blobsOption, type ServerOptions, serverOptions, usageLine } from "./options.ts";
+import { serve } from "./server.ts";
+import { address, type Blobs, file, seconds } from "./values.ts";
+
+export interface SecondaryCommand extends ServerOptions {
+  readonly command: "secondary";
+  readonly replicateFrom: Address;
+  readonly replicateTo?: Address | undefined;
+  readonly blobs: Blobs;
+  /** In seconds. */
+  readonly keepAlive: number;
+  /** In seconds. */
+  readonly retryMax: number;
+}
+
+export const secondaryParser = command(
+  "secondary",
+  object({
+    command: constant("secondary"),
+    dataFs: argument(file("DATA_FS"), {
+      description: message`The copy, which is made if there is none. Nobody else may write to it.`,
+      errors: { endOfInput: message`Missing DATA_FS, the path of the copy` },
+    }),
+    replicateFrom: option("--replicate-from", address("connect"), {
+      description: message`The primary, or a secondary that sends on what it gets.`,
+    }),
+    replicateTo: optional(option("--replicate-to", address("listen"), {
+      description: message`Listen here for further secondaries, and send on to them what is on disk.`,
+    })),
+    blobs: blobsOption,
+    keepAlive: withDefault(
+      option("--keep-alive", seconds(), {
+        description: message`How often to tell the primary that we are there.`,
+      }),
+      30,
+      { message: message`${text("30")}` },
+    ),
+    retryMax: withDefault(
+      option("--retry-max", seconds(), {
+        description: message`The longest pause before connecting again; the first is a tenth of a second.`,
+      }),
+      60,
+      { message: message`${text("60")}` },
+    ),
+    ...serverOptions,
+  }),
+  {
+    brief: message`Keep a copy of a database current.`,
+    description:
+      message`Receives every transaction of a primary, of zrs or of zc.zrs, and appends it to DATA_FS. When the primary is away, it waits and connects again.`,
+    footer: message`Example:${lineBreak()}  ${
+      commandLine("zrs secondary /srv/replica/Data.fs --replicate-from db1.example.com:5000")
+    }${lineBreak()}ADDR is host:port, [v6]:port, a port alone (this machine only), or the path of a Unix socket; to listen also :port (all interfaces), and port 0 for a free one, which the ready file names.`,
+    usageLine: usageLine("--replicate-from"),
+  },
+);
+
+/** Runs until a signal ends it. @throws ZrsError */
+export async function runSecondary(options: SecondaryCommand, host: Host): Promise<void> {
+  const { dataFs, replicateFrom, replicateTo, blobs } = options;
+  if (replicateTo !== undefined && leadsToItself(replicateFrom, replicateTo)) {
+    throw new UsageError(`Cannot replicate from ${formatAddress(replicateFrom)}: that is where we listen`, {
+      hint: "Give the primary's address for --replicate-from, and our own for --replicate-to",
+    });
+  }
+  await serve("zrs secondary", options, host, (ports) => {
+    return Secondary.open(ports, {
+      path: dataFs,
+      replicateFrom,
+      ...(replicateTo !== undefined && { replicateTo }),
+      blobs,
+      keepAliveMs: options.keepAlive * 1000,
+      retryMaxMs: options.retryMax * 1000,
+    });
+  });
+}

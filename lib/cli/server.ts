@@ -1,0 +1,135 @@
+/**
+ * The life of a server command around the node that does the work: its log, its signals, its ready file, what
+ * the service manager is told, and an end in good order. A failure is thrown, and has been logged.
+ */
+
+import { ZrsError } from "../errors.ts";
+import { formatAddress, type Host, type Signal, type SystemLog } from "../host/mod.ts";
+import type { Address, Clock, Disk, Log, Network, Random } from "../ports/mod.ts";
+import { isThisMachineOnly } from "./address.ts";
+import { EXIT, type ExitCode, originOf } from "./exit_codes.ts";
+import { formatFailure } from "./failure.ts";
+import { checkOutputs, logOptions, type ServerOptions } from "./options.ts";
+import { ReadyFile } from "./ready_file.ts";
+
+/** What a server command runs: it has opened its files and listens. */
+export interface Node extends AsyncDisposable {
+  /** Where secondaries connect, if they can: the port that was really taken. */
+  readonly address: Address | undefined;
+  /** Works until the signal is aborted, then closes cleanly; rejects for what cannot be survived. */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+export interface Ports {
+  readonly disk: Disk;
+  readonly network: Network;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+const STOP_SIGNALS: readonly (readonly [Signal, ExitCode])[] = [
+  ["SIGTERM", EXIT.terminated],
+  ["SIGINT", EXIT.interrupted],
+];
+
+const REOPEN_SIGNALS: readonly Signal[] = ["SIGHUP", "SIGUSR2"];
+
+/**
+ * Opens a node and runs it until a signal ends it.
+ * @param program as failures name it, "zrs primary"
+ * @throws whatever ended it otherwise
+ */
+export async function serve(
+  program: string,
+  options: ServerOptions,
+  host: Host,
+  open: (ports: Ports) => Promise<Node>,
+): Promise<void> {
+  checkOutputs(options, host.disk);
+  using log = host.openLog(logOptions(options));
+  try {
+    await serveLogged(program, options, host, log, open);
+  } catch (error) {
+    logFailure(log, error, options);
+    throw error;
+  }
+}
+
+async function serveLogged(
+  program: string,
+  options: ServerOptions,
+  host: Host,
+  log: SystemLog,
+  open: (ports: Ports) => Promise<Node>,
+): Promise<void> {
+  using stack = new DisposableStack();
+  const readyFile = options.readyFile === undefined
+    ? undefined
+    : stack.use(ReadyFile.prepare(host.disk, options.readyFile, host.isRunning));
+  const stop = new AbortController();
+  stack.use(catchUncaught(program, host, log, () => readyFile?.remove()));
+  stack.use(listenToSignals(host, log, stop, () => readyFile?.remove()));
+
+  const { disk, network, clock, random } = host;
+  await using node = await open({ disk, network, clock, random, log });
+  const { address } = node;
+  if (address !== undefined && !isThisMachineOnly(address)) {
+    log.warning(
+      "Whoever can connect to this address gets the whole database: let a firewall decide who can",
+      {
+        address: formatAddress(address),
+      },
+    );
+  }
+  readyFile?.write({
+    pid: host.pid,
+    ...(address !== undefined && { replicateTo: formatAddress(address) }),
+  });
+  if (!stop.signal.aborted) await host.notifySystemd("READY=1");
+  await node.run(stop.signal);
+}
+
+/** SIGTERM and SIGINT end the work in good order, and a second one at once; others reopen the log. */
+function listenToSignals(
+  host: Host,
+  log: SystemLog,
+  stop: AbortController,
+  beforeExit: () => void,
+): Disposable {
+  const stack = new DisposableStack();
+  for (const [signal, code] of STOP_SIGNALS) {
+    stack.use(host.onSignal(signal, () => {
+      if (stop.signal.aborted) {
+        log.warning("Stopping at once, at the second signal", { signal });
+        beforeExit();
+        host.exit(code);
+      }
+      log.info("Stopping", { signal });
+      void host.notifySystemd("STOPPING=1");
+      stop.abort();
+    }));
+  }
+  for (const signal of REOPEN_SIGNALS) stack.use(host.onSignal(signal, () => log.reopen()));
+  return stack;
+}
+
+/** What escapes every await is a bug of ours, after which nothing can be relied on: log it, and end. */
+function catchUncaught(program: string, host: Host, log: Log, beforeExit: () => void): Disposable {
+  return host.onUncaught((error) => {
+    log.error("Stopped by a bug of ours", { error });
+    host.err(`${formatFailure(program, error)}\n`);
+    beforeExit();
+    host.exit(EXIT.bug);
+  });
+}
+
+/**
+ * The command's last line on standard error says what our own failures are; the log repeats it only where it
+ * goes elsewhere. The stack of a bug is in the log always.
+ */
+function logFailure(log: Log, error: unknown, options: ServerOptions): void {
+  const origin = originOf(error);
+  if (!(origin instanceof ZrsError)) log.error("Stopped by a bug of ours", { error: origin });
+  else if (options.logFile !== undefined) log.error(origin.message, { hint: origin.hint });
+}

@@ -1,0 +1,88 @@
+/** What the values of options are: how they are read from the command line, and what is said of bad ones. */
+
+import { type Message, message, text } from "@optique/core/message";
+import { float, type ValueParser, type ValueParserResult } from "@optique/core/valueparser";
+import { path } from "@optique/run/valueparser";
+import { ZrsError } from "../errors.ts";
+import { formatAddress } from "../host/mod.ts";
+import type { Address } from "../ports/mod.ts";
+import { type AddressUse, parseAddress } from "./address.ts";
+import { withHint } from "./failure.ts";
+
+/** Shorter would be a busy loop. */
+const MIN_SECONDS = 0.1;
+
+/** Longer is a mistake: a day. */
+const MAX_SECONDS = 86_400;
+
+/** ADDR: an address to listen on or to connect to. */
+export function address(use: AddressUse): ValueParser<"sync", Address> {
+  return {
+    mode: "sync",
+    metavar: "ADDR",
+    placeholder: { transport: "tcp", host: "127.0.0.1", port: 0 },
+    parse(input): ValueParserResult<Address> {
+      try {
+        return { success: true, value: parseAddress(input, use) };
+      } catch (error) {
+        if (!(error instanceof ZrsError)) throw error;
+        return { success: false, error: [text(withHint(error.message, error.hint))] };
+      }
+    },
+    format: formatAddress,
+  };
+}
+
+/** A duration in seconds, fractions allowed. */
+export function seconds(): ValueParser<"sync", number> {
+  return float({
+    metavar: "SECONDS",
+    min: MIN_SECONDS,
+    max: MAX_SECONDS,
+    errors: {
+      invalidNumber: secondsError,
+      belowMinimum: (value) => secondsError(String(value)),
+      aboveMaximum: (value) => secondsError(String(value)),
+    },
+  });
+}
+
+function secondsError(found: string): Message {
+  return message`Expected a number of seconds from ${text(String(MIN_SECONDS))} to ${
+    text(String(MAX_SECONDS))
+  }, but got ${found}`;
+}
+
+/** The path of a file; nothing looks at the file yet. */
+export function file(metavar: "DATA_FS" | "FILE"): ValueParser<"sync", string> {
+  return path({ metavar, type: "file" });
+}
+
+/** What to do about blobs: leave them out, or (the default) refuse to. */
+export type Blobs = "refuse" | "none";
+
+/** MODE of `--blobs`. */
+export function blobs(): ValueParser<"sync", Blobs> {
+  return {
+    mode: "sync",
+    metavar: "MODE",
+    placeholder: "none",
+    choices: ["none"],
+    parse(input) {
+      if (input === "none") return { success: true, value: "none" };
+      if (input === "replicate" || input === "shared") {
+        return {
+          success: false,
+          error: message`This version cannot replicate blobs: ${input} comes with a later one; ${
+            text("none leaves them out")
+          }`,
+        };
+      }
+      return { success: false, error: message`Expected ${"none"}, but got ${input}` };
+    },
+    format: (value) => value,
+    *suggest(prefix) {
+      if ("none".startsWith(prefix)) yield { kind: "literal", text: "none" };
+    },
+  };
+}

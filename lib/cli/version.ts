@@ -1,0 +1,2 @@
+/** The version of this program, which `--version` prints; deno.json says the same, and a test holds them together. */
+export const VERSION = "0.1.0";

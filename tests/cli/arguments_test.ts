@@ -1,0 +1,241 @@
+import assert from "node:assert/strict";
+import { type Command, parseArguments } from "../../lib/cli/arguments.ts";
+import { run } from "../../lib/cli/mod.ts";
+import { VERSION } from "../../lib/cli/version.ts";
+import { ScriptedHost } from "./scripted_host.ts";
+
+/** Runs a command that ends by itself. */
+async function runCaptured(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const host = new ScriptedHost();
+  const code = await run(args, host);
+  return { code, ...host.written };
+}
+
+function parse(...args: string[]): Command | undefined {
+  return parseArguments(args, new ScriptedHost());
+}
+
+const LOCAL_5000 = { transport: "tcp", host: "127.0.0.1", port: 5000 } as const;
+
+Deno.test("primary takes a database and an address to listen on", () => {
+  assert.deepEqual(parse("primary", "Data.fs", "--replicate-to", "5000"), {
+    command: "primary",
+    dataFs: "Data.fs",
+    replicateTo: LOCAL_5000,
+    blobs: "refuse",
+    readyFile: undefined,
+    logFile: undefined,
+    quiet: false,
+    verbose: false,
+  });
+});
+
+Deno.test("options stand before or after the database, with a space or an equals sign", () => {
+  const expected = parse("primary", "Data.fs", "--replicate-to", "5000", "--blobs", "none", "-q");
+  assert.deepEqual(parse("primary", "-q", "--blobs=none", "--replicate-to=5000", "Data.fs"), expected);
+  assert.deepEqual(
+    parse("primary", "--quiet", "--replicate-to", "5000", "--blobs=none", "--", "Data.fs"),
+    expected,
+  );
+});
+
+Deno.test("secondary takes a copy and where it comes from, and may send it on", () => {
+  assert.deepEqual(parse("secondary", "/srv/Data.fs", "--replicate-from", "db1:5000"), {
+    command: "secondary",
+    dataFs: "/srv/Data.fs",
+    replicateFrom: { transport: "tcp", host: "db1", port: 5000 },
+    replicateTo: undefined,
+    blobs: "refuse",
+    keepAlive: 30,
+    retryMax: 60,
+    readyFile: undefined,
+    logFile: undefined,
+    quiet: false,
+    verbose: false,
+  });
+  const all = parse(
+    ...["secondary", "/srv/Data.fs", "--replicate-from", "/run/zrs/from", "--replicate-to", "[::]:5001"],
+    ...[
+      "--blobs",
+      "none",
+      "--keep-alive",
+      "2.5",
+      "--retry-max",
+      "5",
+      "--ready-file",
+      "r",
+      "--log-file",
+      "l",
+      "-v",
+    ],
+  );
+  assert.deepEqual(all, {
+    command: "secondary",
+    dataFs: "/srv/Data.fs",
+    replicateFrom: { transport: "unix", path: "/run/zrs/from" },
+    replicateTo: { transport: "tcp", host: "::", port: 5001 },
+    blobs: "none",
+    keepAlive: 2.5,
+    retryMax: 5,
+    readyFile: "r",
+    logFile: "l",
+    quiet: false,
+    verbose: true,
+  });
+});
+
+Deno.test("a wrong command line exits with 2 and one line that says what to do", async () => {
+  const table: readonly (readonly [string[], RegExp])[] = [
+    [[], /^zrs: Missing command; see zrs --help\n$/],
+    [["primry"], /^zrs: Unexpected command `primry`; did you mean `primary`\?\n$/],
+    [["frobnicate"], /^zrs: Unexpected command `frobnicate`; see zrs --help\n$/],
+    [["frobnicate", "--help"], /^zrs: .*`frobnicate`; see zrs --help\n$/],
+    [["verify", "Data.fs"], /^zrs: Unexpected command `verify`; see zrs --help\n$/],
+    [["--versoin"], /^zrs: Unexpected option `--versoin`; did you mean `--version`\?\n$/],
+    [["primary"], /^zrs primary: Missing DATA_FS, the path of the database; see zrs primary --help\n$/],
+    [["secondary"], /^zrs secondary: Missing DATA_FS, the path of the copy; see zrs secondary --help\n$/],
+    [["primary", "x"], /^zrs primary: Missing option `--replicate-to`; see zrs primary --help\n$/],
+    [["secondary", "x"], /^zrs secondary: Missing option `--replicate-from`; see zrs secondary --help\n$/],
+    [["primary", "", "--replicate-to", "5"], /^zrs primary: `DATA_FS`: .*empty/],
+    [
+      ["primary", "x", "--replicat-to", "5"],
+      /Unexpected option `--replicat-to`; did you mean `--replicate-to`\?\n$/,
+    ],
+    [["primary", "x", "--replicat-to=5"], /did you mean `--replicate-to`\?\n$/],
+    [
+      ["primary", "x", "--replicate-to", "5", "y"],
+      /^zrs primary: Unexpected argument `y`; see zrs primary --help\n$/,
+    ],
+    [["primary", "x", "--replicate-to"], /`--replicate-to` requires `ADDR`/],
+    [
+      ["primary", "x", "--replicate-to", "5", "--replicate-to", "6"],
+      /`--replicate-to` cannot be used multiple times/,
+    ],
+    [["primary", "x", "--replicate-to", "5", "--keep-alive", "3"], /Unexpected option `--keep-alive`; see /],
+    [
+      ["primary", "x", "--replicate-to", "5", "-q", "-v"],
+      /^zrs primary: Cannot be both quiet and verbose; give one/,
+    ],
+    [
+      ["primary", "x", "--replicate-to", "db1"],
+      /^zrs primary: `--replicate-to`: Cannot read address "db1": it has no port; write host:port, .*:port for all/,
+    ],
+    [["secondary", "x", "--replicate-from", ":5"], /names no host to connect to; write host:port/],
+    [
+      ["primary", "x", "--replicate-to", "5", "--blobs", "replicate"],
+      /cannot replicate blobs.*none leaves them out\n$/,
+    ],
+    [
+      ["primary", "x", "--replicate-to", "5", "--blobs", "shared"],
+      /cannot replicate blobs.*none leaves them out\n$/,
+    ],
+    [
+      ["primary", "x", "--replicate-to", "5", "--blobs", "nome"],
+      /`--blobs`: Expected "none", but got "nome"/,
+    ],
+    [
+      ["secondary", "x", "--replicate-from", "5", "--keep-alive", "soon"],
+      /seconds from 0.1 to 86400, but got "soon"/,
+    ],
+    [
+      ["secondary", "x", "--replicate-from", "5", "--keep-alive", "0"],
+      /seconds from 0.1 to 86400, but got "0"/,
+    ],
+    [
+      ["secondary", "x", "--replicate-from", "5", "--retry-max", "-1"],
+      /seconds from 0.1 to 86400, but got "-1"/,
+    ],
+    [
+      ["secondary", "x", "--replicate-from", "5", "--retry-max", "1e9"],
+      /seconds from 0.1 to 86400, but got "1e9|1000000000"/,
+    ],
+    [["completion"], /^zrs completion: Missing shell/],
+    [["completion", "foo"], /^zrs completion: Unsupported shell "foo"/],
+    [
+      ["secondary", "x", "--replicate-from", "localhost:5000", "--replicate-to", ":5000"],
+      /^zrs secondary: Cannot replicate from localhost:5000: that is where we listen; give the primary's address/,
+    ],
+    [
+      ["secondary", "x", "--replicate-from", "/run/zrs", "--replicate-to", "/run/zrs"],
+      /^zrs secondary: Cannot replicate from \/run\/zrs: that is where we listen/,
+    ],
+  ];
+  for (const [args, expected] of table) {
+    const { code, out, err } = await runCaptured(...args);
+    assert.match(err, expected);
+    assert.deepEqual([code, out, err.indexOf("\n")], [2, "", err.length - 1], args.join(" "));
+  }
+});
+
+Deno.test("--version prints the version", async () => {
+  for (const option of ["--version", "-V"]) {
+    assert.deepEqual(await runCaptured(option), { code: 0, out: `zrs ${VERSION}\n`, err: "" });
+  }
+});
+
+Deno.test("--help lists the commands that there are, and how to go on", async () => {
+  for (const option of ["--help", "-h"]) {
+    const { code, out, err } = await runCaptured(option);
+    assert.deepEqual([code, err], [0, ""]);
+    assert.match(out, /Usage: zrs COMMAND \.\.\.\n/);
+    assert.deepEqual(out.match(/^ {2}\w+/gm), ["  primary", "  secondary", "  completion"]);
+  }
+});
+
+Deno.test("the help of each command has its usage, all its options and an example", async () => {
+  const table: readonly (readonly [string, RegExp, readonly string[]])[] = [
+    [
+      "primary",
+      /^Usage: zrs primary DATA_FS --replicate-to ADDR \[OPTION\.\.\.\]$/m,
+      [
+        "--replicate-to ADDR",
+        "--blobs MODE",
+        "--ready-file FILE",
+        "--log-file FILE",
+        "-q, --quiet",
+        "-v, --verbose",
+      ],
+    ],
+    [
+      "secondary",
+      /^Usage: zrs secondary DATA_FS --replicate-from ADDR \[OPTION\.\.\.\]$/m,
+      [
+        ...["--replicate-from ADDR", "--replicate-to ADDR", "--blobs MODE", "--keep-alive SECONDS"],
+        ...["--retry-max SECONDS", "--ready-file FILE", "--log-file FILE", "-q, --quiet", "-v, --verbose"],
+      ],
+    ],
+  ];
+  for (const [command, usage, options] of table) {
+    const { code, out, err } = await runCaptured(command, "--help");
+    assert.deepEqual([code, err], [0, ""]);
+    assert.match(out, usage);
+    assert.match(out, new RegExp(`\\nExample:\\n *\`zrs ${command} /`));
+    assert.deepEqual(out.match(/^ {2}-.*?(?= {2,})/gm)?.map((line) => line.trim()), options);
+    assert(out.split("\n").every((line) => line.length <= 80));
+  }
+});
+
+Deno.test("completion scripts exist for bash, zsh and fish, and offer what the commands have", async () => {
+  for (const shell of ["bash", "zsh", "fish"]) {
+    const script = await runCaptured("completion", shell);
+    assert.deepEqual([script.code, script.err], [0, ""], shell);
+    assert.match(script.out, /zrs/);
+    for (
+      const [typed, offered] of [["", "secondary"], ["primary x --re", "--replicate-to"], [
+        "sec",
+        "secondary",
+      ]]
+    ) {
+      const { code, out } = await runCaptured("completion", shell, ...typed!.split(" "));
+      assert.equal(code, 0);
+      assert(out.includes(offered!), `${shell}: ${typed}`);
+    }
+    const values = await runCaptured("completion", shell, "primary", "x", "--blobs", "");
+    assert.match(values.out, /^none/, shell);
+  }
+});
+
+Deno.test("what is talk goes to standard error, what is asked for to standard output", async () => {
+  assert.equal((await runCaptured("--help")).err, "");
+  assert.equal((await runCaptured("primry")).out, "");
+});
