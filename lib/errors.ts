@@ -46,8 +46,14 @@ export class ProtocolError extends ZrsError {}
 /** The two histories differ: a person decides. */
 export class DivergedError extends ZrsError {}
 
+/** Bytes that are no pickle, or none that we read: who knows where they came from decides what that means. */
+export class PickleError extends ZrsError {}
+
 /** The peer cannot be reached, went away, or refused us: try again later. */
 export class UnavailableError extends ZrsError {}
+
+/** The peer refused us in words; the message holds them. */
+export class RefusedError extends UnavailableError {}
 
 /** Another process holds the lock. */
 export class LockedError extends ZrsError {}
