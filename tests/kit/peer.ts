@@ -44,8 +44,8 @@ class Channel {
   constructor(interpreter: string, program: string, options: object) {
     this.process = ChildProcess.start(
       interpreter,
-      // -B: no compiled files beside the sources.
-      ["-B", `${PYTHON_PEERS}${program}`, JSON.stringify(options)],
+      // No compiled files beside the sources; UTF-8 whatever the locale.
+      ["-B", "-X", "utf8", `${PYTHON_PEERS}${program}`, JSON.stringify(options)],
       { onLine: (line) => this.#take(JSON.parse(line)) },
     );
   }

@@ -129,7 +129,7 @@ export class ZodbWriter extends Peer<Ready> {
     return await this.ask("store", { transactions });
   }
 
-  /** `transactions` times `records` new objects of `size` bytes each, quickly, oids counted up. */
+  /** `transactions` times `records` new objects of `size` bytes each, quickly, oids counted up from 2^32. */
   async fill(
     options: { transactions: number; records: number; size: number; firstOid?: string },
   ): Promise<LogEnd> {

@@ -150,7 +150,7 @@ class ZodbWriter:
         tids = [to_hex(self._front.tpc_finish(self._vote(**each))) for each in transactions]
         return dict(position_of(self._storage), tids=tids)
 
-    def command_fill(self, transactions, records, size, firstOid="0000000000000000"):
+    def command_fill(self, transactions, records, size, firstOid="0000000100000000"):
         """Many small new objects, fast: `transactions` times `records` of `size` bytes, oids counted up."""
         oid = int(firstOid, 16)
         data = random_record(size, 1)
