@@ -5,7 +5,6 @@
  */
 import { type IndexArena, offsetOf, slabOf } from "./index_arena.ts";
 import type { PageDirectory } from "./index_directory.ts";
-import { viewOf } from "../bytes/mod.ts";
 import {
   CLASS_FOR,
   fillPage,
@@ -29,6 +28,14 @@ export type BucketDamage =
   | "its suffixes do not ascend"
   | "it has a position outside the indexed part of the file"
   | "it comes twice";
+
+/** A bucket of an index file, where it lies in a buffer. */
+export interface PackedBucket {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly at: number;
+  readonly length: number;
+}
 
 /** One bucket of an index, on its way to the file. */
 export class IndexBucket {
@@ -98,49 +105,86 @@ export class IndexBucket {
   }
 }
 
-/** Puts a packed bucket into pages. @returns how many objects it had, or what is wrong with it */
+/**
+ * Puts a packed bucket into pages that are not there yet.
+ * @param middle bits 16 to 31 of the oids
+ * @param end what positions must be less than
+ * @returns how many objects it had, or what is wrong with it; a wrong one may have been added in part
+ */
 export function addBucket(
   arena: IndexArena,
   directory: PageDirectory,
   oidHigh: number,
   middle: number,
-  packed: Uint8Array,
+  packed: PackedBucket,
   end: number,
 ): number | BucketDamage {
   const total = packed.length / BUCKET_ENTRY_BYTES;
   if (total !== Math.floor(total) || total > 0x1_0000) return "its length is not that of 0 to 65,536 objects";
-  if (!positionsLieWithin(packed, total, end)) {
-    return "it has a position outside the indexed part of the file";
-  }
-  for (let first = 0, previousPage = -1; first < total;) {
-    const pageOfBucket = packed[SUFFIX_BYTES * first]!;
-    if (pageOfBucket <= previousPage) return "its suffixes do not ascend";
+  const suffixesEnd = packed.at + total * SUFFIX_BYTES;
+  let positionsAt = suffixesEnd;
+  let previousPage = -1;
+  for (let suffixesAt = packed.at; suffixesAt < suffixesEnd;) {
+    const pageOfBucket = packed.bytes[suffixesAt]!;
+    const count = countPage(packed.view, suffixesAt, suffixesEnd);
+    if (pageOfBucket <= previousPage || count < 0) return "its suffixes do not ascend";
     previousPage = pageOfBucket;
-    let next = first;
-    for (let previous = -1; next < total && packed[SUFFIX_BYTES * next] === pageOfBucket; next++) {
-      const suffix = packed[SUFFIX_BYTES * next + 1]!;
-      if (suffix <= previous) return "its suffixes do not ascend";
-      previous = suffix;
+    if (!positionsLieWithin(packed.view, positionsAt, count, end)) {
+      return "it has a position outside the indexed part of the file";
     }
     const page = (middle << 8) | pageOfBucket;
     if (directory.find(oidHigh, page) >= 0) return "it comes twice";
-    const count = next - first;
     const sizeClass = CLASS_FOR[count]!;
     const address = arena.allocate(sizeClass);
     const slab = slabOf(address);
     const at = offsetOf(address);
-    const positionsAt = total * SUFFIX_BYTES + first * POSITION_BYTES;
-    fillPage(packed, first * SUFFIX_BYTES, positionsAt, count, arena.bytes[slab]!, at, sizeClass);
+    fillPage(packed.bytes, suffixesAt, positionsAt, count, arena.bytes[slab]!, at, sizeClass);
     writeCount(arena.views[slab]!, at, sizeClass, count);
     directory.insert(oidHigh, page, sizeClass, address);
-    first = next;
+    suffixesAt += count * SUFFIX_BYTES;
+    positionsAt += count * POSITION_BYTES;
   }
   return total;
 }
 
-function positionsLieWithin(packed: Uint8Array, total: number, end: number): boolean {
-  const view = viewOf(packed);
-  for (let at = total * SUFFIX_BYTES; at < packed.length; at += POSITION_BYTES) {
+/** How many suffixes from `start` are of the same page, whose number is their first byte; -1 if they descend. */
+function countPage(view: DataView, start: number, end: number): number {
+  if (isFullPage(view, start, end)) return PAGE_OIDS;
+  let previous = view.getUint16(start);
+  const pageEnd = previous | 0xff;
+  let at = start + SUFFIX_BYTES;
+  for (; at < end; at += SUFFIX_BYTES) {
+    const suffix = view.getUint16(at);
+    if (suffix > pageEnd) break;
+    if (suffix <= previous) return -1;
+    previous = suffix;
+  }
+  return (at - start) / SUFFIX_BYTES;
+}
+
+/** Whether all of a page's suffixes are there: most pages of most databases are full. Two are read at a time. */
+function isFullPage(view: DataView, start: number, end: number): boolean {
+  if (start + PAGE_OIDS * SUFFIX_BYTES > end) return false;
+  const first = view.getUint16(start);
+  if ((first & 0xff) !== 0) return false;
+  const stop = start + PAGE_OIDS * SUFFIX_BYTES;
+  for (let at = start, pair = (first << 16) | first | 1; at < stop; at += 2 * SUFFIX_BYTES) {
+    if (view.getInt32(at) !== pair) return false;
+    pair = (pair + 0x2_0002) | 0;
+  }
+  return true;
+}
+
+/**
+ * Whether positions are neither 0 nor at or beyond `end`. The upper 32 bits of most settle it; they are read with
+ * a sign because that is quicker, and what looks negative is looked at again.
+ */
+function positionsLieWithin(view: DataView, start: number, count: number, end: number): boolean {
+  const endUpper = Math.min(Math.floor(end / 0x1_0000), 0x7fff_ffff);
+  const stop = start + count * POSITION_BYTES;
+  for (let at = start; at < stop; at += POSITION_BYTES) {
+    const upper = view.getInt32(at);
+    if (upper > 0 && upper < endUpper) continue;
     const position = readPosition(view, at);
     if (position === 0 || position >= end) return false;
   }

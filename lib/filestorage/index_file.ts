@@ -98,7 +98,8 @@ function readBuckets(cursor: IndexCursor, end: number): ObjectIndex {
     const length = cursor.takeStringLength(cursor.takeByte());
     if (length === undefined) return cursor.refuse("a bucket was expected");
     const at = cursor.take(length);
-    const damage = index.addBucket(oidHigh, middle, cursor.bytes.subarray(at, at + length), end);
+    const packed = { bytes: cursor.bytes, view: cursor.view, at, length };
+    const damage = index.addBucket(oidHigh, middle, packed, end);
     if (damage !== undefined) cursor.refuse(`the bucket before is damaged: ${damage}`);
     cursor.expect(marked ? OP.tuple : OP.tuple2);
     cursor.expect(OP.stop);

@@ -7,7 +7,7 @@
  * an object for the garbage collector to walk.
  */
 import { IndexArena, offsetOf, slabOf } from "./index_arena.ts";
-import { addBucket, type BucketDamage, IndexBucket } from "./index_bucket.ts";
+import { addBucket, type BucketDamage, IndexBucket, type PackedBucket } from "./index_bucket.ts";
 import { PageDirectory } from "./index_directory.ts";
 import {
   BLOCK_BYTES,
@@ -176,11 +176,10 @@ export class ObjectIndex {
   /**
    * Adds the objects of a bucket of the index file; none of its pages may be there yet.
    * @param middle bits 16 to 31 of the oids
-   * @param packed the bucket's bytes, as the file has them
    * @param end what positions must be less than
    * @returns what is wrong with the bucket, or undefined; a wrong one may have been added in part
    */
-  addBucket(oidHigh: number, middle: number, packed: Uint8Array, end: number): BucketDamage | undefined {
+  addBucket(oidHigh: number, middle: number, packed: PackedBucket, end: number): BucketDamage | undefined {
     const result = addBucket(this.#arena, this.#directory, oidHigh, middle, packed, end);
     if (typeof result === "string") return result;
     this.#count += result;
