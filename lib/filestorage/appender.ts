@@ -32,6 +32,9 @@ export interface Run {
   readonly lastTid: bigint;
 }
 
+/** From so many bytes on a write in another thread costs less than the time it takes. */
+const LARGE_BYTES = 128 * 1024;
+
 /** A length that no file reaches, yet small enough for every reader to add to. */
 const BEYOND_ANY_FILE = 2 ** 52;
 
@@ -74,7 +77,7 @@ export class Appender {
     const status = run.bytes[statusAt]!;
     run.bytes[statusAt] = STATUS.voted;
     try {
-      this.#write(run.bytes, run.position, this.#end);
+      await this.#writeLarge(run.bytes, run.position);
     } finally {
       run.bytes[statusAt] = status;
     }
@@ -94,7 +97,7 @@ export class Appender {
   /** Writes a part of the large transaction at its position, behind the header's 23 bytes. */
   writePart(bytes: Uint8Array, position: number): void {
     if (position < this.#end + TRANSACTION.size) throw new RangeError("A part must lie behind the header");
-    this.#write(bytes, position, this.#end);
+    this.#write(bytes, position, position); // parts written before stay, so that this one can be tried again
   }
 
   /**
@@ -108,7 +111,7 @@ export class Appender {
     const voted = header.slice();
     voted[TRANSACTION.status] = STATUS.voted;
     this.file.truncate(end); // parts that were taken back may lie behind it
-    this.#write(voted, this.#end, this.#end);
+    this.#write(voted, this.#end, end);
     await this.#sync();
     const tid = viewOf(header).getBigUint64(TRANSACTION.tid);
     await this.#finish(header[TRANSACTION.status]!, end, tid, fenceNext());
@@ -162,19 +165,35 @@ export class Appender {
     this.#write(fence, position, position);
   }
 
+  /** As {@link #write}, while the next run is being received. */
+  async #writeLarge(bytes: Uint8Array, position: number): Promise<void> {
+    this.#check();
+    if (bytes.length < LARGE_BYTES) return this.#write(bytes, position, this.#end);
+    try {
+      await this.file.write(bytes, position);
+    } catch (error) {
+      this.#leave(this.#end);
+      throw error;
+    }
+  }
+
   /** Writes, or leaves the file with nothing behind `keep`, so that others have the room. */
   #write(bytes: Uint8Array, position: number, keep: number): void {
     this.#check();
     try {
       this.file.writeAt(bytes, position);
     } catch (error) {
-      this.#fenced = false;
-      try {
-        this.file.truncate(keep);
-      } catch {
-        // The first failure is the one worth telling; what lies behind the end does not count anyway.
-      }
+      this.#leave(keep);
       throw error;
+    }
+  }
+
+  #leave(keep: number): void {
+    this.#fenced = false;
+    try {
+      this.file.truncate(keep);
+    } catch {
+      // The first failure is the one worth telling; what lies behind the end does not count anyway.
     }
   }
 

@@ -1,5 +1,6 @@
 /**
- * One open file. Reads and writes are positional and synchronous; syncing runs in another thread on a
+ * One open file. Reads and writes are positional and synchronous, large writes may also run in another thread;
+ * syncing runs in another thread on a
  * duplicate of the descriptor, which the runtime makes. So neither reads nor writes wait behind a sync, a file
  * may be closed while it is being synced, and a writing-back error that the kernel keeps for this open file is
  * reported by the next sync of it.
@@ -59,6 +60,18 @@ export class HostFile implements BlockFile {
     }
   }
 
+  async write(bytes: Uint8Array, position: number): Promise<void> {
+    const descriptor = this.#open;
+    let done = 0;
+    try {
+      while (done < bytes.length) {
+        done += await writeOnce(descriptor, bytes, done, position + done);
+      }
+    } catch (error) {
+      throw diskFailure(`Cannot write ${this.path} at position ${position + done}`, this.path, error);
+    }
+  }
+
   truncate(size: number): void {
     const descriptor = this.#open;
     try {
@@ -99,6 +112,14 @@ export class HostFile implements BlockFile {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** Writes what one call takes, in another thread. */
+function writeOnce(descriptor: number, bytes: Uint8Array, from: number, position: number): Promise<number> {
+  const want = Math.min(bytes.length - from, MAX_CALL_BYTES);
+  return new Promise((resolve, reject) => {
+    fs.write(descriptor, bytes, from, want, position, (error, count) => error ? reject(error) : resolve(count));
+  });
 }
 
 /** Waits until a file or directory is on disk. The descriptor may be closed meanwhile. @throws DiskError */

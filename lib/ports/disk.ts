@@ -30,6 +30,12 @@ export interface BlockFile extends ReadableFile {
    * @throws DiskFullError, DiskError
    */
   writeAt(bytes: Uint8Array, position: number): void;
+  /**
+   * As {@link writeAt}, while other work goes on: worth its overhead from some 100 KB on. The bytes are lent
+   * until the promise settles.
+   * @throws DiskFullError, DiskError
+   */
+  write(bytes: Uint8Array, position: number): Promise<void>;
   /** @throws DiskError */
   truncate(size: number): void;
 }

@@ -259,6 +259,11 @@ class Handle implements BlockFile {
     this.#disk.write(this.path, this.#opened(), bytes, position);
   }
 
+  async write(bytes: Uint8Array, position: number): Promise<void> {
+    await Promise.resolve();
+    this.writeAt(bytes, position);
+  }
+
   truncate(size: number): void {
     this.#disk.truncate(this.path, this.#opened(), size);
   }
