@@ -6,7 +6,8 @@
  *     dense    256 positions, 6 bytes each, 0 where there is no object | the count, 2 bytes
  *
  * Positions are big-endian as in the index file, so that runs of them are copied whole from there and to there.
- * The size class of a sparse page tells its capacity; the greatest is a page so full that dense takes no more.
+ * The size class of a sparse page tells its capacity. A page of more than 191 objects is dense: it takes up to a
+ * byte more for each of them, and is read and changed without a search.
  */
 
 export const POSITION_BYTES = 6;
@@ -24,7 +25,7 @@ export const BLOCK_BYTES = Uint16Array.of(
   ...range(8, 64, 8),
   ...range(80, 256, 16),
   ...range(288, 512, 32),
-  ...range(576, 1344, 64), // beyond, a sparse page would take more than 7 bytes an object, and dense is no worse
+  ...range(576, 1344, 64), // up to 191 objects; for more, a dense page takes no more than 8 bytes each
   DENSE_COUNT + 8,
 );
 export const DENSE = BLOCK_BYTES.length - 1;

@@ -136,6 +136,10 @@ class MemoryFile implements BlockFile {
     this.#write(bytes, position);
   }
 
+  write(bytes: Uint8Array, position: number): Promise<void> {
+    return Promise.try(() => this.writeAt(bytes, position));
+  }
+
   #write(bytes: Uint8Array, position: number): void {
     const size = Math.max(this.#content.bytes.length, position + bytes.length);
     const grown = new Uint8Array(size);

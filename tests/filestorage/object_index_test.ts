@@ -156,7 +156,7 @@ function shuffled(i: number): number {
   return Math.floor((i * 179_424_673) % MANY);
 }
 
-Deno.test("ObjectIndex takes at most 7 bytes an object for oids in a row, set in ascending order", () => {
+Deno.test("ObjectIndex takes at most 7.5 bytes an object for oids in a row, set in ascending order", () => {
   const index = new ObjectIndex();
   for (let oid = 0; oid < MANY; oid++) index.set(0, oid, 4 + oid);
   assert.ok(index.memoryBytes <= 7.5 * MANY, `${index.memoryBytes / MANY} bytes`);
@@ -194,4 +194,37 @@ Deno.test("ObjectIndex gives memory that removed objects had to others", () => {
   assert.equal(index.count, 0);
   for (let oid = 0; oid < MANY; oid++) index.set(1, oid, 4);
   assert.ok(index.memoryBytes <= before, `${index.memoryBytes} bytes after ${before}`);
+});
+
+Deno.test("ObjectIndex keeps every object while pages grow, shrink and are gathered", () => {
+  const index = new ObjectIndex();
+  const oracle = new Uint32Array(MANY);
+  const setOrRemove = (oid: number, position: number) => {
+    oracle[oid] = position;
+    if (position === 0) index.delete(oid >>> 17, oid & 0x1_ffff);
+    else index.set(oid >>> 17, oid & 0x1_ffff, position);
+  };
+  for (let round = 1; round <= 4; round++) {
+    for (let i = 0; i < MANY; i++) {
+      const oid = shuffled(i);
+      const isKept = (oid >>> 7) % (round + 1) !== 0 && oid % 5 !== round;
+      setOrRemove(oid, isKept ? i + round : 0);
+    }
+    let expected = 0;
+    let wrong = 0;
+    for (let oid = 0; oid < MANY; oid++) {
+      if (oracle[oid] !== 0) expected++;
+      if (index.get(oid >>> 17, oid & 0x1_ffff) !== oracle[oid]) wrong++;
+    }
+    let visited = 0;
+    index.forEach((high, low, position) => {
+      if (oracle[(high << 17) + low] === position) visited++;
+    });
+    assert.deepEqual({ wrong, visited, count: index.count }, {
+      wrong: 0,
+      visited: expected,
+      count: expected,
+    });
+    assert.ok(index.memoryBytes <= 12 * expected, `${index.memoryBytes / expected} bytes`);
+  }
 });
