@@ -1,10 +1,10 @@
 /**
  * Addresses as people write them on the command line. Whoever mistypes one is told what is accepted, before
- * anything is opened. Writing them is `formatAddress` of the host room.
+ * anything is opened. Writing them is `formatAddress` of the ports.
  */
 
 import { UsageError } from "../errors.ts";
-import type { Address } from "../ports/mod.ts";
+import { type Address, isLoopback } from "../ports/mod.ts";
 
 /** Whether we wait at the address for others, or go there. */
 export type AddressUse = "listen" | "connect";
@@ -33,11 +33,6 @@ export function parseAddress(text: string, use: AddressUse): Address {
   const found = text.includes("/") ? readPath(text) : readHostAndPort(text, use);
   if (typeof found !== "string") return found;
   throw new UsageError(`Cannot read address ${JSON.stringify(text)}: ${found}`, { hint: ACCEPTED[use] });
-}
-
-/** Whether only processes of this machine can reach a listener at the address. */
-export function isThisMachineOnly(address: Address): boolean {
-  return address.transport === "unix" || isLoopback(address.host);
 }
 
 /** Whether a connection to `to` arrives at our own listener `at`, as far as the addresses tell. */
@@ -96,10 +91,6 @@ function isIpv4(host: string): boolean {
 function isIpv6(host: string): boolean {
   const address = host.replace(/%[\w.-]+$/, "");
   return address.includes(":") && URL.canParse(`http://[${address}]/`);
-}
-
-function isLoopback(host: string): boolean {
-  return host.toLowerCase() === "localhost" || /^127(\.\d+){3}$/.test(host) || host === "::1";
 }
 
 function isAny(host: string): boolean {

@@ -4,9 +4,17 @@
  */
 
 import { ZrsError } from "../errors.ts";
-import { formatAddress, type Host, type Signal, type SystemLog } from "../host/mod.ts";
-import type { Address, Clock, Disk, Log, Network, Random } from "../ports/mod.ts";
-import { isThisMachineOnly } from "./address.ts";
+import type { Host, Signal, SystemLog } from "../host/mod.ts";
+import {
+  type Address,
+  type Clock,
+  type Disk,
+  formatAddress,
+  isThisMachineOnly,
+  type Log,
+  type Network,
+  type Random,
+} from "../ports/mod.ts";
 import { EXIT, type ExitCode, originOf } from "./exit_codes.ts";
 import { formatFailure } from "./failure.ts";
 import { checkOutputs, logOptions, type ServerOptions } from "./options.ts";

@@ -4,7 +4,7 @@ import { type Message, message, text } from "@optique/core/message";
 import { float, type ValueParser, type ValueParserResult } from "@optique/core/valueparser";
 import { path } from "@optique/run/valueparser";
 import { ZrsError } from "../errors.ts";
-import { formatAddress } from "../host/mod.ts";
+import { formatAddress } from "../ports/mod.ts";
 import type { Address } from "../ports/mod.ts";
 import { type AddressUse, parseAddress } from "./address.ts";
 import { withHint } from "./failure.ts";

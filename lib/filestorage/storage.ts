@@ -25,6 +25,8 @@ export interface OpenReport {
   /** Why the index file was not used; undefined when it was. */
   readonly indexReason: string | undefined;
   readonly cut: Cut | undefined;
+  /** Another process on this machine follows this very file. */
+  readonly followed: boolean;
 }
 
 export class Storage implements TransactionLog {
@@ -72,6 +74,8 @@ export class Storage implements TransactionLog {
     const created = disk.status(path) === undefined;
     if (created) checkMayCreate(disk, path);
     const file = owned.use(created ? disk.create(path) : disk.openWrite(path));
+    const mark = disk.mark(path, "owned");
+    if (mark !== undefined) owned.use(mark);
     const magic = isTornBeginning(file) ? undefined : readMagic(file);
     if (magic === "FS21") {
       throw new UsageError(`Cannot write to ${path}: Python 2 wrote it (FS21)`, {
@@ -91,7 +95,13 @@ export class Storage implements TransactionLog {
       appender: new Appender(file, scanned.end, scanned.lastTid),
       index: loaded.index,
       generation,
-      report: { created, scanned: scanned.transactions, indexReason: loaded.reason, cut },
+      report: {
+        created,
+        scanned: scanned.transactions,
+        indexReason: loaded.reason,
+        cut,
+        followed: mark === undefined,
+      },
       savedEnd: loaded.reason === undefined ? loaded.position : -1,
     }, owned.move());
     return storage;

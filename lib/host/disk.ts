@@ -5,7 +5,7 @@ import type { BlockFile, Disk, FileLock, FileStatus, ReadableFile } from "../por
 import { UsageError } from "../errors.ts";
 import { codeOf, diskFailure } from "./failure.ts";
 import { HostFile, syncDescriptor } from "./file.ts";
-import { lockFile } from "./lock.ts";
+import { lockFile, markFile } from "./lock.ts";
 import { watchDirectory } from "./watch.ts";
 
 const { O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
@@ -77,6 +77,13 @@ export class HostDisk implements Disk {
     const found = statusOf(path, `Cannot lock ${path}`);
     if (found !== undefined && found.kind !== "file") throw notAFile(`Cannot lock ${path}`, path, found.kind);
     return lockFile(path);
+  }
+
+  mark(path: string, use: "followed" | "owned"): FileLock | undefined {
+    const action = `Cannot mark ${path}`;
+    const found = statusOf(path, action);
+    if (found !== undefined && found.kind !== "file") throw notAFile(action, path, found.kind);
+    return markFile(path, use);
   }
 
   watch(directory: string, changed: () => void): Disposable {

@@ -118,7 +118,14 @@ export class HostFile implements BlockFile {
 function writeOnce(descriptor: number, bytes: Uint8Array, from: number, position: number): Promise<number> {
   const want = Math.min(bytes.length - from, MAX_CALL_BYTES);
   return new Promise((resolve, reject) => {
-    fs.write(descriptor, bytes, from, want, position, (error, count) => error ? reject(error) : resolve(count));
+    fs.write(
+      descriptor,
+      bytes,
+      from,
+      want,
+      position,
+      (error, count) => error ? reject(error) : resolve(count),
+    );
   });
 }
 

@@ -32,6 +32,24 @@ export function lockFile(path: string): FileLock {
   }
 }
 
+/**
+ * Marks a file by a flock on the file itself: shared for those who follow it, exclusive for its owner. Python
+ * locks the file beside it only.
+ * @returns undefined when another process's mark is in the way
+ */
+export function markFile(path: string, use: "followed" | "owned"): FileLock | undefined {
+  let file: Deno.FsFile | undefined;
+  try {
+    file = Deno.openSync(path, { read: true });
+    if (file.tryLockSync(use === "owned")) return new HostLock(file);
+    file.close();
+    return undefined;
+  } catch (error) {
+    file?.close();
+    throw diskFailure(`Cannot mark ${path} as ${use}`, path, error);
+  }
+}
+
 function heldByAnother(action: string, path: string, file: Deno.FsFile): LockedError {
   const bytes = new Uint8Array(PID_BYTES);
   const text = new TextDecoder().decode(bytes.subarray(0, file.readSync(bytes) ?? 0)).trim();

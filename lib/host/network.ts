@@ -1,6 +1,6 @@
 /** Streams between processes over TCP and Unix sockets of this machine. */
 
-import type { Address, Connection, Listener, Network } from "../ports/mod.ts";
+import { type Address, type Connection, formatAddress, type Listener, type Network } from "../ports/mod.ts";
 import { UnavailableError, UsageError } from "../errors.ts";
 import { HostConnection } from "./connection.ts";
 import { codeOf } from "./failure.ts";
@@ -48,13 +48,6 @@ export class HostNetwork implements Network {
     const { hostname, port } = listener.addr;
     return new HostListener(listener, { transport: "tcp", host: hostname, port });
   }
-}
-
-/** An address as people write it: "db.example.com:5000", "[::1]:5000", or a Unix socket's path. */
-export function formatAddress(address: Address): string {
-  if (address.transport === "unix") return address.path;
-  const host = unbracketed(address.host);
-  return host.includes(":") ? `[${host}]:${address.port}` : `${host}:${address.port}`;
 }
 
 class HostListener implements Listener {

@@ -77,6 +77,13 @@ export interface Disk {
    * @throws LockedError, UsageError
    */
   lock(path: string): FileLock;
+  /**
+   * Marks the file itself, whatever its path, as followed (by any number of processes) or owned (by one). Python
+   * knows no such mark and is not hindered; nothing is written.
+   * @returns undefined when the mark of another process is in the way
+   * @throws NotFoundError, UsageError, DiskError
+   */
+  mark(path: string, use: "followed" | "owned"): FileLock | undefined;
   /** Calls back soon after anything in the directory may have changed; may call without reason, may miss some. */
   watch(directory: string, changed: () => void): Disposable;
 }

@@ -1,4 +1,3 @@
-export { formatAddress } from "./address.ts";
 export type { Ports } from "./ports.ts";
 export { Primary, type PrimaryOptions } from "./primary.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";

@@ -3,8 +3,8 @@
  * Never writes to what it follows.
  */
 import { type Change, directoryOf, FollowedFile } from "../filestorage/mod.ts";
-import { DiskError } from "../errors.ts";
-import type { Address } from "../ports/mod.ts";
+import { DiskError, ZrsError } from "../errors.ts";
+import type { Address, FileLock } from "../ports/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
 import type { Ports } from "./ports.ts";
 import { Server } from "./server.ts";
@@ -29,6 +29,7 @@ export class Primary {
   readonly #options: PrimaryOptions;
   readonly #file: FollowedFile;
   readonly #server: Server;
+  #marked: FileLock | undefined;
 
   private constructor(ports: Ports, options: PrimaryOptions, file: FollowedFile, server: Server) {
     this.#ports = ports;
@@ -61,12 +62,24 @@ export class Primary {
         `Blobs are left out (--blobs none): replicas of ${options.path} have the records of blobs, not their files`,
       );
     }
-    return new Primary(ports, options, file, server);
+    const primary = new Primary(ports, options, file, server);
+    primary.#mark();
+    return primary;
   }
 
   /** The address secondaries connect to. */
   get address(): Address {
     return this.#server.address;
+  }
+
+  /** The last transaction of the file that is on disk: what secondaries can get. */
+  get lastTid(): bigint {
+    return this.#file.view.lastTid;
+  }
+
+  /** Calls back after the file has changed. */
+  subscribe(changed: () => void): Disposable {
+    return this.#file.subscribe(changed);
   }
 
   /** Follows and serves until the signal aborts. */
@@ -85,7 +98,19 @@ export class Primary {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.close();
     this.#file.close();
+    this.#marked?.close();
     await Promise.resolve();
+  }
+
+  /** Lets a secondary on this machine notice that it would replicate a file onto itself. */
+  #mark(): void {
+    this.#marked?.close();
+    this.#marked = undefined;
+    try {
+      this.#marked = this.#ports.disk.mark(this.#options.path, "followed");
+    } catch (error) {
+      if (!(error instanceof ZrsError)) throw error; // gone or unreadable: what follows it tells
+    }
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
@@ -119,6 +144,7 @@ export class Primary {
       case "grown":
         return log.debug(`${path} has grown to ${describeTid(change.lastTid)}`);
       case "replaced":
+        this.#mark();
         return log.info(
           `${path} has been packed or replaced; its last transaction is ${describeTid(change.lastTid)}`,
         );

@@ -3,11 +3,17 @@
  * chained secondaries. Owns its file; connects again whenever the connection ends, for as long as it runs.
  */
 import { type OpenReport, Storage } from "../filestorage/mod.ts";
-import { DiskFullError, ProtocolError, RefusedError, UnavailableError, ZrsError } from "../errors.ts";
-import type { Address, Connection } from "../ports/mod.ts";
+import {
+  DiskFullError,
+  ProtocolError,
+  RefusedError,
+  UnavailableError,
+  UsageError,
+  ZrsError,
+} from "../errors.ts";
+import { type Address, type Connection, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { encodeGreeting, KEEP_ALIVE, StreamDecoder } from "../zrs/mod.ts";
-import { formatAddress } from "./address.ts";
 import { sentence } from "./feed.ts";
 import { Incoming } from "./incoming.ts";
 import type { Ports } from "./ports.ts";
@@ -63,6 +69,7 @@ export class Secondary {
   static async open(ports: Ports, options: SecondaryOptions): Promise<Secondary> {
     await using owned = new AsyncDisposableStack();
     const storage = owned.use(await Storage.open(ports.disk, options.path));
+    refuseItself(storage, options.replicateFrom);
     tellOpened(ports, storage);
     const server = options.replicateTo === undefined
       ? undefined
@@ -88,6 +95,11 @@ export class Secondary {
   /** The last transaction that is durable here. */
   get lastTid(): bigint {
     return this.#storage.lastTid;
+  }
+
+  /** Calls back after the replica has grown. */
+  subscribe(changed: () => void): Disposable {
+    return this.#storage.subscribe(changed);
   }
 
   /**
@@ -303,6 +315,18 @@ class KeepAlive {
       this.#connection.close(); // the reader meets the same end, and tells
     }
   }
+}
+
+/** @throws UsageError when the file is most likely the one that the source follows */
+function refuseItself(storage: Storage, from: Address): void {
+  if (!storage.report.followed || !isThisMachineOnly(from)) return;
+  throw new UsageError(
+    `Cannot replicate from ${
+      formatAddress(from)
+    } to ${storage.path}: a zrs primary on this machine follows that ` +
+      `very file, so source and copy would be the same`,
+    { path: storage.path, hint: "name another file for the copy" },
+  );
 }
 
 function tellOpened(ports: Ports, storage: Storage): void {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { type AddressUse, isThisMachineOnly, leadsToItself, parseAddress } from "../../lib/cli/address.ts";
+import { type AddressUse, leadsToItself, parseAddress } from "../../lib/cli/address.ts";
 import { UsageError } from "../../lib/errors.ts";
-import { formatAddress } from "../../lib/host/mod.ts";
+import { formatAddress, isThisMachineOnly } from "../../lib/ports/mod.ts";
 import type { Address } from "../../lib/ports/mod.ts";
 
 function tcp(host: string, port: number): Address {

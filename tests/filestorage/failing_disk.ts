@@ -89,6 +89,10 @@ export class FailingDisk implements Disk {
     throw new UsageError(`Cannot lock ${path}: this disk has no locks`);
   }
 
+  mark(): FileLock {
+    return { close: () => {}, [Symbol.dispose]: () => {} };
+  }
+
   watch(directory: string): Disposable {
     throw new UsageError(`Cannot watch ${directory}: this disk does not tell`);
   }

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { equalBytes } from "../../lib/bytes/mod.ts";
 import { UnavailableError, UsageError } from "../../lib/errors.ts";
-import { formatAddress, systemHost } from "../../lib/host/mod.ts";
+import { systemHost } from "../../lib/host/mod.ts";
+import { formatAddress } from "../../lib/ports/mod.ts";
 import type { Address, Connection, Listener } from "../../lib/ports/mod.ts";
 import { inTempDir, linesOf, spawnDeno } from "./kit.ts";
 

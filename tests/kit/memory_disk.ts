@@ -151,6 +151,11 @@ export class MemoryDisk implements Disk {
     return { close, [Symbol.dispose]: close };
   }
 
+  /** Nobody else is on this disk: every mark is free. */
+  mark(): FileLock {
+    return { close: () => {}, [Symbol.dispose]: () => {} };
+  }
+
   watch(directory: string, changed: () => void): Disposable {
     const watcher = { directory, changed };
     this.#watchers.add(watcher);
