@@ -102,7 +102,7 @@ export function extensionToStore(
     if (error instanceof PickleLimitError) return TOO_LONG;
     throw error;
   }
-  return storedForm(bytes.subarray(from, to), value, maxLength);
+  return storedForm(bytes.subarray(from, to), bytes[from] === OP.PROTO, value, maxLength);
 }
 
 /**
@@ -124,7 +124,7 @@ export function extensionOfTuple(
       const alone = new PickleMachine(opcodes, 0, opcodes.length, true);
       const same = alone.run();
       if (alone.selfContained && !(alone.hasMemoize && machine.firstMemoAt < place.lastFrom)) {
-        return storedForm(opcodes, same, maxLength);
+        return storedForm(opcodes, bytes[place.lastFrom] === OP.PROTO, same, maxLength);
       }
     } catch (error) {
       if (!(error instanceof PickleError)) throw error;
@@ -144,9 +144,17 @@ function withProtocol(bytes: Uint8Array, from: number, to: number): Uint8Array {
   return opcodes;
 }
 
-function storedForm(opcodes: Uint8Array, value: Value, maxLength: number): ReceivedExtension {
-  // A primary like ours puts the stored pickle itself there, with its PROTO: that goes back as it was.
-  if (opcodes[0] !== OP.PROTO) {
+/**
+ * @param spliced the opcodes begin with a PROTO of their own: a primary like ours has put the stored pickle
+ * itself there, and it goes back as it was
+ */
+function storedForm(
+  opcodes: Uint8Array,
+  spliced: boolean,
+  value: Value,
+  maxLength: number,
+): ReceivedExtension {
+  if (!spliced) {
     if (isFalsy(value)) return NO_EXTENSION;
     try {
       const stored = inProtocol3(value, maxLength);

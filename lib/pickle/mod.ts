@@ -21,6 +21,7 @@ export {
   extensionToStore,
   type ReceivedExtension,
 } from "./extension.ts";
+export { isAscii } from "./literals.ts";
 export { latin1OfUtf8 } from "./names.ts";
 export { PickleLimitError, PickleMachine } from "./machine.ts";
 export { PyDict, PyGlobal, PyList, PyObject, PyText, PyTuple, type Value } from "./value.ts";

@@ -3,7 +3,7 @@
  * (docs/zrs_protocol.md, "Pickles"). Slow and tolerant; still nothing is executed.
  */
 import { PickleError, ProtocolError } from "../errors.ts";
-import { PickleMachine, PyText, PyTuple, type Value } from "../pickle/mod.ts";
+import { isAscii, PickleMachine, PyText, PyTuple, type Value } from "../pickle/mod.ts";
 
 /** A message: its kind, its fields, and the machine that has read it from `bytes`. */
 export interface LooseMessage {
@@ -52,6 +52,9 @@ export function bytesOf(value: Value | undefined, what: string): Uint8Array {
 /** A tid or oid. @throws ProtocolError */
 export function eightBytesOf(value: Value | undefined, what: string): DataView {
   const bytes = bytesOf(value, what);
+  if (value instanceof PyText && !isAscii(bytes)) {
+    throw new ProtocolError(`Cannot read message: its ${what} must be bytes, current value is text`);
+  }
   if (bytes.length !== 8) {
     throw new ProtocolError(
       `Cannot read message: its ${what} must have 8 bytes, current value is ${bytes.length}`,
