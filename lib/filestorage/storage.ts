@@ -5,7 +5,7 @@
  * Survives: being killed at any point (the next open cuts what was not finished), a missing, old or wrong
  * index file (the file is scanned). Refuses: files that are damaged before their end.
  */
-import { DiskError, UsageError } from "../errors.ts";
+import { DiskError, LockedError, UsageError } from "../errors.ts";
 import type { BlockFile, Disk, FileLock } from "../ports/mod.ts";
 import { NO_TID } from "../zodb/mod.ts";
 import { Appender, type Run } from "./appender.ts";
@@ -70,11 +70,14 @@ export class Storage implements TransactionLog {
    */
   static async open(disk: Disk, path: string): Promise<Storage> {
     await using owned = new AsyncDisposableStack();
-    owned.use(lockOf(disk, path));
+    checkNoDirectory(disk, path);
+    owned.use(disk.lock(`${path}.lock`));
+    const realPath = disk.realPath(path);
+    if (realPath !== path && disk.status(path) !== undefined) lockRealPath(disk, path, realPath, owned);
     const created = disk.status(path) === undefined;
     if (created) checkMayCreate(disk, path);
     const file = owned.use(created ? disk.create(path) : disk.openWrite(path));
-    const mark = disk.mark(path, "owned");
+    const mark = markOwned(disk, path);
     if (mark !== undefined) owned.use(mark);
     const magic = isTornBeginning(file) ? undefined : readMagic(file);
     if (magic === "FS21") {
@@ -181,15 +184,38 @@ export class Storage implements TransactionLog {
   }
 }
 
-function lockOf(disk: Disk, path: string): FileLock {
-  const status = disk.status(path);
-  if (status?.kind === "directory") {
-    throw new UsageError(`Cannot open ${path}: it is a directory`, {
+function checkNoDirectory(disk: Disk, path: string): void {
+  if (disk.status(path)?.kind !== "directory") return;
+  throw new UsageError(`Cannot open ${path}: it is a directory`, {
+    path,
+    hint: "name the database file in it, usually Data.fs",
+  });
+}
+
+/** Whoever opens the file by its own name locks beside that. */
+function lockRealPath(disk: Disk, path: string, realPath: string, owned: AsyncDisposableStack): void {
+  const own = disk.status(`${path}.lock`);
+  const real = disk.status(`${realPath}.lock`);
+  if (own !== undefined && own.identity === real?.identity) return; // the same file by another spelling
+  owned.use(disk.lock(`${realPath}.lock`));
+}
+
+/**
+ * @returns undefined when others follow the file
+ * @throws LockedError when another zrs owns it, by whatever name
+ */
+function markOwned(disk: Disk, path: string): FileLock | undefined {
+  const mark = disk.mark(path, "owned");
+  if (mark !== undefined) return mark;
+  const shared = disk.mark(path, "followed");
+  if (shared === undefined) {
+    throw new LockedError(`Cannot open ${path}: another zrs process writes to it, under another name`, {
       path,
-      hint: "name the database file in it, usually Data.fs",
+      hint: "stop the other process, or name another file",
     });
   }
-  return disk.lock(`${path}.lock`);
+  shared.close();
+  return undefined;
 }
 
 /** A crash while the file was created leaves it with none or some of its first four bytes. */

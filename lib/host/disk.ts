@@ -79,6 +79,15 @@ export class HostDisk implements Disk {
     return lockFile(path);
   }
 
+  realPath(path: string): string {
+    try {
+      return fs.realpathSync(path);
+    } catch (error) {
+      if (codeOf(error) === "ENOENT") return path;
+      throw diskFailure(`Cannot follow the links of ${path}`, path, error);
+    }
+  }
+
   mark(path: string, use: "followed" | "owned"): FileLock | undefined {
     const action = `Cannot mark ${path}`;
     const found = statusOf(path, action);

@@ -63,6 +63,8 @@ export interface Disk {
   create(path: string): BlockFile;
   /** The file's status, following links; undefined when there is nothing at that path. */
   status(path: string): FileStatus | undefined;
+  /** The path with all links followed; the path itself where there is nothing. @throws UsageError */
+  realPath(path: string): string;
   /** The names in a directory, in no order. @throws NotFoundError, UsageError */
   list(directory: string): string[];
   /** Replaces `to` if it exists. @throws DiskError */

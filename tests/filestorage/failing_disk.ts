@@ -89,6 +89,10 @@ export class FailingDisk implements Disk {
     throw new UsageError(`Cannot lock ${path}: this disk has no locks`);
   }
 
+  realPath(path: string): string {
+    return path;
+  }
+
   mark(): FileLock {
     return { close: () => {}, [Symbol.dispose]: () => {} };
   }

@@ -151,6 +151,10 @@ export class MemoryDisk implements Disk {
     return { close, [Symbol.dispose]: close };
   }
 
+  realPath(path: string): string {
+    return path;
+  }
+
   /** Nobody else is on this disk: every mark is free. */
   mark(): FileLock {
     return { close: () => {}, [Symbol.dispose]: () => {} };

@@ -92,6 +92,10 @@ export class ProcessDisk implements Disk {
     return { close: release, [Symbol.dispose]: release };
   }
 
+  realPath(path: string): string {
+    return path;
+  }
+
   /** Nobody else is on this disk: every mark is free. */
   mark(): FileLock {
     return { close: () => {}, [Symbol.dispose]: () => {} };
