@@ -16,7 +16,7 @@
  * A failed sync is final: what it should have made durable may be gone, so nothing is appended any more.
  */
 import { viewOf, writeU64 } from "../bytes/mod.ts";
-import { DiskError } from "../errors.ts";
+import { DiskError, DiskFullError } from "../errors.ts";
 import type { BlockFile } from "../ports/mod.ts";
 import { STATUS } from "../zodb/mod.ts";
 import { TRANSACTION } from "./layout.ts";
@@ -72,17 +72,12 @@ export class Appender {
    * @throws DiskError final
    */
   async append(run: Run, fenceNext: () => boolean): Promise<void> {
+    if (run.position !== this.#end) throw new RangeError("A run must begin where the file ends");
     await this.#fence();
-    const statusAt = TRANSACTION.status;
-    const status = run.bytes[statusAt]!;
-    run.bytes[statusAt] = STATUS.voted;
-    try {
-      await this.#writeLarge(run.bytes, run.position);
-    } finally {
-      run.bytes[statusAt] = status;
-    }
+    await this.#writeRun(run);
     await this.#sync();
-    await this.#finish(status, run.position + run.bytes.length, run.lastTid, fenceNext());
+    const end = run.position + run.bytes.length;
+    await this.#finish(run.bytes[TRANSACTION.status]!, end, run.lastTid, fenceNext());
   }
 
   /**
@@ -165,12 +160,21 @@ export class Appender {
     this.#write(fence, position, position);
   }
 
-  /** As {@link #write}, while the next run is being received. */
-  async #writeLarge(bytes: Uint8Array, position: number): Promise<void> {
-    this.#check();
-    if (bytes.length < LARGE_BYTES) return this.#write(bytes, position, this.#end);
+  /**
+   * Writes a run, in the file with status 'c' first. The run's own bytes stay as they are: whoever lays down
+   * the next one reads them meanwhile.
+   */
+  async #writeRun({ bytes, position }: Run): Promise<void> {
+    const header = bytes.slice(0, TRANSACTION.size);
+    header[TRANSACTION.status] = STATUS.voted;
+    const rest = bytes.subarray(TRANSACTION.size);
     try {
-      await this.file.write(bytes, position);
+      this.file.writeAt(header, position);
+      if (rest.length < LARGE_BYTES) this.file.writeAt(rest, position + TRANSACTION.size);
+      else await this.file.write(rest, position + TRANSACTION.size);
+      // What a failure left, and could not take away, must not come to stand behind a whole transaction.
+      const end = position + bytes.length;
+      if (this.file.size() > end) this.file.truncate(end);
     } catch (error) {
       this.#leave(this.#end);
       throw error;
@@ -205,9 +209,10 @@ export class Appender {
     }
   }
 
+  /** A disk that is full is no reason to try again here: what the failed sync was to keep may be gone. */
   #fail(error: unknown): DiskError {
-    this.#failure ??= error instanceof DiskError ? error : new DiskError(
-      `Cannot sync ${this.file.path}`,
+    this.#failure ??= error instanceof DiskError && !(error instanceof DiskFullError) ? error : new DiskError(
+      `Cannot go on writing ${this.file.path}: ${error instanceof Error ? error.message : error}`,
       { path: this.file.path, cause: error },
     );
     return this.#failure;
