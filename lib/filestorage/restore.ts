@@ -219,7 +219,8 @@ export class Restorer {
   commit(): void {
     const position = this.#transactionPosition;
     const length = this.#base + this.#length - position;
-    writeU64(this.#view, this.#reserve(TRAILER_SIZE), length);
+    const trailerAt = this.#reserve(TRAILER_SIZE); // first: it may replace the buffer
+    writeU64(this.#view, trailerAt, length);
     if (this.#spilledHeader !== undefined) {
       writeU64(viewOf(this.#spilledHeader), TRANSACTION.length, length);
       this.#largeEnd = { header: this.#spilledHeader, end: this.#base + this.#length };
@@ -341,7 +342,8 @@ export class Restorer {
   }
 
   #writeBackPointer(target: number): void {
-    writeU64(this.#view, this.#reserve(BACK_POINTER_SIZE), target);
+    const at = this.#reserve(BACK_POINTER_SIZE);
+    writeU64(this.#view, at, target);
   }
 
   /** Continues at a position passed before, in the buffer or already spilled. */

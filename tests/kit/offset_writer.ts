@@ -10,19 +10,23 @@ export class OffsetWriter {
   }
 
   u8(value: number): void {
-    this.#view.setUint8(this.#advance(1), value);
+    const at = this.#advance(1); // first: it may replace the buffer
+    this.#view.setUint8(at, value);
   }
 
   u16(value: number): void {
-    this.#view.setUint16(this.#advance(2), value);
+    const at = this.#advance(2);
+    this.#view.setUint16(at, value);
   }
 
   u64(value: bigint): void {
-    this.#view.setBigUint64(this.#advance(8), value);
+    const at = this.#advance(8);
+    this.#view.setBigUint64(at, value);
   }
 
   bytes(value: Uint8Array): void {
-    this.#buffer.set(value, this.#advance(value.length));
+    const at = this.#advance(value.length);
+    this.#buffer.set(value, at);
   }
 
   /** A copy of what was written. */
