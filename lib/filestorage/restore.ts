@@ -51,6 +51,8 @@ function grown<T extends Uint32Array | Float64Array>(array: T, type: new (length
 
 /** What a transaction too large for the buffer needs to be finished. */
 export interface LargeEnd {
+  /** Where the transaction begins. */
+  readonly position: number;
   /** The transaction header's 23 bytes, final. */
   readonly header: Uint8Array;
   /** The position behind the trailer. */
@@ -223,7 +225,7 @@ export class Restorer {
     writeU64(this.#view, trailerAt, length);
     if (this.#spilledHeader !== undefined) {
       writeU64(viewOf(this.#spilledHeader), TRANSACTION.length, length);
-      this.#largeEnd = { header: this.#spilledHeader, end: this.#base + this.#length };
+      this.#largeEnd = { position, header: this.#spilledHeader, end: this.#base + this.#length };
       this.#spilledHeader = undefined;
       this.#wholeLength = this.#length;
     } else {
@@ -379,30 +381,31 @@ export class Restorer {
     return at;
   }
 
-  /** Reads the file as it will be, from the buffers where it is not written yet. */
+  /** Reads the file as it will be, from memory where it is not written yet. */
   #readAt(file: ByteSource, into: Uint8Array, position: number): number {
+    const stretches = this.#inMemory();
     let filled = 0;
-    while (filled < into.length) {
+    for (let count = 1; filled < into.length && count > 0; filled += count) {
       const at = position + filled;
-      const rest = into.subarray(filled);
-      let count: number;
-      const lent = this.#lent;
-      if (at >= this.#base) {
-        const from = at - this.#base;
-        if (from >= this.#length) break;
-        count = Math.min(rest.length, this.#length - from);
-        rest.set(this.#bytes.subarray(from, from + count));
-      } else if (lent !== undefined && at >= lent.position) {
-        const from = at - lent.position;
-        count = Math.min(rest.length, lent.bytes.length - from);
-        rest.set(lent.bytes.subarray(from, from + count));
-      } else {
-        const limit = Math.min(lent?.position ?? Infinity, this.#base);
-        count = file.readAt(rest.subarray(0, Math.min(rest.length, limit - at)), at);
-        if (count === 0) break;
+      let rest = into.subarray(filled);
+      let found: Uint8Array | undefined;
+      for (const { start, bytes } of stretches) {
+        if (at < start) rest = rest.subarray(0, start - at);
+        else if (at < start + bytes.length) found = bytes.subarray(at - start, at - start + rest.length);
       }
-      filled += count;
+      if (found !== undefined) rest.set(found);
+      // Nothing counts behind the buffer's end, whatever the file may still hold there.
+      count = found !== undefined ? found.length : at < this.#base ? file.readAt(rest, at) : 0;
     }
     return filled;
+  }
+
+  /** What is not in the file yet, or not as it will be. */
+  #inMemory(): { readonly start: number; readonly bytes: Uint8Array }[] {
+    const stretches = [{ start: this.#base, bytes: this.#bytes.subarray(0, this.#length) }];
+    if (this.#lent !== undefined) stretches.push({ start: this.#lent.position, bytes: this.#lent.bytes });
+    const large = this.#largeEnd;
+    if (large !== undefined) stretches.push({ start: large.position, bytes: large.header });
+    return stretches;
   }
 }
