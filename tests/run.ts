@@ -11,6 +11,9 @@ import { type Environment, ENVIRONMENTS, prepare } from "./kit/environments.ts";
 import { eachLine } from "./kit/lines.ts";
 import { type Counts, formatCounts, Tally } from "./kit/tally.ts";
 
+/** A run in which no test ends for so long hangs; in milliseconds. No test comes near it. */
+const HANGING_MS = 300_000;
+
 const PROJECT = fileURLToPath(new URL("../", import.meta.url));
 
 /** Variables for the tests, and the environments that could not be made. */
@@ -43,10 +46,23 @@ async function runTests(args: readonly string[], variables: Record<string, strin
   Deno.addSignalListener("SIGINT", stay);
   Deno.addSignalListener("SIGTERM", forward);
 
+  // deno test itself only says again and again how long a test has been running, and waits for ever.
+  const giveUp = () => {
+    console.error(`No test has ended for ${HANGING_MS / 60_000} minutes: giving up`);
+    child.kill("SIGKILL");
+  };
+  let watchdog = setTimeout(giveUp, HANGING_MS);
+
   const tally = new Tally();
   const [forPeople, forTally] = child.stdout.tee();
   const shown = forPeople.pipeTo(Deno.stdout.writable, { preventClose: true });
-  await eachLine(forTally, (line) => tally.line(line));
+  await eachLine(forTally, (line) => {
+    tally.line(line);
+    if (line.includes("has been running for over")) return;
+    clearTimeout(watchdog);
+    watchdog = setTimeout(giveUp, HANGING_MS);
+  });
+  clearTimeout(watchdog);
   await shown;
   const status = await child.status;
   Deno.removeSignalListener("SIGINT", stay);
