@@ -10,44 +10,12 @@
 import { viewOf, writeU64 } from "../bytes/mod.ts";
 import { STATUS, type TransactionHead } from "../zodb/mod.ts";
 import type { Run } from "./appender.ts";
-import { BACK_POINTER_SIZE, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
+import { BACK_POINTER_SIZE, FIRST_POSITION, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import type { ObjectIndex } from "./object_index.ts";
+import { PendingRecords } from "./pending_records.ts";
 import { RevisionFinder } from "./revision_finder.ts";
-import type { ByteSource } from "./window.ts";
-
-/** Records of the transaction under way, to be entered in the index once it is whole. */
-class PendingRecords {
-  #oids = new Uint32Array(256);
-  #positions = new Float64Array(128);
-  #count = 0;
-
-  add(oidHigh: number, oidLow: number, position: number): void {
-    if (this.#count === this.#positions.length) {
-      this.#oids = grown(this.#oids, Uint32Array);
-      this.#positions = grown(this.#positions, Float64Array);
-    }
-    this.#oids[this.#count * 2] = oidHigh;
-    this.#oids[this.#count * 2 + 1] = oidLow;
-    this.#positions[this.#count++] = position;
-  }
-
-  enterInto(index: ObjectIndex): void {
-    for (let i = 0; i < this.#count; i++) {
-      index.set(this.#oids[i * 2]!, this.#oids[i * 2 + 1]!, this.#positions[i]!);
-    }
-    this.clear();
-  }
-
-  clear(): void {
-    this.#count = 0;
-  }
-}
-
-function grown<T extends Uint32Array | Float64Array>(array: T, type: new (length: number) => T): T {
-  const larger = new type(array.length * 2);
-  larger.set(array);
-  return larger;
-}
+import { TransactionReader } from "./transaction.ts";
+import { type ByteSource, Window } from "./window.ts";
 
 /** What a transaction too large for the buffer needs to be finished. */
 export interface LargeEnd {
@@ -61,6 +29,8 @@ export interface LargeEnd {
 
 export class Restorer {
   readonly #index: ObjectIndex;
+  /** The file as it will be. */
+  readonly #source: ByteSource;
   readonly #finder: RevisionFinder;
   #bytes: Uint8Array;
   #view: DataView;
@@ -80,7 +50,8 @@ export class Restorer {
 
   #open = false;
   #transactionPosition = 0;
-  #packed = false;
+  /** Whether the file, the transaction under way included, holds nothing but what a pack has copied. */
+  #allPacked: boolean | undefined;
   #status = 0;
   readonly #pending = new PendingRecords();
   /** The header of the transaction under way, once its other bytes have been spilled. */
@@ -109,10 +80,8 @@ export class Restorer {
     this.#bytes = new Uint8Array(bufferBytes);
     this.#view = viewOf(this.#bytes);
     this.#spare = new Uint8Array(bufferBytes);
-    this.#finder = new RevisionFinder(
-      { readAt: (into, position) => this.#readAt(file, into, position) },
-      index,
-    );
+    this.#source = { readAt: (into, position) => this.#readAt(file, into, position) };
+    this.#finder = new RevisionFinder(this.#source, index);
   }
 
   /** Bytes waiting in the buffer, the transaction under way included. */
@@ -150,7 +119,7 @@ export class Restorer {
     if (this.#open) throw new RangeError("A transaction is under way");
     this.#open = true;
     this.#transactionPosition = this.#base + this.#length;
-    this.#packed = head.status === STATUS.packed;
+    this.#allPacked = head.status === STATUS.packed && (this.#allPacked ?? this.#isAllPacked());
     this.#status = head.status;
     this.#lastTid = head.tid;
     const { user, description, extension } = head;
@@ -186,8 +155,9 @@ export class Restorer {
     this.#recordTid = tid;
     this.#dataTid = dataTid;
     this.#dataLength = dataLength;
-    // Pack writes no links between what it copies (filestorage_format.md, "Packing").
-    this.#previous = this.#packed ? 0 : this.#index.get(oidHigh, oidLow);
+    // Pack writes no links between what it copies (filestorage_format.md, "Packing"). It copies the beginning
+    // of a file; packed transactions behind others come from a source that was packed since, and are linked.
+    this.#previous = this.#allPacked ? 0 : this.#index.get(oidHigh, oidLow);
     this.#writeRecordHeader(dataLength);
     if (dataLength === 0) this.#writeBackPointer(0);
   }
@@ -322,6 +292,16 @@ export class Restorer {
     this.#rebase(this.#base + count, this.#length - count);
     this.#wholeLength = whole.length;
     this.#wholeTransactions = whole.transactions;
+  }
+
+  /** Judges the file so far by its first and its last transaction. */
+  #isAllPacked(): boolean {
+    const end = this.#transactionPosition;
+    if (end === FIRST_POSITION) return true;
+    const reader = new TransactionReader(new Window(this.#source, end, 64));
+    return [FIRST_POSITION, reader.startOf(end)].every((position) =>
+      reader.read(position) === "whole" && reader.status === STATUS.packed
+    );
   }
 
   #rebase(base: number, length: number): void {

@@ -15,6 +15,9 @@ import { type ByteSource, Window } from "./window.ts";
 
 const COMPARE_BYTES = 64 * 1024;
 
+/** Bytes of file between two packed transactions that are noted. */
+const NOTE_SPACING = 1024 * 1024;
+
 export class RevisionFinder {
   readonly #source: ByteSource;
   readonly #index: ObjectIndex;
@@ -114,7 +117,7 @@ export class RevisionFinder {
         this.#packedEnded = true;
         return;
       }
-      if (reader.position - noted >= COMPARE_BYTES) {
+      if (reader.position - noted >= NOTE_SPACING) {
         this.#packedTids.push(reader.tid);
         this.#packedPositions.push(reader.position);
         noted = reader.position;
