@@ -4,18 +4,11 @@
  */
 import { PickleError } from "../errors.ts";
 import { bytesFormRoom, putBytesForm } from "./bytes_form.ts";
-import { MAX_DECIMAL_DIGITS } from "./literals.ts";
+import { MAX_DECIMAL_DIGITS, MAX_NESTING } from "./limits.ts";
 import { isBuiltin, knownClass } from "./names.ts";
 import { OP } from "./opcodes.ts";
 import { PyDict, PyGlobal, PyList, PyObject, PyText, PyTuple, type Value } from "./value.ts";
-import {
-  isPlainCall,
-  MAX_NESTING,
-  PickleWriter,
-  writeDictItems,
-  writeListItems,
-  writeSmallInt,
-} from "./writer.ts";
+import { isPlainCall, PickleWriter, writeDictItems, writeListItems, writeSmallInt } from "./writer.ts";
 
 /**
  * The pickle of a value, STOP included.

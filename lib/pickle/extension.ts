@@ -5,11 +5,11 @@
 import { PickleError } from "../errors.ts";
 import { bytesFormRoom, putBytesForm } from "./bytes_form.ts";
 import { encodePickle } from "./encoder.ts";
-import { type ByteString, PickleLimitError, PickleMachine } from "./machine.ts";
+import { MAX_NESTING, PickleLimitError } from "./limits.ts";
+import { type ByteString, PickleMachine } from "./machine.ts";
 import { OP } from "./opcodes.ts";
 import { encodeProtocol3 } from "./protocol3.ts";
 import { nesting, PyDict, PyGlobal, PyObject, type PyTuple, type Value } from "./value.ts";
-import { MAX_NESTING } from "./writer.ts";
 
 /** How an extension travels: as it is stored, in other words, or not at all, because no peer could read it. */
 export type Carriage = "spliced" | "rewritten" | "left_out";
@@ -30,6 +30,7 @@ export function extensionToSend(
   try {
     const machine = new PickleMachine(stored, 0, stored.length);
     const value = machine.run();
+    if (isFalsy(value) && !(value instanceof PyDict)) return { carriage: "rewritten", bytes: EMPTY_DICT };
     if (isDict(value) && nesting(value, MAX_NESTING) <= MAX_NESTING) {
       if (machine.selfContained && !machine.needsProtocol5) {
         const bytes = withoutByteStrings(stored, machine.stopAt, machine.byteStrings);

@@ -1,8 +1,6 @@
 /** The arguments of opcodes: numbers and texts in the notations that pickles use. */
 import { PickleError } from "../errors.ts";
-
-/** Python 3.11 and later read and write no decimal number that is longer. */
-export const MAX_DECIMAL_DIGITS = 4300;
+import { MAX_DECIMAL_DIGITS, MAX_INT_BYTES, PickleLimitError } from "./limits.ts";
 
 const BACKSLASH = 0x5c;
 
@@ -13,9 +11,12 @@ export function readUnsigned(bytes: Uint8Array, from: number, to: number): numbe
   return value;
 }
 
-/** A little-endian number in two's complement, as LONG1 and LONG4 hold it; no bytes mean 0. */
+/** A little-endian number in two's complement, as LONG1 and LONG4 hold it; no bytes mean 0. @throws PickleLimitError */
 export function readTwosComplement(bytes: Uint8Array, from: number, to: number): bigint {
   if (from === to) return 0n;
+  if (to - from > MAX_INT_BYTES) {
+    throw new PickleLimitError(`Cannot read pickle: a number has more than ${MAX_INT_BYTES} bytes`);
+  }
   let digits = "";
   for (let at = to - 1; at >= from; at--) digits += bytes[at]!.toString(16).padStart(2, "0");
   return BigInt.asIntN((to - from) * 8, BigInt(`0x${digits}`));

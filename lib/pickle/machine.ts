@@ -14,19 +14,11 @@ import {
   readTwosComplement,
   readUnsigned,
 } from "./literals.ts";
+import { MAX_MEMO_INDEX, MAX_OPCODES, PickleLimitError } from "./limits.ts";
 import { foldBytes } from "./names.ts";
 import { HIGHEST_PROTOCOL, OP } from "./opcodes.ts";
 import { isHashable, PyDict, PyGlobal, PyList, PyObject, PyText, PyTuple, type Value } from "./value.ts";
 import { OpcodeWalker } from "./walker.ts";
-
-/** A pickle of 64 KiB, which is all that a FileStorage takes, cannot have more; nor can its unshared form. */
-export const MAX_OPCODES = 400_000;
-
-/** Python's own unpickler makes an array of twice the greatest memo index. */
-export const MAX_MEMO_INDEX = 400_000;
-
-/** A pickle is longer than we are willing to follow; it may be a good one. */
-export class PickleLimitError extends PickleError {}
 
 /** A byte string of Python 2 that is not ASCII: the opcode that made it, and what it holds. */
 export interface ByteString {
@@ -45,6 +37,8 @@ export class PickleMachine {
   readonly #marks: number[] = [];
   #memo: Map<number, Value> | undefined;
   #frameEnd = 0;
+  /** The length of all byte strings that were made from texts. */
+  #folded = 0;
 
   /** The offset of the STOP opcode, or of the end. */
   stopAt = 0;
@@ -187,7 +181,7 @@ export class PickleMachine {
       case OP.REDUCE: {
         const args = this.#popArguments();
         const callable = this.#popCallable();
-        this.#push(foldBytes(callable, args) ?? new PyObject("reduce", callable, args));
+        this.#push(this.#fold(callable, args) ?? new PyObject("reduce", callable, args));
         break;
       }
       case OP.PROTO:
@@ -343,6 +337,16 @@ export class PickleMachine {
     const callable = this.#pop();
     if (!isCallable(callable)) throw this.#bad("what is called is no class or function");
     return callable;
+  }
+
+  /** The bytes that a call stands for. Made over and over from one remembered text they could fill the memory. */
+  #fold(callable: Value, args: PyTuple): Uint8Array | undefined {
+    const bytes = foldBytes(callable, args);
+    this.#folded += bytes?.length ?? 0;
+    if (this.#folded > this.#walker.end) {
+      throw new PickleLimitError("Cannot read pickle: its byte strings are longer than itself");
+    }
+    return bytes;
   }
 
   #put(index: number): void {

@@ -23,5 +23,6 @@ export {
 } from "./extension.ts";
 export { isAscii } from "./literals.ts";
 export { latin1OfUtf8 } from "./names.ts";
-export { PickleLimitError, PickleMachine } from "./machine.ts";
+export { PickleLimitError } from "./limits.ts";
+export { PickleMachine } from "./machine.ts";
 export { PyDict, PyGlobal, PyList, PyObject, PyText, PyTuple, type Value } from "./value.ts";

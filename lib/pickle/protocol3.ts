@@ -3,17 +3,11 @@
  * wire from zc.zrs the result is, byte for byte, what ZODB itself would write there.
  */
 import { PickleError } from "../errors.ts";
+import { MAX_NESTING } from "./limits.ts";
 import { knownClass } from "./names.ts";
 import { OP } from "./opcodes.ts";
 import { PyDict, PyGlobal, PyList, PyObject, PyText, PyTuple, type Value } from "./value.ts";
-import {
-  isPlainCall,
-  MAX_NESTING,
-  PickleWriter,
-  writeDictItems,
-  writeListItems,
-  writeSmallInt,
-} from "./writer.ts";
+import { isPlainCall, PickleWriter, writeDictItems, writeListItems, writeSmallInt } from "./writer.ts";
 
 /**
  * The pickle of a value, PROTO and STOP included.
@@ -105,7 +99,8 @@ class Protocol3Encoder {
     const writer = this.#writer;
     if (writeSmallInt(writer, value)) return;
     // Two's complement in as few bytes as hold the sign too.
-    const bits = (value < 0n ? ~value : value).toString(2).length + 1;
+    const magnitude = (value < 0n ? ~value : value).toString(16);
+    const bits = magnitude.length * 4 - Math.clz32(parseInt(magnitude[0]!, 16)) + 28 + 1;
     const length = Math.ceil(bits / 8);
     writer.byte(length < 256 ? OP.LONG1 : OP.LONG4);
     if (length < 256) writer.byte(length);

@@ -113,11 +113,11 @@ export function isHashable(value: Value): boolean {
  * @returns the depth, or Infinity when it is more than `limit`
  */
 export function nesting(value: Value, limit: number, known: Map<Value, number> = new Map()): number {
+  const before = known.get(value);
+  if (before !== undefined) return before <= limit ? before : Infinity;
   const parts = partsOf(value);
   if (parts === undefined) return 0;
   if (limit <= 0) return Infinity;
-  const before = known.get(value);
-  if (before !== undefined) return before <= limit ? before : Infinity;
   known.set(value, 0);
   let deepest = 0;
   for (const part of parts) {

@@ -1,10 +1,7 @@
 /** Collects the bytes of a pickle, up to a limit. */
-import { PickleLimitError } from "./machine.ts";
+import { PickleLimitError } from "./limits.ts";
 import { OP } from "./opcodes.ts";
 import type { PyObject, Value } from "./value.ts";
-
-/** Containers nested deeper than this are not written: Python's own pickler stops at about twice as many. */
-export const MAX_NESTING = 500;
 
 /** Python writes the items of lists and dicts in batches. */
 export const BATCH = 1000;

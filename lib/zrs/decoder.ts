@@ -13,7 +13,7 @@ import { FrameReader, type MessageSink, tooLong } from "./framing.ts";
 import { bytesOf, expectFields, type LooseMessage, readLoosely } from "./loose.ts";
 import { BLOB_BLOCK_LENGTH, CLOSING, openingOf, REFUSED } from "./messages.ts";
 import { RecordHead } from "./record_head.ts";
-import { readLooseTransaction, readUsualTransaction } from "./transaction_head.ts";
+import { readLooseTransaction, readUsualTransaction, type ReceivedTransaction } from "./transaction_head.ts";
 
 /** What a stream consists of, in order; bytes are valid during the call only, a head for as long as you like. */
 export interface StreamHandler {
@@ -94,6 +94,7 @@ export class StreamDecoder {
 type Awaits = "transaction" | "head" | "data" | "block";
 
 class Receiver implements MessageSink {
+  /** Set before any message comes. */
   handler!: StreamHandler;
   awaits: Awaits = "transaction";
   lastTid: bigint;
@@ -156,22 +157,23 @@ class Receiver implements MessageSink {
     this.#cursor.start(this.#viewOf(bytes), from, to);
     const { head, extension } = readUsualTransaction(this.#cursor, bytes) ??
       this.#looseTransaction(bytes, from, to);
-    if (head.tid <= this.lastTid) {
+    const { tid } = head;
+    if (tid <= this.lastTid) {
+      const [sent, last] = [describeTid(tid), describeTid(this.lastTid)];
       throw new ProtocolError(
-        `Cannot take transaction ${
-          describeTid(head.tid)
-        }: its tid must be greater than that of the last one, ` +
-          describeTid(this.lastTid),
-        { tid: head.tid },
+        `Cannot take transaction ${sent}: its tid must be greater than the last, ${last}`,
+        {
+          tid,
+        },
       );
     }
     this.#chain.update(bytes, from, to);
-    this.#tid = head.tid;
+    this.#tid = tid;
     this.awaits = "head";
     this.handler.transaction(head, { extension });
   }
 
-  #looseTransaction(bytes: Uint8Array, from: number, to: number) {
+  #looseTransaction(bytes: Uint8Array, from: number, to: number): ReceivedTransaction {
     rejectStranger(bytes, from, to);
     const message = readLoosely(bytes.subarray(from, to));
     if (message.kind === "T") return readLooseTransaction(message);

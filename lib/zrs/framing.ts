@@ -7,6 +7,9 @@ import { ProtocolError } from "../errors.ts";
 
 export const PREFIX_LENGTH = 4;
 
+/** Room that is kept for messages that come in pieces; longer ones are rare. */
+const USUAL_BYTES = 4096;
+
 /** What a message is made of is handed to this, in order; bytes are valid during the call only. */
 export interface MessageSink {
   /**
@@ -30,7 +33,7 @@ export class FrameReader {
   /** Bytes of the message that have not come yet. */
   #left = 0;
   /** The beginning of a message that did not come in one piece. */
-  #held = new Uint8Array(512);
+  #held = new Uint8Array(USUAL_BYTES);
   #heldLength = 0;
 
   /** Whether the stream may end here: between two messages. */
@@ -76,6 +79,7 @@ export class FrameReader {
         if (this.#left === 0) {
           this.#expected = "prefix";
           sink.whole(this.#held, 0, this.#heldLength);
+          if (this.#held.length > USUAL_BYTES) this.#held = new Uint8Array(USUAL_BYTES);
         }
       }
       at = end;

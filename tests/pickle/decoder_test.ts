@@ -195,6 +195,16 @@ Deno.test("a pickle with too many opcodes or too long numbers is refused", () =>
   assert.equal(decodePickle(latin1(`L${"9".repeat(4300)}L\n.`)), 10n ** 4300n - 1n);
 });
 
+Deno.test("bytes made from one remembered text again and again are refused before they fill the memory", () => {
+  const text = `X\0\0\x10\0${"t".repeat(0x10_0000)}`;
+  const call = "c_codecs\nencode\nq\0(" + text + "X\x06\0\0\0latin1tq\x01";
+  assert.throws(() => decodePickle(latin1(`(${call}${"h\0h\x01R".repeat(50_000)}t.`)), PickleLimitError);
+  assert.throws(
+    () => decodePickle(latin1("\x8b\x01\0\x01\0" + "1".repeat(0x1_0001) + ".")),
+    PickleLimitError,
+  );
+});
+
 Deno.test("values that contain themselves, or share what they hold many times over, are read", () => {
   const list = decodePickle(latin1("]q\x00h\x00a."));
   assert.ok(list instanceof PyList && list.items[0] === list);

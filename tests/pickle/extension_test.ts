@@ -77,6 +77,7 @@ const TRAVELS: Readonly<Record<string, readonly [carriage: string, opcodes: stri
     "rewritten",
     "}X\x01\x00\x00\x00kc__builtin__\nbytearray\n(c_codecs\nencode\n(X\x01\x00\x00\x00aX\x06\x00\x00\x00latin1tRtRs",
   ],
+  "N.": ["rewritten", "}"],
   // What no receiver could load, or would take for something else.
   "junk": ["left_out", "}"],
   "}": ["left_out", "}"],

@@ -143,7 +143,7 @@ Deno.test("a transaction that is not later than the last is refused", () => {
   const again = encodeStream(0n, [SAMPLE, SAMPLE]);
   assert.throws(() => decodePieces(0n, [again]), (error) => {
     assert.ok(error instanceof ProtocolError);
-    assert.match(error.message, /must be greater than that of the last one/);
+    assert.match(error.message, /must be greater than the last, 03f0000000000001/);
     assert.equal(error.facts.tid, TID);
     return true;
   });

@@ -1,8 +1,13 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { ProtocolError } from "../../lib/errors.ts";
-import { StreamDecoder } from "../../lib/zrs/mod.ts";
-import { bytesOf, hex } from "../kit/hex.ts";
+import {
+  MAX_TRANSACTION_MESSAGE,
+  StreamDecoder,
+  StreamEncoder,
+  transactionMessageRoom,
+} from "../../lib/zrs/mod.ts";
+import { bytesOf, hex, latin1 } from "../kit/hex.ts";
 import {
   concatenate,
   decodePieces,
@@ -193,4 +198,61 @@ Deno.test("any byte of a stream that is changed is found before the commit", () 
       assert.ok(!events.includes("commit") || events.join().startsWith(untouched), `byte ${at}`);
     }
   }
+});
+
+Deno.test("the longest messages fit into the room that was asked for", () => {
+  const full = (length: number) => new Uint8Array(length).fill(0xff);
+  const most = 0xffff_ffff_ffff_ffffn;
+  const record = { oid: most, tid: most, dataTxn: most, data: full(3) };
+  // A dict of Python 2 strings, of which each byte travels as 38.
+  const extension = concatenate([
+    latin1("}("),
+    ...Array.from({ length: 1300 }, () => latin1("U\x01\xffN")),
+    latin1("u."),
+  ]);
+  const sample = {
+    tid: most,
+    status: 0x20,
+    user: full(65_535),
+    description: full(65_535),
+    extension,
+    records: [record, { ...record, blob: full(300 * 65_536) }, { ...record, blob: full(0) }, record],
+  };
+  const stream = encodeStream(0n, [sample], 1 << 20);
+  assert.ok(transactionMessageRoom(sample) <= MAX_TRANSACTION_MESSAGE);
+  const decoder = new StreamDecoder(0n);
+  const told: string[] = [];
+  const noted = (name: string) => () => void told.push(name);
+  decoder.push(stream, 0, stream.length, {
+    transaction: (head) =>
+      told.push(`${head.user.length} ${head.description.length} ${head.extension.length > 0}`),
+    record: (...[, , , , , blocks]) => told.push(`${blocks} blocks`),
+    data: () => {},
+    blobBlock: () => {},
+    recordEnd: noted("end"),
+    commit: noted("commit"),
+  });
+  assert.deepEqual(told, [
+    "65535 65535 true",
+    ...["undefined blocks", "end", "300 blocks", "end", "1 blocks", "end", "undefined blocks", "end"],
+    "commit",
+  ]);
+});
+
+Deno.test("a transaction or record that is left unfinished is a bug that StreamEncoder does not cover up", () => {
+  const encoder = new StreamEncoder(0n);
+  const fields = new Uint8Array(16);
+  encoder.attach(new Uint8Array(MAX_TRANSACTION_MESSAGE));
+  const empty = new Uint8Array(0);
+  const head = { tid: 1n, status: 0x20, user: empty, description: empty, extension: empty };
+  assert.throws(() => encoder.commit(), /no transaction is open/);
+  assert.throws(() => encoder.record(fields, 0, 8, null, 0, 1), /no transaction is open/);
+  encoder.transaction(head);
+  assert.throws(() => encoder.transaction(head), /still open/);
+  encoder.record(fields, 0, 8, null, 0, 2);
+  assert.throws(() => encoder.commit(), /data is missing/);
+  assert.throws(() => encoder.data(fields, 0, 3), /more data than the record has/);
+  encoder.data(fields, 0, 2);
+  encoder.attach(new Uint8Array(10));
+  assert.throws(() => encoder.commit(), /no room/);
 });
