@@ -16,6 +16,7 @@ import {
   Recorder,
   type SampleTransaction,
 } from "./kit.ts";
+import extensions from "../fixtures/pickle/extensions.json" with { type: "json" };
 
 /** One transaction as a real primary sent it: T, S, data, C (docs/zrs_protocol.md, "Test vector"). */
 const VECTOR = [
@@ -55,6 +56,15 @@ Deno.test("a transaction is written as a real primary writes it", () => {
 Deno.test("a transaction from a real primary is read, its extension in the form that ZODB stores", () => {
   const events = decodePieces(0n, [framed(VECTOR)]);
   assert.deepEqual(events, expectedEvents([{ ...SAMPLE, extension: EXTENSION }]));
+});
+
+Deno.test("hundreds of transaction messages from a real primary are read in its own form", () => {
+  const objects = /uuid|dict within|ordered dict|default dict|class|bytearrays/;
+  for (const { name, sent, kept } of extensions) {
+    const [event] = decodePieces(0n, [framed([bytesOf(sent)])]);
+    if (!objects.test(name)) assert.ok(event?.endsWith(` ,,${kept} kept`), name);
+    else assert.match(event!, / kept$/, name);
+  }
 });
 
 Deno.test("every start tid has a digest of its own", () => {
