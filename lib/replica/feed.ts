@@ -10,7 +10,7 @@ import {
   TransactionReader,
   Window,
 } from "../filestorage/mod.ts";
-import { CorruptError, DivergedError, ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
+import { DivergedError, ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
 import type { TransactionLog } from "../filestorage/mod.ts";
 import type { Connection } from "../ports/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
@@ -24,6 +24,8 @@ export interface FeedOptions {
   readonly blobs: "refuse" | "none";
   /** A peer that takes nothing, or does not greet, for so long is dropped. */
   readonly peerTimeoutMs: number;
+  /** The size of each of the two buffers that a secondary costs. */
+  readonly sendBytes: number;
   /** The log is itself a replica: a secondary ahead of it is let wait until it has caught up. */
   readonly chained: boolean;
 }
@@ -113,6 +115,7 @@ export class Feed {
     try {
       const outgoing = new Outgoing(generation, start.startTid, {
         blobs: this.#options.blobs,
+        bufferBytes: this.#options.sendBytes,
         write: (bytes) => this.#write(bytes),
         log,
       });

@@ -14,20 +14,17 @@ import {
 import { UnavailableError } from "../errors.ts";
 import type { Log } from "../ports/mod.ts";
 import { describeTid, formatOid, formatTid, isBlobRecord, STATUS } from "../zodb/mod.ts";
-import {
-  MAX_RECORD_HEAD,
-  MAX_TRANSACTION_MESSAGE,
-  StreamEncoder,
-  transactionMessageRoom,
-} from "../zrs/mod.ts";
+import { MAX_RECORD_HEAD, StreamEncoder, transactionMessageRoom } from "../zrs/mod.ts";
 import { DuplicateFinder } from "./duplicates.ts";
 
-/** Each of the two buffers; larger than any T message. */
-const BUFFER_BYTES = Math.max(512 * 1024, MAX_TRANSACTION_MESSAGE + 1024);
 const DATA_BLOCK_BYTES = 64 * 1024;
+/** Room for any message but a transaction's head, and for some data. */
+const LEAST_BUFFER_BYTES = 2 * MAX_RECORD_HEAD;
 
 export interface OutgoingOptions {
   readonly blobs: "refuse" | "none";
+  /** The size of each of the two buffers; one grows where a transaction's head needs more. */
+  readonly bufferBytes: number;
   /** Writes to the peer; the bytes are lent until the promise resolves. */
   readonly write: (bytes: Uint8Array) => Promise<void>;
   readonly log: Log;
@@ -41,8 +38,8 @@ export class Outgoing {
   #generation: Generation;
   #target: RecordReader;
   #duplicates: DuplicateFinder;
-  #filling: Uint8Array = new Uint8Array(BUFFER_BYTES);
-  #idle: Uint8Array = new Uint8Array(BUFFER_BYTES);
+  #filling: Uint8Array;
+  #idle: Uint8Array;
   #writing: Promise<void> = Promise.resolve();
   #dataBlock: Uint8Array | undefined;
   readonly #targetTid = new Uint8Array(8);
@@ -56,6 +53,9 @@ export class Outgoing {
     this.#options = options;
     this.#lastTid = startTid;
     this.#encoder = new StreamEncoder(startTid);
+    const bytes = Math.max(options.bufferBytes, LEAST_BUFFER_BYTES);
+    this.#filling = new Uint8Array(bytes);
+    this.#idle = new Uint8Array(bytes);
     this.#encoder.attach(this.#filling);
     this.#generation = generation;
     const { file } = generation;
@@ -95,7 +95,8 @@ export class Outgoing {
       throw reader.corrupt(`its tid must be greater than the one before, ${describeTid(this.#lastTid)}`);
     }
     const head = reader.head();
-    if (encoder.room < transactionMessageRoom(head)) await this.#turn();
+    const room = transactionMessageRoom(head);
+    if (encoder.room < room) await this.#turn(room);
     const extension = encoder.transaction(head);
     if (extension !== "spliced") this.#noteExtension(extension, head.tid);
     for (let at = reader.nextRecord(); at >= 0; at = reader.nextRecord()) {
@@ -194,15 +195,19 @@ export class Outgoing {
     );
   }
 
-  /** Starts writing what is encoded, and goes on in the other buffer once it is free. */
-  async #turn(): Promise<void> {
+  /**
+   * Starts writing what is encoded, and goes on in the other buffer once it is free.
+   * @param room how much of it is needed
+   */
+  async #turn(room = 0): Promise<void> {
     const length = this.#encoder.length;
-    if (length === 0) return;
+    if (length === 0 && room <= this.#filling.length) return;
     const full = this.#filling;
     await this.#writing; // the other buffer is free from here on
-    this.#filling = this.#idle;
+    this.#filling = room <= this.#idle.length ? this.#idle : new Uint8Array(room);
     this.#idle = full;
     this.#encoder.attach(this.#filling);
+    if (length === 0) return;
     this.#writing = this.#options.write(full.subarray(0, length));
     this.#writing.catch(() => {}); // told by the next await
   }

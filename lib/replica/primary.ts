@@ -6,6 +6,7 @@ import { type Change, directoryOf, FollowedFile } from "../filestorage/mod.ts";
 import { DiskError, ZrsError } from "../errors.ts";
 import type { Address, FileLock } from "../ports/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
+import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import type { Ports } from "./ports.ts";
 import { Server } from "./server.ts";
 import { Bell, pauser, sleep } from "./waiting.ts";
@@ -19,6 +20,7 @@ export interface PrimaryOptions {
   readonly peerTimeoutMs?: number;
   /** How often to look at the file when the file system tells of no change. */
   readonly lookEveryMs?: number;
+  readonly buffers?: BufferSizes;
 }
 
 export const DEFAULT_PEER_TIMEOUT_MS = 60_000;
@@ -49,6 +51,7 @@ export class Primary {
     const server = await Server.listen(ports, options.replicateTo, file, {
       blobs: options.blobs,
       peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
+      sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
       chained: false,
     });
     owned.move();

@@ -14,6 +14,7 @@ import {
 import { type Address, type Connection, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { encodeGreeting, KEEP_ALIVE, StreamDecoder } from "../zrs/mod.ts";
+import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
 import { Incoming } from "./incoming.ts";
 import type { Ports } from "./ports.ts";
@@ -38,9 +39,9 @@ export interface SecondaryOptions {
   readonly blobs: "refuse" | "none";
   /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
   readonly peerTimeoutMs?: number;
+  readonly buffers?: BufferSizes;
 }
 
-const READ_BYTES = 256 * 1024;
 const DEFAULT_KEEP_ALIVE_MS = 30_000;
 const DEFAULT_RETRY_MAX_MS = 60_000;
 const DEFAULT_INDEX_SAVE_MS = 60_000;
@@ -76,6 +77,7 @@ export class Secondary {
       : await Server.listen(ports, options.replicateTo, storage, {
         blobs: options.blobs,
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
+        sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
         chained: true,
       });
     owned.move();
@@ -131,7 +133,7 @@ export class Secondary {
   /** @returns false when something whole could not be written before the signal: the index is ahead of the file */
   async #replicate(signal: AbortSignal): Promise<boolean> {
     const { clock, log, random } = this.#ports;
-    const sink = new Sink(this.#ports, this.#storage, signal);
+    const sink = new Sink(this.#ports, this.#storage, this.#options.buffers ?? DEFAULT_BUFFER_SIZES, signal);
     const delay = new RetryDelay(random, this.#options.retryMaxMs ?? DEFAULT_RETRY_MAX_MS);
     const source = formatAddress(this.#options.replicateFrom);
     let fruitless = 0;
@@ -217,7 +219,7 @@ export class Secondary {
     log.info(`Connected to ${connection.peer}, asking for what follows ${describeTid(start)}`);
     const incoming = new Incoming(sink.restorer, { blobs: this.#options.blobs, log });
     const decoder = new StreamDecoder(start);
-    const chunk = new Uint8Array(READ_BYTES);
+    const chunk = new Uint8Array((this.#options.buffers ?? DEFAULT_BUFFER_SIZES).readBytes);
     const keepAlive = new KeepAlive(
       this.#ports,
       connection,

@@ -5,13 +5,10 @@
  */
 import { Restorer, type Run, type Storage } from "../filestorage/mod.ts";
 import { DiskFullError } from "../errors.ts";
+import type { BufferSizes } from "./buffers.ts";
 import type { Ports } from "./ports.ts";
 import { sleep } from "./waiting.ts";
 
-/** A buffer is handed on for writing when it holds so much, at the latest. */
-const RUN_BYTES = 4 * 1024 * 1024;
-/** Beyond the size of a run: what one chunk from the network may add. */
-const SLACK_BYTES = 1024 * 1024;
 const FULL_RETRY_MS = 5_000;
 
 export class Sink {
@@ -19,22 +16,26 @@ export class Sink {
   readonly #ports: Ports;
   readonly #storage: Storage;
   readonly #signal: AbortSignal;
+  /** A buffer is handed on for writing when it holds so much, at the latest. */
+  readonly #runBytes: number;
   /** The run on its way to disk. */
   #writing: Promise<void> | undefined;
   #failure: unknown;
   #failed = false;
 
   /** @param signal ends waiting for room on a full disk; what waits to be written is then given up */
-  constructor(ports: Ports, storage: Storage, signal: AbortSignal) {
+  constructor(ports: Ports, storage: Storage, buffers: BufferSizes, signal: AbortSignal) {
     this.#ports = ports;
     this.#storage = storage;
     this.#signal = signal;
+    this.#runBytes = buffers.runBytes;
     this.restorer = new Restorer(
       storage.file,
       storage.index,
       storage.end,
       storage.lastTid,
-      RUN_BYTES + SLACK_BYTES,
+      // And what one chunk from the network may add; messages are not longer in the file than on the wire.
+      buffers.runBytes + 4 * buffers.readBytes,
     );
   }
 
@@ -44,7 +45,7 @@ export class Sink {
    */
   async settle(): Promise<void> {
     this.#begin();
-    while (this.restorer.length >= RUN_BYTES) {
+    while (this.restorer.length >= this.#runBytes) {
       if (this.#writing !== undefined) await this.#written();
       else if (this.restorer.largeEnd !== undefined || this.restorer.hasWhole) this.#begin();
       else await this.#spill();
