@@ -25,12 +25,14 @@ export interface PrimaryOptions {
 
 export const DEFAULT_PEER_TIMEOUT_MS = 60_000;
 const DEFAULT_LOOK_EVERY_MS = 1_000;
+const ABSENCE_TOLD_AFTER_MS = 1_000;
 
 export class Primary {
   readonly #ports: Ports;
   readonly #options: PrimaryOptions;
   readonly #file: FollowedFile;
   readonly #server: Server;
+  #absence: { readonly sinceMs: number; told: boolean } | undefined;
   #marked: FileLock | undefined;
 
   private constructor(ports: Ports, options: PrimaryOptions, file: FollowedFile, server: Server) {
@@ -126,6 +128,7 @@ export class Primary {
     while (!signal.aborted) {
       try {
         for (const change of await this.#file.refresh()) this.#tell(change);
+        this.#tellAbsence();
         if (failing) log.info(`${this.#options.path} can be read again`);
         failing = false;
       } catch (error) {
@@ -138,6 +141,17 @@ export class Primary {
       await bell.wait();
     }
     signal.removeEventListener("abort", ring);
+  }
+
+  /** A pack renames in two steps, so a moment's absence is nothing to tell. */
+  #tellAbsence(): void {
+    const absence = this.#absence;
+    if (absence === undefined || absence.told) return;
+    if (this.#ports.clock.monotonic() - absence.sinceMs < ABSENCE_TOLD_AFTER_MS) return;
+    absence.told = true;
+    this.#ports.log.warning(
+      `${this.#options.path} is not there any more; going on with the file that was, until it is back`,
+    );
   }
 
   #tell(change: Change): void {
@@ -160,11 +174,12 @@ export class Primary {
           { from: formatTid(change.from), to: formatTid(change.to) },
         );
       case "absent":
-        return log.warning(
-          `${path} is not there any more; going on with the file that was, until it is back`,
-        );
+        this.#absence = { sinceMs: this.#ports.clock.monotonic(), told: false };
+        return;
       case "back":
-        return log.info(`${path} is back`);
+        if (this.#absence?.told) log.info(`${path} is back`);
+        this.#absence = undefined;
+        return;
       case "unreadable":
         return log.error(`${path} cannot be followed further: ${change.problem}`);
     }
