@@ -43,6 +43,14 @@ export async function assertSameDatabase(
   assert.deepEqual(found.current, expected.current);
 }
 
+/** Asserts that every object of a source has the same current revision in a copy, which may have more. */
+export async function assertCurrentState(zodb: OpenCheck, copy: string, source: string): Promise<void> {
+  const [found, expected] = [await zodb.check(copy), await zodb.check(source)];
+  assert.equal(found.tid, expected.tid);
+  const revisions = new Map(found.current?.map((each) => [each.oid, each]));
+  for (const revision of expected.current ?? []) assert.deepEqual(revisions.get(revision.oid), revision);
+}
+
 function withoutLinks(history: History): History {
   return history.map((transaction) => ({
     ...transaction,
