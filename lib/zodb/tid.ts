@@ -64,6 +64,6 @@ export function describeTid(tid: bigint): string {
 export function laterThan(tid: bigint, last: bigint): bigint {
   if (tid > last) return tid;
   if ((last & 0xffff_ffffn) !== 0xffff_ffffn) return last + 1n;
-  const nextMinute = Math.floor(timeOfTid(last) / MINUTE_MS) * MINUTE_MS + MINUTE_MS;
-  return tidOfTime(nextMinute);
+  // The fraction is left out: in milliseconds its last unit rounds up into the next minute.
+  return tidOfTime(timeOfTid(last & ~0xffff_ffffn) + MINUTE_MS);
 }
