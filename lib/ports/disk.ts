@@ -75,7 +75,7 @@ export interface Disk {
   syncDirectory(directory: string): Promise<void>;
   /**
    * Takes a lock that conflicts with Python's zc.lockfile: flock on `path`, which is created if missing and
-   * holds our process id (filestorage.md 5; never removed).
+   * holds our process id; never removed (docs/filestorage_format.md, "The lock file").
    * @throws LockedError, UsageError
    */
   lock(path: string): FileLock;

@@ -1,6 +1,6 @@
 /** What is known of a transaction besides its records. */
 
-/** Status bytes (filestorage format, "Status"). */
+/** Status bytes (docs/filestorage_format.md, "Status"). */
 export const STATUS = {
   /** `' '`: committed. */
   committed: 0x20,
