@@ -32,6 +32,12 @@ export interface Run {
   readonly lastTid: bigint;
 }
 
+/**
+ * The most that a run of several transactions may have. Whoever opens the file for following looks back so far
+ * for a run whose first transaction is not final.
+ */
+export const MAX_RUN_BYTES = 16 * 1024 * 1024;
+
 /** From so many bytes on a write in another thread costs less than the time it takes. */
 const LARGE_BYTES = 128 * 1024;
 
@@ -73,6 +79,9 @@ export class Appender {
    */
   async append(run: Run, fenceNext: () => boolean): Promise<void> {
     if (run.position !== this.#end) throw new RangeError("A run must begin where the file ends");
+    if (run.bytes.length > MAX_RUN_BYTES && run.transactions > 1) {
+      throw new RangeError(`A run must have at most ${MAX_RUN_BYTES} bytes, not ${run.bytes.length}`);
+    }
     await this.#fence();
     await this.#writeRun(run);
     await this.#sync();

@@ -10,9 +10,10 @@
 import { NotFoundError, UsageError } from "../errors.ts";
 import type { Disk, ReadableFile } from "../ports/mod.ts";
 import { NO_TID, STATUS } from "../zodb/mod.ts";
+import { MAX_RUN_BYTES } from "./appender.ts";
 import { readIndexPosition } from "./index_position.ts";
 import { FIRST_POSITION } from "./layout.ts";
-import { lastTidAt, LOCATE_WINDOW_BYTES, locateTid } from "./locate.ts";
+import { isFinalBefore, lastTidAt, LOCATE_WINDOW_BYTES, locateTid } from "./locate.ts";
 import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 import { readMagic } from "./open.ts";
 import { TransactionReader } from "./transaction.ts";
@@ -110,9 +111,11 @@ export class FollowedFile implements TransactionLog {
     let { end, lastTid } = this.#view;
     let state = reader.read(end);
     for (let steps = 1; state === "whole"; steps++) {
-      generation.map.note(reader.tid, end);
+      if (reader.status !== STATUS.undone) {
+        lastTid = reader.tid;
+        generation.map.note(lastTid, end);
+      }
       end = reader.end;
-      if (reader.status !== STATUS.undone) lastTid = reader.tid;
       if (steps % 20_000 === 0) await this.#pause();
       state = reader.read(end);
     }
@@ -145,7 +148,7 @@ export class FollowedFile implements TransactionLog {
     const place = old.lastTid === NO_TID
       ? undefined
       : await locateTid(reader, view.end, old.lastTid, view.generation.map, this.#pause);
-    if (place?.kind === "between" && place.before?.status !== STATUS.packed) {
+    if (place?.kind === "between" && (place.before ?? place.after)?.status !== STATUS.packed) {
       changes.push({ kind: "rolled back", from: old.lastTid, to: place.before?.tid ?? NO_TID });
     } else {
       changes.push({ kind: "replaced", lastTid: view.lastTid });
@@ -195,7 +198,7 @@ async function findEnd(
   if (size <= FIRST_POSITION) return { end: FIRST_POSITION, lastTid: NO_TID };
   const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
   const last = lastTidAt(reader, size);
-  if (last !== undefined) return { end: size, lastTid: last };
+  if (last !== undefined && isFinalBefore(reader, size, MAX_RUN_BYTES)) return { end: size, lastTid: last };
   // A transaction under way, or a torn end: walk up to it from where the index was saved, or from the start.
   const saved = readIndexPosition(disk, path);
   const savedTid = saved !== undefined && saved <= size ? lastTidAt(reader, saved) : undefined;

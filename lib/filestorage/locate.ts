@@ -30,17 +30,26 @@ const SAMPLE_SPACING = 4 * 1024 * 1024;
 /** After so many transactions a walk lets others run. */
 const STEPS_BETWEEN_PAUSES = 20_000;
 
-/** A map of tids to positions that grows by use. One per file; forget it when the file is replaced. */
+/**
+ * A map of tids to positions that grows by use, of transactions that count. One per file; forget it when the
+ * file is replaced.
+ */
 export class TidMap {
+  readonly #spacing: number;
   #tids: bigint[] = [];
   #positions: number[] = [];
+
+  /** @param spacing the fewest bytes between two transactions that are remembered */
+  constructor(spacing = SAMPLE_SPACING) {
+    this.#spacing = spacing;
+  }
 
   /** Remembers a transaction when it is far enough from those known. */
   note(tid: bigint, position: number): void {
     const at = this.#indexAfter(tid);
     const before = at > 0 ? this.#positions[at - 1]! : -Infinity;
     const after = at < this.#positions.length ? this.#positions[at]! : Infinity;
-    if (position - before < SAMPLE_SPACING || after - position < SAMPLE_SPACING) return;
+    if (position - before < this.#spacing || after - position < this.#spacing) return;
     this.#tids.splice(at, 0, tid);
     this.#positions.splice(at, 0, position);
   }
@@ -83,10 +92,11 @@ export async function locateTid(
   pause: () => Promise<void>,
 ): Promise<Location> {
   if (end <= FIRST_POSITION) return { kind: "between", before: undefined, after: undefined };
-  const low = map.floor(tid);
-  const high = map.ceiling(tid) ?? end;
+  // The map may know more than the caller may see.
+  const low = Math.min(map.floor(tid), end);
+  const high = Math.min(map.ceiling(tid) ?? end, end);
   return await (await isNearerToEnd(reader, low, high, tid)
-    ? walkBack(reader, low, high, end, tid, map, pause)
+    ? walkBack(reader, high, end, tid, map, pause)
     : walkForth(reader, low, end, tid, map, pause));
 }
 
@@ -117,8 +127,8 @@ async function walkForth(
   for (let position = from; position < end;) {
     readWhole(reader, position);
     position = reader.end;
-    map.note(reader.tid, reader.position);
     if (reader.status !== STATUS.undone) {
+      map.note(reader.tid, reader.position);
       if (reader.tid === tid) return { kind: "found", place: placeOf(reader) };
       if (reader.tid > tid) return { kind: "between", before, after: placeOf(reader) };
       before = placeOf(reader);
@@ -130,7 +140,6 @@ async function walkForth(
 
 async function walkBack(
   reader: TransactionReader,
-  low: number,
   high: number,
   end: number,
   tid: bigint,
@@ -141,7 +150,7 @@ async function walkBack(
   let steps = 0;
   if (high < end) {
     readWhole(reader, high);
-    if (reader.status !== STATUS.undone) after = placeOf(reader);
+    after = placeOf(reader);
   }
   for (let position = high; position > FIRST_POSITION;) {
     const start = reader.startOf(position);
@@ -151,14 +160,13 @@ async function walkBack(
       throw reader.corrupt("the transaction before it has an impossible trailing length");
     }
     readWhole(reader, start);
-    map.note(reader.tid, start);
     position = start;
     if (reader.status !== STATUS.undone) {
+      map.note(reader.tid, start);
       if (reader.tid === tid) return { kind: "found", place: placeOf(reader) };
       if (reader.tid < tid) return { kind: "between", before: placeOf(reader), after };
       after = placeOf(reader);
     }
-    if (position < low) break;
     if (++steps % STEPS_BETWEEN_PAUSES === 0) await pause();
   }
   return { kind: "between", before: undefined, after };
@@ -179,6 +187,19 @@ export function countedBefore(reader: TransactionReader, position: number): Plac
 function readWhole(reader: TransactionReader, position: number): void {
   const state = reader.read(position);
   if (state !== "whole") throw reader.corrupt(state === "damaged" ? reader.damage : `it is ${state}`);
+}
+
+/**
+ * Whether all that lies in the last `bytes` before `end` is whole and final. A file may end with whole
+ * transactions that do not count yet, because the first of their run has not been finished.
+ */
+export function isFinalBefore(reader: TransactionReader, end: number, bytes: number): boolean {
+  for (let position = end; position > FIRST_POSITION && end - position < bytes;) {
+    const start = reader.startOf(position);
+    if (start < FIRST_POSITION || reader.read(start) !== "whole") return false;
+    position = start;
+  }
+  return true;
 }
 
 /**

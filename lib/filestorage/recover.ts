@@ -7,7 +7,7 @@ import { readU64, viewOf } from "../bytes/mod.ts";
 import { CorruptError } from "../errors.ts";
 import type { BlockFile, Disk } from "../ports/mod.ts";
 import { STATUS } from "../zodb/mod.ts";
-import { TRANSACTION } from "./layout.ts";
+import { TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import { ObjectIndex } from "./object_index.ts";
 import { directoryOf } from "./open.ts";
 import { TransactionReader } from "./transaction.ts";
@@ -38,15 +38,16 @@ export function scan(
   let transactions = 0;
   for (;;) {
     const state = reader.read(position);
-    if (state === "damaged" && !isTornEnd(file, position, size)) {
-      throw new CorruptError(
-        `Cannot open ${file.path}: the transaction at ${position} is damaged: ${reader.damage}`,
-        { path: file.path, position, hint: "zrs verify tells what is damaged and what lies behind it" },
-      );
+    if (state === "damaged" && !isTornEnd(reader, file, size)) {
+      throw cannotOpen(file, reader.corrupt(reader.damage));
     }
     if (state !== "whole") return { end: position, lastTid, transactions };
     if (reader.status !== STATUS.undone) {
-      while (reader.nextRecord() >= 0) index.set(reader.oidHigh, reader.oidLow, reader.recordPosition);
+      try {
+        while (reader.nextRecord() >= 0) index.set(reader.oidHigh, reader.oidLow, reader.recordPosition);
+      } catch (error) {
+        throw error instanceof CorruptError ? cannotOpen(file, error) : error;
+      }
       lastTid = reader.tid;
     }
     transactions++;
@@ -54,15 +55,24 @@ export function scan(
   }
 }
 
+function cannotOpen(file: BlockFile, { message, facts }: CorruptError): CorruptError {
+  return new CorruptError(`Cannot open ${file.path}: ${message[0]!.toLowerCase()}${message.slice(1)}`, {
+    ...facts,
+    path: file.path,
+  });
+}
+
 /**
- * A crash may leave anything behind the last transaction, zeros most often. What cannot be a transaction is a
- * torn end when the file's last 8 bytes cannot be the trailer of one that begins here or later.
+ * A crash may leave anything behind the last transaction, zeros most often. What is too short for its own
+ * header is a torn end when the file's last 8 bytes cannot be the trailer of a transaction that begins here or
+ * later. Whatever else is wrong is damage to what was whole once, and nothing to be cut away.
  */
-function isTornEnd(file: BlockFile, position: number, size: number): boolean {
-  const last = new Uint8Array(8);
-  file.readAt(last, size - 8);
+function isTornEnd(reader: TransactionReader, file: BlockFile, size: number): boolean {
+  if (reader.length >= reader.headLength) return false;
+  const last = new Uint8Array(TRAILER_SIZE);
+  file.readAt(last, size - TRAILER_SIZE);
   const trailer = readU64(viewOf(last), 0);
-  return trailer < TRANSACTION.size || size - trailer < position;
+  return trailer < TRANSACTION.size || size - trailer < reader.position;
 }
 
 /** What became of a torn end. */

@@ -8,7 +8,7 @@
 import { readU64 } from "../bytes/mod.ts";
 import { CorruptError } from "../errors.ts";
 import { describeTid, STATUS, type TransactionHead } from "../zodb/mod.ts";
-import { BACK_POINTER_SIZE, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
+import { BACK_POINTER_SIZE, FIRST_POSITION, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import { Window } from "./window.ts";
 
 /**
@@ -107,9 +107,9 @@ export class TransactionReader {
 
   /** The position of the transaction that ends at `end`, by its trailer; -1 when that cannot be. */
   startOf(end: number): number {
-    const length = this.window.readU64(end - TRAILER_SIZE);
+    const length = this.window.readU64Before(end);
     const start = end - TRAILER_SIZE - length;
-    return length < TRANSACTION.size || start < 4 ? -1 : start;
+    return length < TRANSACTION.size || start < FIRST_POSITION ? -1 : start;
   }
 
   /** The metadata as values of their own, copied out of the window. @throws CorruptError */

@@ -93,6 +93,19 @@ export class Window {
     return at < 0 ? -1 : readU64(this.view, at);
   }
 
+  /**
+   * The 64-bit number that ends at a position, or -1 where there is none. Loads what lies before it too: for
+   * walks towards the beginning.
+   */
+  readU64Before(end: number): number {
+    const start = Math.max(0, end - this.bytes.length);
+    if (end - start < 8) return -1;
+    const at = this.peek(end - 8, 8);
+    if (at >= 0) return readU64(this.view, at);
+    const loaded = this.#load(start, end - start);
+    return loaded < 0 ? -1 : readU64(this.view, end - 8 - start);
+  }
+
   #load(position: number, length: number): number {
     if (position < 0 || length > this.bytes.length || position + length > this.#limit) return -1;
     const wanted = Math.min(this.bytes.length, this.#limit - position);
