@@ -165,7 +165,6 @@ export class Secondary {
         log.warning(`${source}: ${sentence(failure)}`, { tid: formatTid(lastTid) });
         if (fruitless > 0 && fruitless % POISON_COUNT === 0) this.#tellFruitless(source, fruitless, failure);
       }
-      if (failure instanceof ProtocolError) delay.slowDown();
       const waitMs = delay.next();
       log.debug(`Connecting to ${source} again in ${(waitMs / 1000).toFixed(1)} s`);
       await this.#saveIndexWhenDue();
