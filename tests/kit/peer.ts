@@ -1,4 +1,5 @@
 /** A Python process that takes commands and answers in JSON lines (python/peer.py says how). */
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeDeadline, Feed } from "./feed.ts";
 import { ChildProcess } from "./process.ts";
@@ -45,7 +46,7 @@ class Channel {
     this.process = ChildProcess.start(
       interpreter,
       // No compiled files beside the sources; UTF-8 whatever the locale.
-      ["-B", "-X", "utf8", `${PYTHON_PEERS}${program}`, JSON.stringify(options)],
+      ["-B", "-X", "utf8", resolve(PYTHON_PEERS, program), JSON.stringify(options)],
       { onLine: (line) => this.#take(JSON.parse(line)) },
     );
   }
@@ -142,7 +143,7 @@ export interface StartedPeer<Ready> {
 }
 
 /**
- * Starts a program of python/ and waits until it is ready.
+ * Starts a program of python/, or one at an absolute path, and waits until it is ready.
  * @throws PeerError when its start raised an exception
  */
 export async function startPeer<Ready>(

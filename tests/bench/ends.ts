@@ -1,0 +1,132 @@
+/** The two ends of a stream, ours or Python's, as processes behind one face. */
+import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { ZrsPrimary, ZrsSecondary } from "../kit/peers.ts";
+import { ChildProcess, waitForReadyFile } from "../kit/process.ts";
+import { removeIfThere } from "./data_files.ts";
+import type { Maker } from "./options.ts";
+
+const PROGRAM = fileURLToPath(new URL("../../main.ts", import.meta.url));
+
+/** A process at one end. Disposing of it ends it in whatever state it is. */
+export interface End extends AsyncDisposable {
+  readonly pid: number;
+  /** Where secondaries connect; undefined when none can. */
+  readonly address: string | undefined;
+  /** Ends it in order. */
+  close(): Promise<void>;
+}
+
+export interface Start {
+  readonly path: string;
+  /** For what lies beside the files: ready files. */
+  readonly directory: string;
+  /** Where our process leaves a CPU profile. */
+  readonly profile: string | undefined;
+}
+
+const ANY_PORT = "127.0.0.1:0";
+
+/** A primary that serves the file. */
+export async function startPrimary(maker: Maker, start: Start): Promise<End> {
+  if (maker === "ours") return await startOurs("primary", start, ["--replicate-to", ANY_PORT]);
+  return new PythonEnd(await ZrsPrimary.start({ path: start.path, replicateTo: ANY_PORT }));
+}
+
+/**
+ * A secondary that writes the file. When it is there it has begun to connect.
+ * @param chained whether it serves further secondaries
+ */
+export async function startSecondary(
+  maker: Maker,
+  from: string,
+  chained: boolean,
+  start: Start,
+): Promise<End> {
+  if (maker === "ours") {
+    const chain = chained ? ["--replicate-to", ANY_PORT] : [];
+    return await startOurs("secondary", start, ["--replicate-from", from, ...chain]);
+  }
+  const { path } = start;
+  const chain = chained ? { replicateTo: ANY_PORT } : {};
+  return new PythonEnd(await ZrsSecondary.start({ path, replicateFrom: from, ...chain }));
+}
+
+async function startOurs(command: string, start: Start, options: readonly string[]): Promise<End> {
+  const { path, directory, profile } = start;
+  const readyFile = join(directory, `${command}.ready`);
+  await removeIfThere(readyFile);
+  const profiling = profile === undefined ? [] : [
+    "--cpu-prof",
+    `--cpu-prof-dir=${profile}`,
+    `--cpu-prof-name=${command}-${crypto.randomUUID()}.cpuprofile`,
+  ];
+  const process = ChildProcess.start(Deno.execPath(), [
+    "run",
+    "--allow-all",
+    ...profiling,
+    PROGRAM,
+    command,
+    path,
+    ...options,
+    "--ready-file",
+    readyFile,
+  ]);
+  try {
+    const { replicateTo } = await waitForReadyFile(readyFile, process);
+    return new OurEnd(process, typeof replicateTo === "string" ? replicateTo : undefined);
+  } catch (error) {
+    await process[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+class OurEnd implements End {
+  readonly address: string | undefined;
+  readonly #process: ChildProcess;
+
+  constructor(process: ChildProcess, address: string | undefined) {
+    this.#process = process;
+    this.address = address;
+  }
+
+  get pid(): number {
+    return this.#process.pid;
+  }
+
+  async close(): Promise<void> {
+    const { code } = await this.#process.stop();
+    if (code === 0) return;
+    throw new Error(
+      `Process ${this.pid} ended with exit code ${code}:\n${this.#process.stderr.items.join("\n")}`,
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#process[Symbol.asyncDispose]();
+  }
+}
+
+class PythonEnd implements End {
+  readonly #peer: ZrsPrimary | ZrsSecondary;
+
+  constructor(peer: ZrsPrimary | ZrsSecondary) {
+    this.#peer = peer;
+  }
+
+  get pid(): number {
+    return this.#peer.process.pid;
+  }
+
+  get address(): string | undefined {
+    return this.#peer.ready.replicateTo ?? undefined;
+  }
+
+  async close(): Promise<void> {
+    await this.#peer.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#peer[Symbol.asyncDispose]();
+  }
+}

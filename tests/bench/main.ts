@@ -1,0 +1,74 @@
+/**
+ * Speed and memory beside the Python originals; this is `deno task bench` (docs/performance.md).
+ *
+ * Each case measures both sides in the same run, round about, and gives medians and ratios: absolute figures
+ * are those of the machine and the moment.
+ */
+import { ENVIRONMENTS, prepare } from "../kit/environments.ts";
+import type { Case } from "./bench.ts";
+import { catchUp } from "./catch_up.ts";
+import { DataFiles } from "./data_files.ts";
+import { latency } from "./latency.ts";
+import type { Measurement } from "./measurement.ts";
+import { memory } from "./memory.ts";
+import { opening } from "./opening.ts";
+import { type Options, parseOptions, USAGE } from "./options.ts";
+import { describeMachine, formatJson, formatTable } from "./report.ts";
+
+const CASES: readonly Case[] = [catchUp, latency, opening, memory];
+
+async function main(options: Options): Promise<void> {
+  const cases = options.cases.length === 0 ? CASES : options.cases.map(caseNamed);
+  const say = (line: string) => console.error(line);
+  await prepare(ENVIRONMENTS.zodb55, say);
+  await using stack = new AsyncDisposableStack();
+  const data = options.data ?? await temporaryDirectory(stack, undefined);
+  await Deno.mkdir(data, { recursive: true });
+  const target = await temporaryDirectory(stack, options.target ?? data);
+  const bench = { options, files: new DataFiles(data, options.quick, say), target, say };
+  const measurements: Measurement[] = [];
+  if (!options.json) console.log(Object.values(describeMachine()).join(" · "));
+  for (const each of cases) {
+    const found = await each.run(bench);
+    measurements.push(...found);
+    if (!options.json) console.log(`\n${each.name}: ${each.about}\n${formatTable(found)}`);
+  }
+  if (options.json) console.log(formatJson(measurements));
+}
+
+/** A directory that is removed at the end. */
+async function temporaryDirectory(stack: AsyncDisposableStack, within: string | undefined): Promise<string> {
+  const path = await Deno.makeTempDir({ prefix: "zrs-bench-", ...(within !== undefined && { dir: within }) });
+  stack.defer(() => Deno.remove(path, { recursive: true }));
+  return path;
+}
+
+function caseNamed(name: string): Case {
+  const found = CASES.find((each) => each.name === name);
+  if (found !== undefined) return found;
+  throw new Error(`Cannot run ${name}: the cases are ${CASES.map((each) => each.name).join(", ")}`);
+}
+
+/** Undefined for a command line that cannot be understood, after saying why. */
+function readOptions(): Options | undefined {
+  try {
+    const options = parseOptions(Deno.args);
+    options.cases.forEach(caseNamed);
+    return options;
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    return undefined;
+  }
+}
+
+const options = readOptions();
+if (options === undefined) {
+  console.error(USAGE);
+  Deno.exitCode = 2;
+} else if (options.help) {
+  console.log(
+    USAGE + `\n\nCases:\n${CASES.map(({ name, about }) => `  ${name.padEnd(15)}${about}`).join("\n")}`,
+  );
+} else {
+  await main(options);
+}
