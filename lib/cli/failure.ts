@@ -1,13 +1,13 @@
 /** How a command that fails says so: one line on standard error. */
 
-import { ZrsError } from "../errors.ts";
+import { NotFoundError, ZrsError } from "../errors.ts";
 import { originOf } from "./exit_codes.ts";
 
 /** `zrs COMMAND: message; hint`, without a line end. */
 export function formatFailure(program: string, error: unknown): string {
   const origin = originOf(error);
   const [message, hint] = origin instanceof ZrsError
-    ? [origin.message, origin.hint]
+    ? [origin.message, origin.hint ?? (origin instanceof NotFoundError ? "check the path" : undefined)]
     : [`Stopped by a bug of ours: ${wordsOf(origin)}`, "please report it with the log"];
   return oneLine(`${program}: ${withHint(message, hint)}`);
 }

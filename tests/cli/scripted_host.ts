@@ -1,6 +1,7 @@
 /** A host of which the test holds the strings: what was written and logged, and signals that come when it says. */
 import { type Host, type LogOptions, type Signal, systemHost, type SystemLog } from "../../lib/host/mod.ts";
 import type { Disk, LogFacts } from "../../lib/ports/mod.ts";
+import { Feed } from "../kit/feed.ts";
 
 /** Thrown where the process would have ended at once. */
 export class Exited extends Error {
@@ -25,7 +26,7 @@ export class ScriptedHost implements Host {
   /** All of standard output and standard error. */
   readonly written = { out: "", err: "" };
   /** What was logged, at any level. */
-  readonly logged: LogLine[] = [];
+  readonly logged = new Feed<LogLine>();
   /** States told to the service manager. */
   readonly notified: string[] = [];
   /** Processes that run, besides ours. */

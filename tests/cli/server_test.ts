@@ -151,7 +151,7 @@ Deno.test("a listener that others can reach is warned of, one on this machine is
     const node = new TestNode(address);
     const { host, ended } = startNode(node);
     await node.running;
-    const warned = host.logged.filter(({ level }) => level === "warning");
+    const warned = host.logged.items.filter(({ level }) => level === "warning");
     assert.deepEqual(warned.map(({ facts }) => facts["address"]), expected);
     for (const { message } of warned) assert.match(message, /whole database/);
     host.signal("SIGTERM");
@@ -177,7 +177,7 @@ Deno.test("a node that does not open is never reported as ready", async () => {
   await assert.rejects(ended, error);
   assert.deepEqual(disk.performed, []);
   assert.deepEqual(host.notified, []);
-  assert.deepEqual(host.logged, [
+  assert.deepEqual(host.logged.items, [
     { level: "error", message: "Cannot lock", facts: { hint: "Stop the other" } },
   ]);
 });
@@ -185,14 +185,14 @@ Deno.test("a node that does not open is never reported as ready", async () => {
 Deno.test("a failure is logged only where the log is not what the command's last line is on", async () => {
   const { host, ended } = start(() => Promise.reject(new LockedError("Cannot lock")));
   await assert.rejects(ended, LockedError);
-  assert.deepEqual(host.logged, []);
+  assert.deepEqual(host.logged.items, []);
 });
 
 Deno.test("a bug is logged with its stack, wherever the log goes", async () => {
   const bug = new TypeError("x is not a function");
   const { host, ended } = start(() => Promise.reject(bug));
   await assert.rejects(ended, bug);
-  assert.deepEqual(host.logged.map(({ level, facts }) => [level, facts["error"]]), [["error", bug]]);
+  assert.deepEqual(host.logged.items.map(({ level, facts }) => [level, facts["error"]]), [["error", bug]]);
 });
 
 Deno.test("an error that nobody caught ends the process with 70 and without a ready file", async () => {
@@ -202,7 +202,7 @@ Deno.test("an error that nobody caught ends the process with 70 and without a re
   const bug = new TypeError("x is not a function");
   assert.throws(() => host.uncaught(bug), (error) => error instanceof Exited && error.code === 70);
   assert.deepEqual(disk.paths(), []);
-  assert.deepEqual(host.logged.map(({ level, facts }) => [level, facts["error"]]), [["error", bug]]);
+  assert.deepEqual(host.logged.items.map(({ level, facts }) => [level, facts["error"]]), [["error", bug]]);
   assert.match(
     host.written.err,
     /^zrs test: Stopped by a bug of ours: TypeError: x is not a function; .*\n$/,
