@@ -91,6 +91,8 @@ export class Storage implements TransactionLog {
     const size = file.size();
     const scanned = scan(file, loaded.position, loaded.lastTid, size, loaded.index);
     const cut = await cutTornEnd(disk, file, scanned.end);
+    // What a killed process wrote last may be in the system's memory only: nobody is told of it before.
+    if (cut === undefined) await file.sync();
     const reading = disk.openRead(path);
     const generation = new Generation(0, reading);
     owned.defer(() => generation.release());
