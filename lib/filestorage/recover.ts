@@ -7,6 +7,7 @@ import { readU64, viewOf } from "../bytes/mod.ts";
 import { CorruptError } from "../errors.ts";
 import type { BlockFile, Disk } from "../ports/mod.ts";
 import { STATUS } from "../zodb/mod.ts";
+import { MAX_RUN_BYTES } from "./appender.ts";
 import { TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import { ObjectIndex } from "./object_index.ts";
 import { directoryOf } from "./open.ts";
@@ -41,6 +42,7 @@ export function scan(
     if (state === "damaged" && !isTornEnd(reader, file, size)) {
       throw cannotOpen(file, reader.corrupt(reader.damage));
     }
+    if (state === "voted") refuseLostMiddle(reader, file, size);
     if (state !== "whole") return { end: position, lastTid, transactions };
     if (reader.status !== STATUS.undone) {
       try {
@@ -69,10 +71,35 @@ function cannotOpen(file: BlockFile, { message, facts }: CorruptError): CorruptE
  */
 function isTornEnd(reader: TransactionReader, file: BlockFile, size: number): boolean {
   if (reader.length >= reader.headLength) return false;
+  // More than one run was never at stake in a crash of ours; of others' only zeros are left in such amounts.
+  if (size - reader.position > MAX_RUN_BYTES && !isAllZero(file, reader.position, size)) return false;
   const last = new Uint8Array(TRAILER_SIZE);
   file.readAt(last, size - TRAILER_SIZE);
   const trailer = readU64(viewOf(last), 0);
   return trailer < TRANSACTION.size || size - trailer < reader.position;
+}
+
+/**
+ * A transaction that was not finished ends what counts. But one crash leaves at most one run behind it: where
+ * more follows, and is whole, the status byte is damaged, and cutting would throw history away.
+ */
+function refuseLostMiddle(reader: TransactionReader, file: BlockFile, size: number): void {
+  const { position, end } = reader;
+  if (size - position <= MAX_RUN_BYTES || end >= size) return;
+  const problem = reader.corrupt(
+    `its status says that it was not finished, but ${size - end} bytes of transactions follow`,
+  );
+  if (reader.read(end) === "whole") throw cannotOpen(file, problem);
+}
+
+function isAllZero(file: BlockFile, from: number, to: number): boolean {
+  const block = new Uint8Array(64 * 1024);
+  for (let position = from; position < to;) {
+    const count = file.readAt(block.subarray(0, Math.min(block.length, to - position)), position);
+    if (count === 0 || block.subarray(0, count).some((byte) => byte !== 0)) return false;
+    position += count;
+  }
+  return true;
 }
 
 /** What became of a torn end. */

@@ -6,6 +6,7 @@ import { networkWords } from "./network_failure.ts";
 
 export class HostConnection implements Connection {
   readonly peer: string;
+  written = 0;
   readonly #conn: Deno.Conn;
   #closed = false;
 
@@ -28,7 +29,11 @@ export class HostConnection implements Connection {
   /** One writer at a time: the pieces of two would mix. */
   async write(bytes: Uint8Array): Promise<void> {
     try {
-      for (let done = 0; done < bytes.length;) done += await this.#conn.write(bytes.subarray(done));
+      for (let done = 0; done < bytes.length;) {
+        const count = await this.#conn.write(bytes.subarray(done));
+        done += count;
+        this.written += count;
+      }
     } catch (error) {
       throw this.#failure(`Cannot write to ${this.peer}`, error);
     }

@@ -13,6 +13,8 @@ export interface Connection extends Disposable {
    * @throws UnavailableError when the connection broke or was closed here
    */
   read(into: Uint8Array): Promise<number | null>;
+  /** Bytes of all writes that the system has taken so far: how a slow peer is told from a dead one. */
+  readonly written: number;
   /**
    * Writes all of it. The buffer must not be touched until the promise resolves.
    * @throws UnavailableError when the connection broke or was closed here

@@ -18,7 +18,7 @@ import { encodeRefusal, GreetingDecoder } from "../zrs/mod.ts";
 import { compareHistories, refusalReason } from "./histories.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { Ports } from "./ports.ts";
-import { Bell, pauser, withDeadline } from "./waiting.ts";
+import { Bell, pauser, withDeadline, withProgress } from "./waiting.ts";
 
 export interface FeedOptions {
   readonly blobs: "refuse" | "none";
@@ -208,9 +208,10 @@ export class Feed {
   async #write(bytes: Uint8Array): Promise<void> {
     const timeoutMs = this.#options.peerTimeoutMs;
     const { peer } = this.#connection;
-    await withDeadline(
+    await withProgress(
       this.#ports.clock,
       timeoutMs,
+      () => this.#connection.written,
       () =>
         this.#end(new UnavailableError(`Cannot send to ${peer}: it took nothing for ${timeoutMs / 1000} s`)),
       this.#connection.write(bytes),

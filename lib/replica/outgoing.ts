@@ -17,6 +17,8 @@ import { describeTid, formatOid, formatTid, isBlobRecord, STATUS } from "../zodb
 import { MAX_RECORD_HEAD, StreamEncoder, transactionMessageRoom } from "../zrs/mod.ts";
 import { DuplicateFinder } from "./duplicates.ts";
 
+/** The length in front of a message has 32 bits. */
+const MAX_DATA_LENGTH = 0xffff_ffff;
 const DATA_BLOCK_BYTES = 64 * 1024;
 /** Room for any message but a transaction's head, and for some data. */
 const LEAST_BUFFER_BYTES = 2 * MAX_RECORD_HEAD;
@@ -105,6 +107,7 @@ export class Outgoing {
         await this.#sendBackPointer(at);
         continue;
       }
+      if (dataLength > MAX_DATA_LENGTH) this.#refuseTooLong(dataLength);
       if (encoder.room < MAX_RECORD_HEAD + dataLength) await this.#turn();
       const length = RECORD.size + dataLength;
       if (length > DEFAULT_WINDOW_BYTES || encoder.room < MAX_RECORD_HEAD + dataLength) {
@@ -152,6 +155,7 @@ export class Outgoing {
     const { bytes } = reader.window;
     const link = backPointer === 0 || several ? null : this.#targetTid;
     const length = exists ? target.dataLength : 0;
+    if (length > MAX_DATA_LENGTH) this.#refuseTooLong(length);
     encoder.record(bytes, at + RECORD.oid, at + RECORD.tid, link, 0, length);
     if (length > 0) await this.#sendData(target.dataPosition, length);
   }
@@ -170,6 +174,17 @@ export class Outgoing {
       this.#encoder.data(part, 0, wanted);
       done += wanted;
     }
+  }
+
+  #refuseTooLong(length: number): never {
+    const { oid, tid } = this.#reader;
+    throw new UnavailableError(
+      `Cannot send object ${formatOid(oid)} of transaction ${
+        describeTid(tid)
+      }: its data of ${length} bytes is ` +
+        `longer than a message of zrs2 can be, ${MAX_DATA_LENGTH} bytes`,
+      { oid, tid, hint: "copy the file by other means up to that transaction" },
+    );
   }
 
   #meetBlob(): void {

@@ -44,6 +44,29 @@ export async function withDeadline<T>(
   return await work;
 }
 
+/** As {@link withDeadline}, but the time begins anew whenever `progress` has another value at its end. */
+export async function withProgress<T>(
+  clock: Clock,
+  delayMs: number,
+  progress: () => number,
+  expired: () => void,
+  work: Promise<T>,
+): Promise<T> {
+  let last = progress();
+  let timer = clock.schedule(delayMs, check);
+  function check(): void {
+    const now = progress();
+    if (now === last) return expired();
+    last = now;
+    timer = clock.schedule(delayMs, check);
+  }
+  try {
+    return await work;
+  } finally {
+    timer.cancel();
+  }
+}
+
 /** Lets other work run; for long walks through a file. */
 export function pauser(clock: Clock): () => Promise<void> {
   return () => sleep(clock, 0);

@@ -45,6 +45,7 @@ export interface EndOptions {
 
 export class SimulatedConnection implements Connection, Receiver {
   readonly peer: string;
+  written = 0;
   readonly host: string;
   readonly peerHost: string;
   readonly life: Life;
@@ -145,6 +146,7 @@ export class SimulatedConnection implements Connection, Receiver {
     this.#checkUntouched(write, write.accepted, write.accepted + count);
     if (count > 0) this.outgoing.send(write.copy.subarray(write.accepted, write.accepted + count));
     write.accepted += count;
+    this.written += count;
     if (write.accepted < write.bytes.length) return;
     this.#scheduler.after(this.#random.unit() * 0.1, () => {
       if (this.#write !== write || !this.life.alive) return;
