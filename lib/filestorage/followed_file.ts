@@ -7,17 +7,20 @@
  * another file; the old one is read to its end first, since the swap happens between two commits); the path
  * being absent for a moment; a tail lost in a crash or a restored backup, which is told by tid.
  */
-import { NotFoundError, UsageError } from "../errors.ts";
+import { CorruptError, NotFoundError, UsageError } from "../errors.ts";
 import type { Disk, ReadableFile } from "../ports/mod.ts";
 import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { MAX_RUN_BYTES } from "./appender.ts";
 import { readIndexPosition } from "./index_position.ts";
 import { FIRST_POSITION } from "./layout.ts";
-import { isFinalBefore, lastTidAt, LOCATE_WINDOW_BYTES, locateTid } from "./locate.ts";
+import { hasUnfinishedBefore, lastTidAt, LOCATE_WINDOW_BYTES, locateTid } from "./locate.ts";
 import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
-import { readMagic } from "./open.ts";
+import { directoryOf, readMagic } from "./open.ts";
 import { TransactionReader } from "./transaction.ts";
 import { Window } from "./window.ts";
+
+/** After so many transactions a walk lets others run. */
+const STEPS_BETWEEN_PAUSES = 20_000;
 
 /** What {@link FollowedFile.refresh} found, for the log. */
 export type Change =
@@ -75,23 +78,21 @@ export class FollowedFile implements TransactionLog {
     const changes: Change[] = [];
     const before = this.#view;
     const status = this.#disk.status(this.path);
-    if (status === undefined) {
-      await this.#advance(changes);
-      if (!this.#absent) changes.push({ kind: "absent" });
-      this.#absent = true;
-    } else {
-      if (this.#absent) changes.push({ kind: "back" });
-      this.#absent = false;
-      if (status.identity !== this.#view.generation.file.identity()) {
-        await this.#advance(changes);
-        await this.#reopen(changes);
-      } else if (isIntact(this.#view)) {
-        await this.#advance(changes);
-      } else {
-        await this.#reopen(changes);
-      }
+    const isAbsent = status === undefined;
+    const isReplaced = !isAbsent && status.identity !== before.generation.file.identity();
+    let problem: string | undefined;
+    if (!isAbsent && this.#absent) changes.push({ kind: "back" });
+    if (isAbsent && !this.#absent) changes.push({ kind: "absent" });
+    this.#absent = isAbsent;
+    try {
+      const isRolledBack = !isIntact(before);
+      if (!isRolledBack) problem = await this.#advance(changes);
+      if (isReplaced || (isRolledBack && !isAbsent)) problem = await this.#reopen(changes);
+    } finally {
+      if (this.#view !== before) this.#subscribers.notify();
     }
-    if (this.#view !== before) this.#subscribers.notify();
+    if (problem !== undefined && problem !== this.#problem) changes.push({ kind: "unreadable", problem });
+    this.#problem = problem;
     return changes;
   }
 
@@ -101,11 +102,10 @@ export class FollowedFile implements TransactionLog {
     this.#view.generation.release();
   }
 
-  /** Reads on in the file that is open. */
-  async #advance(changes: Change[]): Promise<void> {
+  /** Reads on in the file that is open. @returns what stops it there, if that is damage */
+  async #advance(changes: Change[]): Promise<string | undefined> {
     const { generation } = this.#view;
     const { file } = generation;
-    if (!isIntact(this.#view)) return;
     const reader = this.#reader;
     reader.window.reset(file, file.size());
     let { end, lastTid } = this.#view;
@@ -116,45 +116,52 @@ export class FollowedFile implements TransactionLog {
         generation.map.note(lastTid, end);
       }
       end = reader.end;
-      if (steps % 20_000 === 0) await this.#pause();
+      if (steps % STEPS_BETWEEN_PAUSES === 0) await this.#pause();
       state = reader.read(end);
     }
     const problem = state === "damaged"
       ? `the transaction at ${end} cannot be read: ${reader.damage}`
       : undefined;
-    if (problem !== undefined && problem !== this.#problem) changes.push({ kind: "unreadable", problem });
-    this.#problem = problem;
-    if (end === this.#view.end) return;
+    if (end === this.#view.end) return problem;
     await file.sync();
     if (lastTid !== this.#view.lastTid) changes.push({ kind: "grown", lastTid });
     this.#view = { generation, end, lastTid };
+    return problem;
   }
 
-  /** Goes on with the file that is at the path now. */
-  async #reopen(changes: Change[]): Promise<void> {
+  /** Goes on with the file that is at the path now. @returns why that cannot be done */
+  async #reopen(changes: Change[]): Promise<string | undefined> {
     const old = this.#view;
-    let view: LogView;
+    const number = old.generation.number + 1;
     try {
-      view = await openView(this.#disk, this.path, old.generation.number + 1, this.#pause);
+      const view = await openView(this.#disk, this.path, number, this.#pause);
+      try {
+        changes.push(await this.#compare(old, view));
+      } catch (error) {
+        view.generation.release();
+        throw error;
+      }
+      this.#view = view;
+      old.generation.release();
     } catch (error) {
-      if (error instanceof NotFoundError) return; // gone again: the next refresh tells
-      if (!(error instanceof UsageError)) throw error;
-      if (error.message !== this.#problem) changes.push({ kind: "unreadable", problem: error.message });
-      this.#problem = error.message;
-      return;
+      if (error instanceof NotFoundError) return undefined; // gone again: the next refresh tells
+      if (error instanceof UsageError || error instanceof CorruptError) return error.message;
+      throw error;
     }
-    this.#problem = undefined;
-    const reader = new TransactionReader(new Window(view.generation.file, view.end, LOCATE_WINDOW_BYTES));
-    const place = old.lastTid === NO_TID
-      ? undefined
-      : await locateTid(reader, view.end, old.lastTid, view.generation.map, this.#pause);
-    if (place?.kind === "between" && (place.before ?? place.after)?.status !== STATUS.packed) {
-      changes.push({ kind: "rolled back", from: old.lastTid, to: place.before?.tid ?? NO_TID });
-    } else {
-      changes.push({ kind: "replaced", lastTid: view.lastTid });
-    }
-    this.#view = view;
-    old.generation.release();
+    return undefined;
+  }
+
+  /** What has become of the old view's history in the new one. */
+  async #compare(old: LogView, view: LogView): Promise<Change> {
+    const { generation, end, lastTid } = view;
+    const replaced: Change = { kind: "replaced", lastTid };
+    if (old.lastTid === NO_TID) return replaced;
+    const reader = new TransactionReader(new Window(generation.file, end, LOCATE_WINDOW_BYTES));
+    const location = await locateTid(reader, end, old.lastTid, generation.map, this.#pause);
+    if (location.kind === "found") return replaced;
+    const { before, after } = location;
+    if ((before ?? after)?.status === STATUS.packed) return replaced;
+    return { kind: "rolled back", from: old.lastTid, to: before?.tid ?? NO_TID };
   }
 }
 
@@ -180,6 +187,9 @@ async function openView(
     readMagic(file);
     const { end, lastTid } = await findEnd(disk, path, file, pause);
     await file.sync();
+    // Python's pack syncs nothing: without this a power loss could put the file before the pack back, and with
+    // it take away what has been committed and sent on since.
+    await disk.syncDirectory(directoryOf(path));
     return { generation: new Generation(number, file), end, lastTid };
   } catch (error) {
     file.close();
@@ -198,7 +208,9 @@ async function findEnd(
   if (size <= FIRST_POSITION) return { end: FIRST_POSITION, lastTid: NO_TID };
   const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
   const last = lastTidAt(reader, size);
-  if (last !== undefined && isFinalBefore(reader, size, MAX_RUN_BYTES)) return { end: size, lastTid: last };
+  if (last !== undefined && !hasUnfinishedBefore(reader, size, MAX_RUN_BYTES)) {
+    return { end: size, lastTid: last };
+  }
   // A transaction under way, or a torn end: walk up to it from where the index was saved, or from the start.
   const saved = readIndexPosition(disk, path);
   const savedTid = saved !== undefined && saved <= size ? lastTidAt(reader, saved) : undefined;
@@ -207,7 +219,7 @@ async function findEnd(
   for (let steps = 1; reader.read(end) === "whole"; steps++) {
     end = reader.end;
     if (reader.status !== STATUS.undone) lastTid = reader.tid;
-    if (steps % 20_000 === 0) await pause();
+    if (steps % STEPS_BETWEEN_PAUSES === 0) await pause();
   }
   return { end, lastTid };
 }

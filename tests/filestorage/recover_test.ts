@@ -74,7 +74,7 @@ Deno.test("a follower sees the whole transactions of any truncated file, and tou
     assert.deepEqual(disk.paths(), [PATH]);
     assert.deepEqual(
       new Set(disk.performed.map(({ operation }) => operation)),
-      new Set(["open", "read", "sync"]),
+      new Set(["open", "read", "sync", "syncDirectory"]),
     );
   }
 });
