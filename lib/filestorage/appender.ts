@@ -141,7 +141,7 @@ export class Appender {
     try {
       this.file.writeAt(new Uint8Array([status]), this.#end + TRANSACTION.status);
     } catch (error) {
-      throw this.#fail(error);
+      throw this.#failOpenEnded(error);
     }
     this.#fenced = false;
     let fenced = false;
@@ -153,7 +153,11 @@ export class Appender {
         // No room for it now; the next append tries again and says so.
       }
     }
-    await this.#sync();
+    try {
+      await this.file.sync();
+    } catch (error) {
+      throw this.#failOpenEnded(error);
+    }
     this.#end = end;
     this.#lastTid = tid;
     this.#fenced = fenced;
@@ -216,6 +220,19 @@ export class Appender {
     } catch (error) {
       throw this.#fail(error);
     }
+  }
+
+  /**
+   * After this nobody can say whether the run counts on disk, and the system's cache may go on showing that it
+   * does. Its status goes back to 'c', so that whoever opens the file next takes it away instead of trusting it.
+   */
+  #failOpenEnded(error: unknown): DiskError {
+    try {
+      this.file.writeAt(new Uint8Array([STATUS.voted]), this.#end + TRANSACTION.status);
+    } catch {
+      // The first failure is the one worth telling.
+    }
+    return this.#fail(error);
   }
 
   /** A disk that is full is no reason to try again here: what the failed sync was to keep may be gone. */
