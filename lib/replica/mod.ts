@@ -1,3 +1,4 @@
+export type { BufferSizes } from "./buffers.ts";
 export type { Ports } from "./ports.ts";
 export { Primary, type PrimaryOptions } from "./primary.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";

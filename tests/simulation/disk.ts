@@ -11,6 +11,8 @@
  *     disk.capacityBytes = 100_000;              // may be raised and lowered
  *     disk.syncLatencyMs = { least: 1, most: 500 };
  *     disk.faults.add({ on: "sync", effect: "error" });
+ *     disk.crashImage(random);                   // what a power loss now might leave, without one
+ *     disk.observers.add({ changed: (path) => … });
  *     disk.crash();                              // power loss; end the processes first (SimulatedMachine does)
  *
  * A killed process (its Life ended) loses its handles and locks and nothing else: what it has written is in
@@ -20,7 +22,7 @@
  */
 import { NotFoundError, UsageError } from "../../lib/errors.ts";
 import type { Disk } from "../../lib/ports/mod.ts";
-import { Faults } from "./faults.ts";
+import { Faults, type Operation } from "./faults.ts";
 import { Inode } from "./inode.ts";
 import type { Life } from "./life.ts";
 import { Names, parentOf } from "./names.ts";
@@ -32,6 +34,20 @@ import type { Scheduler } from "./scheduler.ts";
 export interface Latency {
   readonly least: number;
   readonly most: number;
+}
+
+/** What a checker can see of a disk, as it happens. All are called in the middle of the step. */
+export interface DiskObserver {
+  /** The bytes from `from` on have changed, in the page cache, of the file that a path names. */
+  changed?(path: string, inode: Inode, from: number): void;
+  /** The bytes from `from` on have changed on the platter. */
+  settled?(path: string, inode: Inode, from: number): void;
+  /** A path names another file, or none; `durable` when that is on the platter. */
+  renamed?(path: string, durable: boolean): void;
+  /** A process begins an operation. */
+  operated?(operation: Operation | "lock", path: string, process: string): void;
+  /** The power was lost: everything may be different. */
+  crashed?(): void;
 }
 
 interface Watcher {
@@ -56,6 +72,7 @@ export class MachineDisk {
   syncLatencyMs: Latency = { least: 0.1, most: 8 };
   /** How many of the changes a watcher never hears of. */
   missedChanges = 0.1;
+  readonly observers = new Set<DiskObserver>();
   readonly #watchers = new Set<Watcher>();
   #nextInode = 1;
 
@@ -83,6 +100,14 @@ export class MachineDisk {
     this.makeDirectory(parentOf(path));
     this.names.place(path, this.newInode("file", bytes));
     this.changed(path);
+    for (const observer of this.observers) observer.renamed?.(path, true);
+  }
+
+  /** Takes a file away, durably, as an administrator does who begins anew. */
+  erase(path: string): void {
+    this.names.erase(path);
+    this.changed(path);
+    for (const observer of this.observers) observer.renamed?.(path, true);
   }
 
   /** A copy of the file's present bytes; undefined when there is no file. */
@@ -134,6 +159,20 @@ export class MachineDisk {
       const loss = inode.crash(this.random);
       this.note(`${path} after the crash: ${loss}; bytes`, inode.cache.size);
     }
+    for (const observer of this.observers) observer.crashed?.();
+  }
+
+  /** The files that a power loss now might leave, by path; nothing is lost by asking. */
+  crashImage(random: SeededRandom): Map<string, Uint8Array> {
+    const files = new Map<string, Uint8Array>();
+    const images = new Map<Inode, Uint8Array>();
+    for (const [path, inode] of this.names.crashImage(random)) {
+      if (inode.kind !== "file") continue;
+      const bytes = images.get(inode) ?? inode.crashImage(random);
+      images.set(inode, bytes);
+      files.set(path, bytes);
+    }
+    return files;
   }
 
   newInode(kind: Inode["kind"], bytes?: Uint8Array): Inode {

@@ -40,6 +40,16 @@ export class Inode {
     return this.#durable.view().slice();
   }
 
+  /** The same without a copy: valid until the next change. */
+  durableView(): Uint8Array {
+    return this.#durable.view();
+  }
+
+  /** What a power loss now might leave; nothing is lost by asking. */
+  crashImage(random: SeededRandom): Uint8Array {
+    return surviving(this.#durable, this.#changes, random).content.view().slice();
+  }
+
   /** Names this moment for {@link settle}. */
   mark(): number {
     return this.#sequence;
@@ -56,9 +66,17 @@ export class Inode {
     this.#changes.push({ sequence: this.#sequence++, size });
   }
 
-  /** Changes made before `mark` are on the platter from now on. */
-  settle(mark: number): void {
-    for (const change of this.#takeBefore(mark)) apply(this.#durable, change);
+  /**
+   * Changes made before `mark` are on the platter from now on.
+   * @returns the lowest position that has changed there; Infinity when none has
+   */
+  settle(mark: number): number {
+    let lowest = Infinity;
+    for (const change of this.#takeBefore(mark)) {
+      apply(this.#durable, change);
+      lowest = Math.min(lowest, "bytes" in change ? change.position : change.size);
+    }
+    return lowest;
   }
 
   /**

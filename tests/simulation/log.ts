@@ -11,6 +11,36 @@ export interface LogEntry {
   readonly facts: LogFacts;
 }
 
+/** Passes everything on, and lets somebody hear the messages. */
+export class TappedLog implements Log {
+  readonly #log: Log;
+  readonly #hear: (message: string) => void;
+
+  constructor(log: Log, hear: (message: string) => void) {
+    this.#log = log;
+    this.#hear = hear;
+  }
+
+  debug(message: string, facts?: LogFacts): void {
+    this.#log.debug(message, facts);
+  }
+
+  info(message: string, facts?: LogFacts): void {
+    this.#hear(message);
+    this.#log.info(message, facts);
+  }
+
+  warning(message: string, facts?: LogFacts): void {
+    this.#hear(message);
+    this.#log.warning(message, facts);
+  }
+
+  error(message: string, facts?: LogFacts): void {
+    this.#hear(message);
+    this.#log.error(message, facts);
+  }
+}
+
 /** A dead process logs nothing. */
 export class CollectingLog implements Log {
   readonly #entries: LogEntry[];

@@ -37,6 +37,11 @@ export class Names {
     return this.#seen.get(path);
   }
 
+  /** What a name is sure to name after a power loss, unless an unsynced change is kept. */
+  durable(path: string): Inode | undefined {
+    return this.#durable.get(path);
+  }
+
   /** All names and what they name. */
   entries(): Iterable<[string, Inode]> {
     return this.#seen.entries();
@@ -60,6 +65,13 @@ export class Names {
   place(path: string, inode: Inode): void {
     this.#seen.set(path, inode);
     this.#durable.set(path, inode);
+  }
+
+  /** Takes an entry away, durably. */
+  erase(path: string): void {
+    this.#seen.delete(path);
+    this.#durable.delete(path);
+    this.#changes = this.#changes.filter((change) => change.path !== path);
   }
 
   create(path: string, inode: Inode): void {
@@ -88,17 +100,29 @@ export class Names {
 
   /** The power is lost. @returns how many changes were undone */
   crash(random: SeededRandom): number {
+    const undone = this.#crashInto(this.#durable, random);
+    this.#changes = [];
+    this.#seen = new Map(this.#durable);
+    return undone;
+  }
+
+  /** The names that a power loss now might leave; nothing is lost by asking. */
+  crashImage(random: SeededRandom): Map<string, Inode> {
+    const image = new Map(this.#durable);
+    this.#crashInto(image, random);
+    return image;
+  }
+
+  #crashInto(names: Map<string, Inode>, random: SeededRandom): number {
     const mode = random.pick(["lost", "kept", "prefix", "subset"]);
     const prefix = random.int(this.#changes.length + 1);
     let undone = 0;
     this.#changes.forEach((change, index) => {
       const kept = mode === "kept" || (mode === "prefix" && index < prefix) ||
         (mode === "subset" && random.chance(0.5));
-      if (kept) apply(this.#durable, change);
+      if (kept) apply(names, change);
       else undone++;
     });
-    this.#changes = [];
-    this.#seen = new Map(this.#durable);
     return undone;
   }
 

@@ -69,13 +69,17 @@ export class ProcessDisk implements Disk {
     const failure = begin(this.#disk, this.#life, "sync directory", directory);
     const mark = this.#disk.names.mark();
     await synced(this.#disk, this.#life, directory, () => {
-      if (failure === undefined) this.#disk.names.settle(directory, mark);
+      if (failure === undefined) {
+        this.#disk.names.settle(directory, mark);
+        for (const observer of this.#disk.observers) observer.renamed?.(directory, true);
+      }
       return failure;
     });
   }
 
   lock(path: string): FileLock {
     this.#checkPath(path);
+    for (const observer of this.#disk.observers) observer.operated?.("lock", path, this.#life.process);
     const inode = this.#disk.names.get(path) ?? this.#create(path);
     if (this.#disk.locks.has(inode)) {
       throw new LockedError(`Cannot lock ${path}: another process holds it`, { path });
@@ -142,7 +146,7 @@ export class ProcessDisk implements Disk {
     const inode = this.#disk.newInode("file");
     this.#disk.names.create(path, inode);
     this.#disk.note(`create ${path}`, inode.number);
-    this.#disk.changed(path);
+    this.#renamed(path);
     return inode;
   }
 
@@ -152,8 +156,8 @@ export class ProcessDisk implements Disk {
     this.#checkDirectory(parentOf(to));
     this.#disk.names.rename(from, to, inode);
     this.#disk.note(`rename ${from} to ${to}`, inode.number);
-    this.#disk.changed(from);
-    if (parentOf(from) !== parentOf(to)) this.#disk.changed(to);
+    this.#renamed(from);
+    this.#renamed(to);
   }
 
   #remove(path: string): void {
@@ -162,7 +166,12 @@ export class ProcessDisk implements Disk {
     if (inode.kind !== "file") throw new DiskError(`Cannot remove ${path}: it is a directory`, { path });
     this.#disk.names.remove(path, inode);
     this.#disk.note(`remove ${path}`, inode.number);
+    this.#renamed(path);
+  }
+
+  #renamed(path: string): void {
     this.#disk.changed(path);
+    for (const observer of this.#disk.observers) observer.renamed?.(path, false);
   }
 }
 
@@ -237,13 +246,16 @@ class ProcessFile implements BlockFile {
 
   truncate(size: number): void {
     this.#checkWritable(size);
+    const truncate = () => {
+      this.#inode.truncate(size);
+      this.#disk.note(`truncate ${this.path}`, size);
+      this.#changed(size);
+    };
     const failure = begin(this.#disk, this.#life, "truncate", this.path, () => {
-      if (this.#disk.random.chance(0.5)) this.#inode.truncate(size);
+      if (this.#disk.random.chance(0.5)) truncate();
     });
     if (failure !== undefined) throw failure;
-    this.#inode.truncate(size);
-    this.#disk.note(`truncate ${this.path}`, size);
-    this.#disk.changed(this.path);
+    truncate();
   }
 
   sync(): Promise<void> {
@@ -252,8 +264,9 @@ class ProcessFile implements BlockFile {
     const mark = this.#inode.mark();
     this.#disk.note(`sync ${this.path}`, mark);
     return synced(this.#disk, this.#life, this.path, () => {
-      if (failure === undefined) this.#inode.settle(mark);
-      else this.#inode.settleFailed(mark, this.#disk.random);
+      if (failure !== undefined) this.#inode.settleFailed(mark, this.#disk.random);
+      const from = failure === undefined ? this.#inode.settle(mark) : 0;
+      for (const observer of this.#disk.observers) observer.settled?.(this.path, this.#inode, from);
       return failure;
     });
   }
@@ -287,7 +300,12 @@ class ProcessFile implements BlockFile {
   #write(bytes: Uint8Array, position: number): void {
     this.#inode.write(bytes, position);
     this.#disk.note(`write ${this.path} of ${bytes.length} at`, position);
+    this.#changed(position);
+  }
+
+  #changed(from: number): void {
     this.#disk.changed(this.path);
+    for (const observer of this.#disk.observers) observer.changed?.(this.path, this.#inode, from);
   }
 
   /** Writes whole sectors, not all of them: what a process has written that is killed in the middle. */
@@ -329,6 +347,7 @@ function begin(
   interrupted: () => void = () => {},
 ): DiskError | undefined {
   life.check();
+  for (const observer of disk.observers) observer.operated?.(operation, path, life.process);
   const effect: Fault["effect"] | undefined = disk.faults.take(operation, path, life.process);
   if (effect === undefined) return undefined;
   disk.note(`fault at ${operation} of ${path}`, 0);

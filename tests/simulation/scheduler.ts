@@ -105,6 +105,11 @@ export class Scheduler implements AsyncDisposable {
     this.#failure ??= new SimulationFailure(this.seed, what, this.trace, cause);
   }
 
+  /** The failure of a run that a check has found wrong: to be thrown. */
+  broken(cause: Error): SimulationFailure {
+    return this.#failure = new SimulationFailure(this.seed, cause.message, this.trace, cause);
+  }
+
   /**
    * Runs events until the condition holds after one of them, or at once when it holds already.
    * @throws SimulationFailure

@@ -91,15 +91,18 @@ export function encode(
   return { bytes, starts };
 }
 
-/** Reads a whole file as FileStorage does when it opens one without an index. */
-export function scan(file: Uint8Array): Scan {
+/**
+ * Reads a whole file as FileStorage does when it opens one without an index.
+ * @param from where to begin: the end of a transaction that is known to be good
+ */
+export function scan(file: Uint8Array, from = MAGIC.length): Scan {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   const number = (at: number) => Number(view.getBigUint64(at));
   const transactions: FoundTransaction[] = [];
   if (file.length < 4 || MAGIC.some((byte, i) => file[i] !== byte)) {
     return { transactions, end: 0, outcome: file.length === 0 ? "whole" : "damaged" };
   }
-  let pos = 4;
+  let pos = from;
   const stop = (outcome: Scan["outcome"]): Scan => ({ transactions, end: pos, outcome });
   while (pos < file.length) {
     if (file.length - pos < TRANSACTION_HEAD) return stop("torn");

@@ -11,6 +11,8 @@ export interface Step {
 }
 
 export class Trace {
+  /** Hears of every step; for printing a whole run. */
+  listener: ((step: Step) => void) | undefined;
   readonly #kept: Step[] = [];
   readonly #limit: number;
   #next = 0;
@@ -40,15 +42,19 @@ export class Trace {
     for (let i = 0; i < action.length; i++) hash = Math.imul(hash ^ action.charCodeAt(i), 0x01000193);
     for (let i = 0; i < subject.length; i++) hash = Math.imul(hash ^ subject.charCodeAt(i), 0x01000193);
     this.#hash = hash ^ (hash >>> 15);
-    this.#kept[this.#next] = { timeMs, subject, action, value };
+    const step = { timeMs, subject, action, value };
+    this.listener?.(step);
+    this.#kept[this.#next] = step;
     this.#next = (this.#next + 1) % this.#limit;
   }
 
   /** The last steps, oldest first, one a line. */
   format(): string {
     const ordered = [...this.#kept.slice(this.#next), ...this.#kept.slice(0, this.#next)];
-    return ordered
-      .map((step) => `${step.timeMs.toFixed(3).padStart(14)}  ${step.subject}: ${step.action} ${step.value}`)
-      .join("\n");
+    return ordered.map(formatStep).join("\n");
   }
+}
+
+export function formatStep(step: Step): string {
+  return `${step.timeMs.toFixed(3).padStart(14)}  ${step.subject}: ${step.action} ${step.value}`;
 }

@@ -1,0 +1,94 @@
+/**
+ * When all is healed and the writer has stopped, every replica becomes equal to the source or is refused by the
+ * right word; and a replica that has been refused is left as it is.
+ */
+import type { Report } from "./checkers.ts";
+import { hex } from "./checkers.ts";
+import { type FileView, sameBytes, sayTheSame } from "./file_view.ts";
+import { PACKED } from "./source_format.ts";
+
+/** Whether a source with this file can go on behind a replica's last transaction, as far as tids tell. */
+export function canContinue(source: FileView, tid: bigint): boolean {
+  if (tid === 0n || source.has(tid)) return true;
+  const after = source.transactions.findIndex((transaction) => transaction.tid > tid);
+  const before = after < 0 ? source.transactions.at(-1) : source.transactions[after - 1];
+  return (before ?? source.transactions[after])?.status === PACKED;
+}
+
+/** The word that a refused replica was told; undefined when a log's message tells of no refusal. */
+export function refusalWord(message: string): string | undefined {
+  return / refuses this replica: .*?\b(ahead|forked): /.exec(message)?.[1];
+}
+
+export class RefusalChecker {
+  readonly #name: string;
+  readonly #report: Report;
+  /** What the replica held when it was refused. */
+  #refused: { readonly tid: bigint; readonly word: string } | undefined;
+
+  constructor(name: string, report: Report) {
+    this.#name = name;
+    this.#report = report;
+  }
+
+  /** Why the replica stands still; undefined unless it does. */
+  get refused(): string | undefined {
+    return this.#refused?.word;
+  }
+
+  /** The replica hears that it is refused. */
+  told(word: string, replica: FileView, source: FileView): void {
+    const tid = replica.lastTid;
+    this.#refused = { tid, word };
+    if (canContinue(source, tid)) {
+      this.#report("RefusalChecker", `${this.#name} is refused as ${word}, and the source has ${hex(tid)}`);
+    }
+    if (word === "forked" && source.lastTid < tid) {
+      this.#report("RefusalChecker", `${this.#name} is refused as forked, and it is ahead`);
+    }
+  }
+
+  /** The replica's file has changed. */
+  changed(replica: FileView, source: FileView): void {
+    const refused = this.#refused;
+    if (refused === undefined || replica.lastTid === refused.tid) return;
+    this.#refused = undefined;
+    if (canContinue(source, refused.tid)) return; // a pack has since taken away what could tell
+    this.#report(
+      "RefusalChecker",
+      `${this.#name} was refused at ${hex(refused.tid)} and now ends with ${hex(replica.lastTid)}`,
+    );
+  }
+
+  /** The operator begins anew. */
+  forget(): void {
+    this.#refused = undefined;
+  }
+}
+
+/**
+ * What differs between a source and a replica that has caught up with it; undefined when nothing does.
+ * Where the source has been packed a replica may have more.
+ */
+export function difference(source: FileView, replica: FileView): string | undefined {
+  for (const transaction of source.transactions) {
+    const index = replica.indexOf(transaction.tid);
+    if (transaction.status === PACKED) continue;
+    if (index >= 0 && replica.transactions[index]!.status === PACKED) continue; // before the source was restored
+    if (index < 0) return `${hex(transaction.tid)} is missing`;
+    if (!sayTheSame(transaction, source, replica.transactions[index]!, replica)) {
+      return `${hex(transaction.tid)} does not say the same`;
+    }
+  }
+  const firstUnpacked = source.transactions.find((transaction) => transaction.status !== PACKED);
+  for (const { tid } of replica.transactions) {
+    const expected = firstUnpacked === undefined || tid < firstUnpacked.tid || source.has(tid);
+    if (!expected) return `${hex(tid)} is too many`;
+  }
+  const states = replica.states();
+  for (const [oid, data] of source.states()) {
+    const other = states.get(oid);
+    if (other === undefined || !sameBytes(data, other)) return `object ${oid} differs`;
+  }
+  return undefined;
+}

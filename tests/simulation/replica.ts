@@ -1,0 +1,170 @@
+/**
+ * A replica in a simulated world: a machine with a real Secondary on it, the operator's handle on its process,
+ * and the checkers that watch its disk. Besides checking every state that its file goes through, it takes what
+ * a power loss would leave at chosen moments, and checks that, too.
+ */
+import { Secondary, type SecondaryOptions } from "../../lib/replica/mod.ts";
+import { DurableChecker, IndexChecker, OpensChecker, PrefixChecker, type Report } from "./checkers.ts";
+import { RefusalChecker, refusalWord } from "./convergence.ts";
+import { FileView } from "./file_view.ts";
+import { TappedLog } from "./log.ts";
+import type { Ports, SimulatedMachine, SimulatedProcess } from "./machine.ts";
+import type { SeededRandom } from "./random.ts";
+import type { SourceStates } from "./source_states.ts";
+import { TrackedFile } from "./tracked_file.ts";
+
+export const DATA_FS = "/db/Data.fs";
+
+/** What a replica replicates from. */
+export interface Upstream {
+  readonly machine: SimulatedMachine;
+  readonly port: number;
+  /** The file it serves. */
+  readonly file: TrackedFile;
+}
+
+export interface ReplicaOptions {
+  readonly machine: SimulatedMachine;
+  readonly upstream: Upstream;
+  readonly port: number;
+  readonly states: SourceStates;
+  readonly random: SeededRandom;
+  readonly report: Report;
+  readonly secondary: Omit<SecondaryOptions, "path" | "replicateFrom" | "replicateTo" | "blobs">;
+  /** How likely a moment is chosen for looking at what a power loss would leave. */
+  readonly imageLikelihood: number;
+  /** Changes the world that the process sees; for planting bugs. */
+  readonly disguise: (ports: Ports) => Ports;
+}
+
+export class Replica implements Upstream {
+  readonly machine: SimulatedMachine;
+  readonly upstream: Upstream;
+  readonly port: number;
+  readonly file: TrackedFile;
+  process: SimulatedProcess | undefined;
+  /** Whether the operator lets it run. */
+  wanted = true;
+  /** Crash images looked at. */
+  images = 0;
+  readonly refusals: { readonly timeMs: number; readonly word: string }[] = [];
+  readonly #options: ReplicaOptions;
+  readonly #prefix: PrefixChecker;
+  readonly #opens: OpensChecker;
+  readonly #durable: DurableChecker;
+  readonly #index: IndexChecker;
+  readonly refusal: RefusalChecker;
+  #indexInode: unknown;
+
+  constructor(options: ReplicaOptions) {
+    this.#options = options;
+    const { machine, states, report } = options;
+    const { name } = machine;
+    this.machine = machine;
+    this.upstream = options.upstream;
+    this.port = options.port;
+    this.#prefix = new PrefixChecker(name, states, report);
+    this.#opens = new OpensChecker(name, report);
+    this.#durable = new DurableChecker(name, report);
+    this.#index = new IndexChecker(name, report);
+    this.refusal = new RefusalChecker(name, report);
+    this.file = new TrackedFile(machine.disk, DATA_FS);
+    this.file.onLive = (unchanged) => {
+      this.#prefix.live(this.file.live, unchanged);
+      this.#opens.check(this.file.live, "");
+      this.#durable.check(this.file.live, "");
+      this.refusal.changed(this.file.live, this.#upstreamView());
+    };
+    this.file.onDurable = () => this.#durable.check(this.file.durable, "");
+    const look = () => {
+      if (options.random.chance(options.imageLikelihood)) this.#lookAtImage();
+    };
+    machine.disk.observers.add({
+      changed: look,
+      settled: look,
+      renamed: () => {
+        this.#lookAtIndex();
+        look();
+      },
+    });
+  }
+
+  get name(): string {
+    return this.machine.name;
+  }
+
+  /** Indexes compared in full. */
+  get indexesCompared(): number {
+    return this.#index.compared;
+  }
+
+  start(): void {
+    const options: SecondaryOptions = {
+      ...this.#options.secondary,
+      path: DATA_FS,
+      replicateFrom: { transport: "tcp", host: this.upstream.machine.name, port: this.upstream.port },
+      replicateTo: { transport: "tcp", host: "0.0.0.0", port: this.port },
+      blobs: "refuse",
+    };
+    this.process = this.machine.start("zrs", async (ports, signal) => {
+      const log = new TappedLog(ports.log, (message) => this.#hear(message));
+      await using secondary = await Secondary.open({ ...this.#options.disguise(ports), log }, options);
+      const publish = () =>
+        this.#durable.publish(secondary.lastTid, this.file.durable, this.file.existsDurably);
+      publish();
+      using _subscription = secondary.subscribe(publish);
+      await secondary.run(signal);
+    });
+  }
+
+  /** Takes everything away; the process must have ended. @param copy what to begin with, nothing unless given */
+  beginAnew(copy: Uint8Array | undefined): void {
+    this.#durable.forget();
+    this.refusal.forget();
+    for (const path of this.machine.disk.paths()) this.machine.disk.erase(path);
+    if (copy !== undefined) this.machine.disk.place(DATA_FS, copy);
+  }
+
+  /** The last sync of a file that is complete. */
+  lookAtSavedIndex(): void {
+    const index = this.machine.disk.bytes(`${DATA_FS}.index`);
+    if (index === undefined) return;
+    const data = this.machine.disk.bytes(DATA_FS) ?? new Uint8Array(0);
+    this.#index.check(this.file.live, data, index, true, "at the end, ");
+  }
+
+  #upstreamView(): FileView {
+    return this.upstream.file.live;
+  }
+
+  #hear(message: string): void {
+    const word = refusalWord(message);
+    if (word === undefined) return;
+    this.refusals.push({ timeMs: this.machine.disk.scheduler.nowMs, word });
+    this.refusal.told(word, this.file.live, this.#upstreamView());
+  }
+
+  #lookAtImage(): void {
+    const files = this.machine.disk.crashImage(this.#options.random);
+    const when = "after a power loss, ";
+    const data = files.get(DATA_FS);
+    const view = FileView.of(data ?? new Uint8Array(0));
+    this.images++;
+    this.#opens.check(view, when);
+    this.#prefix.image(view, this.file.live);
+    this.#durable.check(view, when);
+    const index = files.get(`${DATA_FS}.index`);
+    if (data !== undefined && index !== undefined) this.#index.check(view, data, index, false, when);
+  }
+
+  #lookAtIndex(): void {
+    const { disk } = this.machine;
+    const path = `${DATA_FS}.index`;
+    const inode = disk.names.get(path);
+    if (inode === this.#indexInode) return;
+    this.#indexInode = inode;
+    const data = disk.names.get(DATA_FS);
+    if (inode === undefined || data === undefined) return;
+    this.#index.check(this.file.live, data.cache.view(), inode.cache.view(), true, "");
+  }
+}

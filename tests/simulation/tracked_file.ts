@@ -1,0 +1,75 @@
+/**
+ * A Data.fs on a simulated disk, watched as it changes: what processes see of it, and what is on the platter.
+ *
+ *     const file = new TrackedFile(machine.disk, "/db/Data.fs");
+ *     file.onLive = (first) => …;       // transactions from index `first` on are new or gone
+ *     file.live.lastTid; file.durable.lastTid;
+ */
+import type { DiskObserver, MachineDisk } from "./disk.ts";
+import { FileView } from "./file_view.ts";
+import type { Inode } from "./inode.ts";
+
+const NOTHING = new Uint8Array(0);
+
+export class TrackedFile {
+  readonly disk: MachineDisk;
+  readonly path: string;
+  /** What processes see. */
+  readonly live = new FileView();
+  /** What a power loss leaves for sure. */
+  readonly durable = new FileView();
+  /** Called when the live file has changed; transactions before the index are as they were. */
+  onLive: (unchanged: number) => void = () => {};
+  /** The same for what is on the platter. */
+  onDurable: (unchanged: number) => void = () => {};
+  #liveInode: Inode | undefined;
+  #durableInode: Inode | undefined;
+
+  constructor(disk: MachineDisk, path: string) {
+    this.disk = disk;
+    this.path = path;
+    const observer: DiskObserver = {
+      changed: (_path, inode, from) => {
+        if (inode === this.#liveInode) this.#readLive(from);
+      },
+      settled: (_path, inode, from) => {
+        if (inode === this.#durableInode && from !== Infinity) this.#readDurable(from);
+      },
+      renamed: () => this.#look(false),
+      crashed: () => this.#look(true),
+    };
+    disk.observers.add(observer);
+    this.#look(true);
+  }
+
+  /** Whether the path names a file, as processes see it. */
+  get exists(): boolean {
+    return this.#liveInode !== undefined;
+  }
+
+  /** Whether the path is sure to name a file after a power loss. */
+  get existsDurably(): boolean {
+    return this.#durableInode !== undefined;
+  }
+
+  #look(again: boolean): void {
+    const live = this.disk.names.get(this.path);
+    const durable = this.disk.names.durable(this.path);
+    if (again || live !== this.#liveInode) {
+      this.#liveInode = live;
+      this.#readLive(0);
+    }
+    if (again || durable !== this.#durableInode) {
+      this.#durableInode = durable;
+      this.#readDurable(0);
+    }
+  }
+
+  #readLive(from: number): void {
+    this.onLive(this.live.update(this.#liveInode?.cache.view() ?? NOTHING, from));
+  }
+
+  #readDurable(from: number): void {
+    this.onDurable(this.durable.update(this.#durableInode?.durableView() ?? NOTHING, from));
+  }
+}

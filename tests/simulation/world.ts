@@ -1,0 +1,346 @@
+/**
+ * A whole world from one seed: a source that writes, a primary beside it, and replicas in one of several
+ * arrangements, all running the real code on simulated machines; bad weather for a while; then calm, in which
+ * everything must come to rest as promised.
+ *
+ *     const summary = await simulate({ seed: 42 });      // throws SimulationFailure, which names the seed
+ */
+import { Primary } from "../../lib/replica/mod.ts";
+import { NothingWrittenChecker, PromiseBroken } from "./checkers.ts";
+import { difference } from "./convergence.ts";
+import type { Ports, SimulatedProcess } from "./machine.ts";
+import { SimulatedMachine } from "./machine.ts";
+import { SimulatedNetwork } from "./network.ts";
+import { SeededRandom } from "./random.ts";
+import { DATA_FS, Replica, type Upstream } from "./replica.ts";
+import { Scheduler, SimulationFailure } from "./scheduler.ts";
+import { NaiveSource } from "./source.ts";
+import { SourceHistory } from "./source_history.ts";
+import { SourceStates } from "./source_states.ts";
+import type { Step } from "./trace.ts";
+import { TrackedFile } from "./tracked_file.ts";
+import { drawPlan, type Plan } from "./plan.ts";
+import { Weather } from "./weather.ts";
+
+export interface WorldOptions {
+  readonly seed: number | string;
+  /** Changes the world that a node's process sees ("primary", or a replica's name); for planting bugs. */
+  readonly disguise?: (ports: Ports, node: string, scheduler: Scheduler) => Ports;
+  readonly trace?: (step: Step) => void;
+}
+
+/** What happened in a run, to see that the interesting things do. */
+export interface Summary {
+  readonly simulatedMs: number;
+  readonly events: number;
+  readonly hash: string;
+  readonly counts: Readonly<Record<string, number>>;
+}
+
+const PRIMARY_PORT = 5_000;
+const REPLICA_PORT = 5_001;
+/** How long everything may take to come to rest once the weather is calm. */
+const CALM_MS = 600_000;
+/** How long it is then watched whether it stays so. */
+const REST_MS = 10_000;
+/** A process that was asked to stop must have ended by then. */
+const STOP_MS = 60_000;
+
+export async function simulate(options: WorldOptions): Promise<Summary> {
+  const random = new SeededRandom(options.seed);
+  await using scheduler = new Scheduler(random);
+  scheduler.trace.listener = options.trace;
+  return await new World(options, random, scheduler).run();
+}
+
+export class World {
+  readonly scheduler: Scheduler;
+  readonly random: SeededRandom;
+  readonly network: SimulatedNetwork;
+  readonly plan: Plan;
+  readonly source: SimulatedMachine;
+  readonly sourceFile: TrackedFile;
+  readonly history: SourceHistory;
+  readonly replicas: Replica[] = [];
+  readonly counts: Record<string, number> = {};
+  writer: SimulatedProcess | undefined;
+  primary: SimulatedProcess | undefined;
+  /** The weather is over: whatever has ended is started at once, and the writer writes no more. */
+  calm = false;
+  #transactionsLeft: number;
+  readonly #options: WorldOptions;
+  readonly #writing: SeededRandom;
+  readonly #tending: SeededRandom;
+
+  constructor(options: WorldOptions, random: SeededRandom, scheduler: Scheduler) {
+    this.#options = options;
+    this.random = random;
+    this.scheduler = scheduler;
+    this.plan = drawPlan(random.fork("plan"));
+    this.#transactionsLeft = this.plan.work.transactions;
+    this.#writing = random.fork("writing");
+    this.#tending = random.fork("tending");
+    this.network = new SimulatedNetwork(scheduler, random);
+    this.history = new SourceHistory(scheduler);
+    this.source = this.#machine("S");
+    this.sourceFile = new TrackedFile(this.source.disk, DATA_FS);
+    const states = new SourceStates(this.sourceFile);
+    const report = (checker: string, what: string) => scheduler.fail(new PromiseBroken(checker, what));
+    new NothingWrittenChecker(this.source.disk, "primary", report);
+    const upstreams = new Map<string, Upstream>([
+      ["S", { machine: this.source, port: PRIMARY_PORT, file: this.sourceFile }],
+    ]);
+    for (const { name, from, lateMs } of this.plan.replicas) {
+      const replica = new Replica({
+        machine: this.#machine(name),
+        upstream: upstreams.get(from)!,
+        port: REPLICA_PORT,
+        states,
+        random: random.fork(`images of ${name}`),
+        report,
+        secondary: this.plan.secondary,
+        imageLikelihood: this.plan.imageLikelihood,
+        disguise: (ports) => this.#disguise(ports, name),
+      });
+      upstreams.set(name, replica);
+      this.replicas.push(replica);
+      replica.wanted = lateMs === 0;
+    }
+  }
+
+  count(what: string, by = 1): void {
+    this.counts[what] = (this.counts[what] ?? 0) + by;
+  }
+
+  /** All machines, the source's first. */
+  get machines(): SimulatedMachine[] {
+    return [this.source, ...this.replicas.map((replica) => replica.machine)];
+  }
+
+  async run(): Promise<Summary> {
+    const { scheduler, plan } = this;
+    for (const { name, lateMs, copy } of plan.replicas) {
+      if (lateMs > 0) scheduler.after(lateMs, () => this.#join(name, copy));
+    }
+    this.#tend();
+    const weather = new Weather(this);
+    await scheduler.runFor(plan.weatherMs, { events: 2_000_000 });
+    weather.end();
+    await this.#comeToRest();
+    await this.#closeDown();
+    return this.#summary();
+  }
+
+  /** A copy of the source's file as it is on the platter, with whatever stands at its end. */
+  copyOfSource(): Uint8Array | undefined {
+    return this.source.disk.durableBytes(DATA_FS);
+  }
+
+  #machine(name: string): SimulatedMachine {
+    const machine = new SimulatedMachine(this, name);
+    machine.disk.makeDirectory("/db");
+    machine.disk.syncLatencyMs = { least: 0.1, most: this.plan.syncMostMs };
+    machine.disk.missedChanges = this.plan.missedChanges;
+    return machine;
+  }
+
+  #disguise(ports: Ports, node: string): Ports {
+    return this.#options.disguise?.(ports, node, this.scheduler) ?? ports;
+  }
+
+  /** A replica begins after the source has worked for a while. */
+  #join(name: string, copy: boolean): void {
+    const replica = this.replicas.find((each) => each.name === name)!;
+    if (replica.wanted) return;
+    replica.beginAnew(copy ? this.copyOfSource() : undefined);
+    replica.wanted = true;
+    this.count(copy ? "late joins with a copy" : "late joins");
+  }
+
+  /** The operator, or systemd: starts again what has ended, after a while. */
+  #tend(): void {
+    const random = this.#tending;
+    for (const machine of this.machines) {
+      if (!machine.up && (this.calm || random.chance(0.2))) machine.restart();
+    }
+    const soon = () => this.calm || random.chance(0.3);
+    if (this.source.up) {
+      this.#checkEnd(this.writer, "the writer");
+      this.#checkEnd(this.primary, "the primary");
+      if (!this.writer?.running && !this.calm && this.#transactionsLeft > 0 && soon()) this.#startWriter();
+      if (!this.primary?.running && soon()) this.#startPrimary();
+    }
+    for (const replica of this.replicas) {
+      this.#checkEnd(replica.process, replica.name);
+      if (replica.machine.up && replica.wanted && !replica.process?.running && soon()) replica.start();
+    }
+    this.scheduler.after(random.between(50, 400), () => this.#tend());
+  }
+
+  /** What no weather explains is a failure of the run. */
+  #checkEnd(process: SimulatedProcess | undefined, who: string): void {
+    if (process === undefined || process.outcome.state !== "failed") return;
+    const { error } = process.outcome;
+    const expected = who === "the primary"
+      ? ["NotFoundError", "UsageError", "DiskError"] // no file yet, or none that can be used after a crash
+      : who === "the writer"
+      ? []
+      : ["DiskError", "DiskFullError"];
+    this.count(`${who === "the primary" ? who : "replicas"} ended by ${error.name}`);
+    // A sync that failed while opening leaves in the page cache what the platter does not have, and nobody can
+    // tell: the operator starts the machine again, which forgets the cache.
+    if (who !== "the primary" && error.message.startsWith("Cannot sync")) {
+      this.machines.find((machine) => machine.name === who)!.crash();
+    }
+    process.kill();
+    if (!expected.includes(error.name)) this.scheduler.fail(error);
+  }
+
+  #startWriter(): void {
+    const { work, source } = this.plan;
+    this.writer = this.source.start("writer", async (ports, signal) => {
+      const naive = await NaiveSource.open(ports, DATA_FS, this.history, source);
+      while (this.#transactionsLeft > 0 && !signal.aborted) {
+        this.#transactionsLeft--;
+        await naive.work({ ...work, transactions: 1, random: this.#writing }, signal);
+      }
+      naive.close();
+    });
+  }
+
+  /** Opens the file once more, so that it is whole, and ends. */
+  #startLastWriter(commit: boolean): void {
+    this.writer = this.source.start("writer", async (ports) => {
+      const naive = await NaiveSource.open(ports, DATA_FS, this.history, {
+        ...this.plan.source,
+        syncs: true,
+      });
+      if (commit) await naive.commit([{ oid: 0n, data: new TextEncoder().encode("the last one") }]);
+      naive.close();
+    });
+  }
+
+  #startPrimary(): void {
+    const options = {
+      ...this.plan.primary,
+      path: DATA_FS,
+      replicateTo: { transport: "tcp", host: "0.0.0.0", port: PRIMARY_PORT },
+      blobs: "refuse",
+    } as const;
+    this.primary = this.source.start("primary", async (ports, signal) => {
+      await using primary = await Primary.open(this.#disguise(ports, "primary"), options);
+      const check = () => this.#checkShown(primary.lastTid);
+      check();
+      using _subscription = primary.subscribe(check);
+      await primary.run(signal);
+    });
+  }
+
+  /** What the primary shows to replicas is on the source's platter. */
+  #checkShown(tid: bigint): void {
+    const { durable, existsDurably } = this.sourceFile;
+    if (tid === 0n || durable.has(tid) || !existsDurably) return;
+    this.scheduler.fail(new PromiseBroken("DurableChecker", `the primary shows ${tid}, which can be lost`));
+  }
+
+  async #comeToRest(): Promise<void> {
+    const { scheduler } = this;
+    this.calm = true;
+    this.writer?.stop();
+    await scheduler.runUntil(() => this.source.up && !this.writer?.running, { durationMs: CALM_MS });
+    this.#startLastWriter(this.random.fork("last commit").chance(0.7));
+    for (const replica of this.replicas) replica.wanted = true;
+    await scheduler.runUntil(() => !this.writer!.running, { durationMs: CALM_MS });
+    const sinceMs = scheduler.nowMs;
+    try {
+      await scheduler.runUntil(() => this.replicas.every((each) => this.#rests(each, sinceMs)), {
+        durationMs: CALM_MS,
+        events: 500_000,
+      });
+    } catch (error) {
+      const restless = this.replicas.filter((each) => !this.#rests(each, sinceMs)).map((each) => each.name);
+      if (restless.length === 0 || !(error instanceof SimulationFailure) || error.cause !== undefined) {
+        throw error;
+      }
+      const what = new PromiseBroken("ConvergenceChecker", `${restless.join(", ")} did not come to rest`);
+      what.cause = error;
+      throw scheduler.broken(what);
+    }
+    await scheduler.runFor(REST_MS);
+    for (const replica of this.replicas) this.#checkRest(replica, sinceMs);
+    await scheduler.runFor(0);
+  }
+
+  /** Whether a replica has caught up, or has been refused since. */
+  #rests(replica: Replica, sinceMs: number): boolean {
+    if (!replica.process?.running) return false;
+    const upstream = replica.upstream.file.live;
+    if (replica.file.live.lastTid === upstream.lastTid) {
+      return upstream.lastTid === this.#endOf(replica.upstream);
+    }
+    return replica.refusal.refused !== undefined && replica.refusals.at(-1)!.timeMs > sinceMs;
+  }
+
+  /** What an upstream will end with: the source's last tid, unless it has been refused itself. */
+  #endOf(upstream: Upstream): bigint {
+    const refused = upstream instanceof Replica && this.#isRefusedWithItsUpstreams(upstream);
+    return refused ? upstream.file.live.lastTid : this.sourceFile.live.lastTid;
+  }
+
+  #isRefusedWithItsUpstreams(replica: Replica): boolean {
+    if (replica.refusal.refused !== undefined) return true;
+    return replica.upstream instanceof Replica && this.#isRefusedWithItsUpstreams(replica.upstream);
+  }
+
+  #checkRest(replica: Replica, sinceMs: number): void {
+    if (!this.#rests(replica, sinceMs)) {
+      return this.#broken(`${replica.name} does not stay at rest`);
+    }
+    if (replica.refusal.refused !== undefined) return this.count(`refused as ${replica.refusal.refused}`);
+    this.count("converged");
+    if (this.#holdsLostTransactions(replica)) return this.count("forks that tids alone cannot tell");
+    if (replica.file.live.lastTid !== this.sourceFile.live.lastTid) return; // as its upstream, which is refused
+    const differs = difference(this.sourceFile.live, replica.file.live);
+    if (differs !== undefined) this.#broken(`${replica.name} is not equal to its source: ${differs}`);
+  }
+
+  /** Behind a pack, or with the same tid given twice, a replica can hold what the source has lost unnoticed. */
+  #holdsLostTransactions(replica: Replica): boolean {
+    return replica.file.live.transactions.some(({ tid }) =>
+      this.history.lost.some((lost) => lost.tid === tid)
+    );
+  }
+
+  #broken(what: string): void {
+    this.scheduler.fail(new PromiseBroken("ConvergenceChecker", what));
+  }
+
+  /** Everything stops when asked, and leaves an index that is right. */
+  async #closeDown(): Promise<void> {
+    const { scheduler } = this;
+    const processes = [this.primary!, ...this.replicas.map((replica) => replica.process!)];
+    for (const replica of this.replicas) replica.wanted = false;
+    for (const process of processes) process.stop();
+    await scheduler.runUntil(() => processes.every((process) => !process.running), { durationMs: STOP_MS });
+    for (const replica of this.replicas) replica.lookAtSavedIndex();
+    await scheduler.runFor(0);
+  }
+
+  #summary(): Summary {
+    const { scheduler, history } = this;
+    const lost = history.recoveries.filter((recovery) => recovery.lost.length > 0).length;
+    this.count("commits", history.ever.size);
+    this.count("aborts", history.aborts);
+    this.count("packs", history.packs.length);
+    this.count("rollbacks of the source", lost);
+    this.count("refusals heard", this.replicas.reduce((sum, { refusals }) => sum + refusals.length, 0));
+    this.count("crash images", this.replicas.reduce((sum, { images }) => sum + images, 0));
+    this.count("indexes compared", this.replicas.reduce((sum, each) => sum + each.indexesCompared, 0));
+    return {
+      simulatedMs: scheduler.nowMs,
+      events: scheduler.eventCount,
+      hash: scheduler.trace.hash,
+      counts: this.counts,
+    };
+  }
+}
