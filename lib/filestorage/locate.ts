@@ -4,6 +4,7 @@
  * Tids rise through a file, and every transaction carries its length at both ends, so one can walk from
  * either end. What a walk passes is remembered at intervals, so that later searches start nearby.
  */
+import { CorruptError } from "../errors.ts";
 import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { FIRST_POSITION } from "./layout.ts";
 import { isFinalStatus, TransactionReader } from "./transaction.ts";
@@ -190,16 +191,18 @@ function readWhole(reader: TransactionReader, position: number): void {
 }
 
 /**
- * Whether all that lies in the last `bytes` before `end` is whole and final. A file may end with whole
- * transactions that do not count yet, because the first of their run has not been finished.
+ * Whether a transaction that is not finished lies in the last `bytes` before `end`, itself a transaction's
+ * end: the whole ones behind it do not count yet.
  */
-export function isFinalBefore(reader: TransactionReader, end: number, bytes: number): boolean {
+export function hasUnfinishedBefore(reader: TransactionReader, end: number, bytes: number): boolean {
   for (let position = end; position > FIRST_POSITION && end - position < bytes;) {
     const start = reader.startOf(position);
-    if (start < FIRST_POSITION || reader.read(start) !== "whole") return false;
+    const state = start < FIRST_POSITION ? "damaged" : reader.read(start);
+    if (state === "voted") return true;
+    if (state !== "whole" || reader.end !== position) return false; // damage is for those who read it
     position = start;
   }
-  return true;
+  return false;
 }
 
 /**
@@ -207,6 +210,7 @@ export function isFinalBefore(reader: TransactionReader, end: number, bytes: num
  * records of the first that has any add up and name their transaction's position. Data that merely looks
  * like a transaction, even a whole Data.fs stored inside an object, does not pass.
  * @returns the last counting transaction's tid ({@link NO_TID} when the file begins here), or undefined
+ * @throws DiskError
  */
 export function lastTidAt(reader: TransactionReader, end: number): bigint | undefined {
   let position = end;
@@ -221,8 +225,9 @@ export function lastTidAt(reader: TransactionReader, end: number): bigint | unde
     if (reader.length === reader.headLength) continue; // no records to tell by: look at the one before
     try {
       while (reader.nextRecord() >= 0);
-    } catch {
-      return undefined;
+    } catch (error) {
+      if (error instanceof CorruptError) return undefined;
+      throw error;
     }
     return lastTid;
   }
