@@ -1,9 +1,11 @@
 /**
- * One open file. Reads and writes are positional and synchronous, large writes may also run in another thread;
- * syncing runs in another thread on a
+ * One open file. Reads and writes are positional and synchronous; syncing runs in another thread on a
  * duplicate of the descriptor, which the runtime makes. So neither reads nor writes wait behind a sync, a file
  * may be closed while it is being synced, and a writing-back error that the kernel keeps for this open file is
  * reported by the next sync of it.
+ *
+ * Large writes may run in another thread too. Of the runtime's calls only those with a cursor do that (a
+ * positional one has a callback, and yet does its work before it returns), so they have a handle of their own.
  */
 
 import fs from "node:fs";
@@ -18,6 +20,10 @@ export class HostFile implements BlockFile {
   readonly path: string;
   readonly #identity: string;
   #descriptor: number | undefined;
+  /** The same file with a cursor, for {@link write}; null where the system does not open one. */
+  #cursor: Deno.FsFile | null | undefined;
+  /** Settles when the last {@link write} so far has: there is one cursor. */
+  #writing: Promise<unknown> = Promise.resolve();
 
   constructor(path: string, descriptor: number, identity: string) {
     this.path = path;
@@ -60,16 +66,10 @@ export class HostFile implements BlockFile {
     }
   }
 
-  async write(bytes: Uint8Array, position: number): Promise<void> {
-    const descriptor = this.#open;
-    let done = 0;
-    try {
-      while (done < bytes.length) {
-        done += await writeOnce(descriptor, bytes, done, position + done);
-      }
-    } catch (error) {
-      throw diskFailure(`Cannot write ${this.path} at position ${position + done}`, this.path, error);
-    }
+  write(bytes: Uint8Array, position: number): Promise<void> {
+    const written = this.#writing.then(() => this.#writeElsewhere(bytes, position));
+    this.#writing = written.catch(() => {}); // told to whoever asked for it
+    return written;
   }
 
   truncate(size: number): void {
@@ -103,6 +103,7 @@ export class HostFile implements BlockFile {
     const descriptor = this.#descriptor;
     this.#descriptor = undefined;
     try {
+      this.#cursor?.close();
       fs.closeSync(descriptor);
     } catch (error) {
       throw diskFailure(`Cannot close ${this.path}`, this.path, error);
@@ -112,21 +113,29 @@ export class HostFile implements BlockFile {
   [Symbol.dispose](): void {
     this.close();
   }
+
+  async #writeElsewhere(bytes: Uint8Array, position: number): Promise<void> {
+    const cursor = this.#cursor ??= openAgain(this.#open);
+    if (cursor === null) return this.writeAt(bytes, position);
+    let done = 0;
+    try {
+      cursor.seekSync(position, Deno.SeekMode.Start);
+      while (done < bytes.length) {
+        done += await cursor.write(bytes.subarray(done, done + MAX_CALL_BYTES));
+      }
+    } catch (error) {
+      throw diskFailure(`Cannot write ${this.path} at position ${position + done}`, this.path, error);
+    }
+  }
 }
 
-/** Writes what one call takes, in another thread. */
-function writeOnce(descriptor: number, bytes: Uint8Array, from: number, position: number): Promise<number> {
-  const want = Math.min(bytes.length - from, MAX_CALL_BYTES);
-  return new Promise((resolve, reject) => {
-    fs.write(
-      descriptor,
-      bytes,
-      from,
-      want,
-      position,
-      (error, count) => error ? reject(error) : resolve(count),
-    );
-  });
+/** Another handle on the very file, whatever its path leads to by now; null where the system has no such way. */
+function openAgain(descriptor: number): Deno.FsFile | null {
+  try {
+    return Deno.openSync(`/dev/fd/${descriptor}`, { write: true });
+  } catch {
+    return null; // only speed is lost
+  }
 }
 
 /** Waits until a file or directory is on disk. The descriptor may be closed meanwhile. @throws DiskError */

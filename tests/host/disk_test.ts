@@ -60,6 +60,18 @@ Deno.test("a reader keeps the file it opened when the path is given to another",
     assert.equal(third.identity(), now?.identity);
   }));
 
+Deno.test("writes in another thread go to their positions, and to the file that was opened", () =>
+  inTempDir(async (dir) => {
+    const path = `${dir}/Data.fs`;
+    using file = disk.create(path);
+    disk.rename(path, `${path}.old`);
+    Deno.writeTextFileSync(path, "another");
+    const [long, short] = [new Uint8Array(1 << 20).fill(65), text.encode("BCD")];
+    await Promise.all([file.write(long, 2), file.write(short, 0), file.write(short, 1 << 20)]);
+    assert.equal(contentOf(`${path}.old`), `BCD${"A".repeat((1 << 20) - 3)}BCD`);
+    assert.equal(contentOf(path), "another");
+  }));
+
 Deno.test("a file may be written, read and closed while it is being synced", () =>
   inTempDir(async (dir) => {
     const file = disk.create(`${dir}/Data.fs`);
@@ -154,12 +166,12 @@ Deno.test("remove takes files and links, and never a directory", () =>
   }));
 
 /** Mounts a file system of 64 KB at `dir/small` for the time of `use`. */
-function withSmallDisk(dir: string, use: (small: string) => void): void {
+async function withSmallDisk(dir: string, use: (small: string) => void | Promise<void>): Promise<void> {
   const small = `${dir}/small`;
   Deno.mkdirSync(small);
   run("mount", ["-t", "tmpfs", "-o", "size=64k", "none", small]);
   try {
-    use(small);
+    await use(small);
   } finally {
     run("umount", [small]);
   }
@@ -183,13 +195,15 @@ Deno.test({
   ignore: !mountable,
   fn: () =>
     inTempDir((dir) =>
-      withSmallDisk(dir, (small) => {
+      withSmallDisk(dir, async (small) => {
         using file = disk.create(`${small}/Data.fs`);
         const bytes = new Uint8Array(1 << 20).fill(7);
         assert.throws(() => file.writeAt(bytes, 0), (error: unknown) => {
           return error instanceof DiskFullError && error.facts.path === `${small}/Data.fs`;
         });
         assert.ok(file.size() > 0, "what had room was written");
+        file.truncate(0);
+        await assert.rejects(file.write(bytes, 0), DiskFullError);
         assert.ok(file.size() < bytes.length);
         file.truncate(0);
         file.writeAt(bytes.subarray(0, 100), 0);
