@@ -244,3 +244,30 @@ Deno.test("a second secondary on one copy is refused with 5, and the first goes 
   assert.equal(await running, 0);
   assert.equal(first.written.err, "");
 });
+
+Deno.test("a copy cannot be the file that the primary follows, also through links", async () => {
+  await using directory = await TempDirectory.make();
+  const path = directory.join("Data.fs");
+  await Deno.writeFile(path, GOOD);
+  await Deno.symlink("Data.fs", directory.join("soft"));
+  await Deno.link(path, directory.join("hard"));
+  const ready = directory.join("ready");
+  const primary = new ScriptedHost();
+  const running = run(["primary", path, ...TO, "--ready-file", ready], primary);
+  await primary.logged.waitFor("the primary to open", ({ message }) => message.startsWith("Following"));
+  const { replicateTo } = JSON.parse(await Deno.readTextFile(ready));
+  for (const name of ["Data.fs", "soft", "hard"]) {
+    const secondary = new ScriptedHost();
+    assert.equal(
+      await run(["secondary", directory.join(name), "--replicate-from", replicateTo], secondary),
+      2,
+    );
+    assert.match(
+      secondary.written.err,
+      /^zrs secondary: Cannot replicate from [^\n]*the same; name another file[^\n]*\n$/,
+    );
+    assert.deepEqual(await Deno.readFile(path), GOOD);
+  }
+  primary.signal("SIGTERM");
+  assert.equal(await running, 0);
+});
