@@ -37,8 +37,11 @@ export class UsageError extends ZrsError {}
 /** There is no such file or directory. */
 export class NotFoundError extends UsageError {}
 
-/** The file on this machine is damaged: stop, touch nothing; `zrs verify` explains. */
+/** The file on this machine is damaged: stop, touch nothing. */
 export class CorruptError extends ZrsError {}
+
+/** What to do about a damaged file. */
+export const DAMAGE_HINT = "ZODB's fstest tells more about the file; a replica or a backup may replace it";
 
 /** The peer broke the protocol: drop it. */
 export class ProtocolError extends ZrsError {}

@@ -178,7 +178,7 @@ class Receiver implements MessageSink {
     const message = readLoosely(bytes.subarray(from, to));
     if (message.kind === "T") return readLooseTransaction(message);
     if (message.kind.startsWith(REFUSED)) {
-      throw new RefusedError(`The primary refused: ${printable(message.kind.slice(REFUSED.length))}`);
+      throw new RefusedError(printable(message.kind.slice(REFUSED.length)));
     }
     throw unexpected(message, "T");
   }
