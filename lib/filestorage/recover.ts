@@ -139,7 +139,11 @@ async function save(disk: Disk, file: BlockFile, from: number, to: number): Prom
     await copy.sync();
     await disk.syncDirectory(directoryOf(path));
   } catch (error) {
-    disk.remove(path);
+    try {
+      disk.remove(path);
+    } catch {
+      // The first failure is the one worth telling.
+    }
     throw error;
   }
   return path;

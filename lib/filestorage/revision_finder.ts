@@ -15,7 +15,7 @@ import { type ByteSource, Window } from "./window.ts";
 
 const COMPARE_BYTES = 64 * 1024;
 
-/** Bytes of file between two packed transactions that are noted. */
+/** A search walks through so much at most; each note takes some 30 bytes of memory. */
 const NOTE_SPACING = 1024 * 1024;
 
 export class RevisionFinder {
@@ -27,13 +27,16 @@ export class RevisionFinder {
   #packedPositions: number[] = [];
   #packedScanned = FIRST_POSITION;
   #packedEnded = false;
+  readonly #noteSpacing: number;
   #one: Uint8Array | undefined;
   #other: Uint8Array | undefined;
 
-  constructor(source: ByteSource, index: ObjectIndex) {
+  /** @param noteSpacing the fewest bytes between two packed transactions that are noted */
+  constructor(source: ByteSource, index: ObjectIndex, noteSpacing = NOTE_SPACING) {
     this.#source = source;
     this.#index = index;
     this.#record = new RecordReader(source);
+    this.#noteSpacing = noteSpacing;
   }
 
   /**
@@ -117,7 +120,7 @@ export class RevisionFinder {
         this.#packedEnded = true;
         return;
       }
-      if (reader.position - noted >= NOTE_SPACING) {
+      if (reader.position - noted >= this.#noteSpacing) {
         this.#packedTids.push(reader.tid);
         this.#packedPositions.push(reader.position);
         noted = reader.position;

@@ -17,6 +17,8 @@ export interface ReplayOptions {
   readonly partBytes?: () => number;
   /** Only transactions after this tid. */
   readonly after?: bigint;
+  /** Asked before each part of a record's data: true breaks the transaction off, and begins it again. */
+  readonly breaksOff?: () => boolean;
 }
 
 /** What happened on the way, so that a test can tell that it has tested what it meant to. */
@@ -24,6 +26,9 @@ export interface Replayed {
   runs: number;
   /** Transactions that were written in parts. */
   large: number;
+  /** Transactions that were broken off, and of these the ones that had been written in part. */
+  brokenOff: number;
+  cut: number;
 }
 
 export async function replay(
@@ -34,8 +39,12 @@ export async function replay(
   const writer = new RunWriter(storage, options);
   const reader = readerOf(source);
   const target = new RecordReader(sourceOf(source));
-  for (let position = 4; reader.read(position) === "whole"; position = reader.end) {
-    if (reader.status === STATUS.undone || reader.tid <= (options.after ?? -1n)) continue;
+  let position = 4;
+  transactions: while (reader.read(position) === "whole") {
+    if (reader.status === STATUS.undone || reader.tid <= (options.after ?? -1n)) {
+      position = reader.end;
+      continue;
+    }
     writer.restorer.begin(reader.head());
     for (let at = reader.nextRecord(); at >= 0; at = reader.nextRecord()) {
       const { oidHigh, oidLow, recordPosition, dataLength, backPointer } = reader;
@@ -52,6 +61,10 @@ export async function replay(
       writer.restorer.record(oidHigh, oidLow, tid, dataTid, data.length);
       await writer.settle();
       for (let from = 0; from < data.length;) {
+        if (options.breaksOff?.()) {
+          await writer.breakOff();
+          continue transactions;
+        }
         const to = Math.min(data.length, from + (options.partBytes?.() ?? data.length));
         writer.restorer.data(data, from, to);
         from = to;
@@ -60,6 +73,7 @@ export async function replay(
       writer.restorer.endRecord();
     }
     writer.restorer.commit();
+    position = reader.end;
     await writer.settle();
   }
   await writer.finish();
@@ -69,7 +83,7 @@ export async function replay(
 /** Takes runs and spills parts as the options say. */
 export class RunWriter {
   readonly restorer: Restorer;
-  readonly replayed: Replayed = { runs: 0, large: 0 };
+  readonly replayed: Replayed = { runs: 0, large: 0, brokenOff: 0, cut: 0 };
   readonly #storage: Storage;
   readonly #runBytes: () => number;
   #limit: number;
@@ -97,6 +111,15 @@ export class RunWriter {
       await this.#storage.beginLarge();
       restorer.spill((bytes, position) => this.#storage.writePart(bytes, position));
     }
+  }
+
+  /** Forgets the transaction under way, as when a connection is lost. */
+  async breakOff(): Promise<void> {
+    this.replayed.brokenOff++;
+    if (!this.restorer.abort()) return;
+    await this.#writing;
+    this.#storage.cut();
+    this.replayed.cut++;
   }
 
   async finish(): Promise<void> {

@@ -200,3 +200,30 @@ Deno.test("any history is restored byte for byte, in runs and parts of any size"
   );
   assert(spilled > 100, `only ${spilled} transactions were written in parts`);
 });
+
+Deno.test("a transaction that is broken off and begun again leaves no trace", async () => {
+  const total = { brokenOff: 0, cut: 0 };
+  await fc.assert(
+    fc.asyncProperty(
+      randomHistory,
+      fc.infiniteStream(fc.integer({ min: 1, max: 600 })),
+      fc.infiniteStream(fc.nat(5)),
+      async (history, sizes, breaks) => {
+        const source = dataFs(history);
+        const next = () => sizes.next().value!;
+        const { bytes, replayed } = await restored(source.bytes, {
+          bufferBytes: 200,
+          runBytes: next,
+          partBytes: next,
+          breaksOff: () => breaks.next().value === 0,
+        });
+        assert.deepEqual(bytes, source.bytes);
+        total.brokenOff += replayed.brokenOff;
+        total.cut += replayed.cut;
+      },
+    ),
+    { seed: 1, numRuns: 200 },
+  );
+  assert(total.brokenOff > 1000, `only ${total.brokenOff} were broken off`);
+  assert(total.cut > 100, `only ${total.cut} of them had been written in part`);
+});
