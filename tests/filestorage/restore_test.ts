@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { Storage } from "../../lib/filestorage/mod.ts";
+import { Restorer, Storage } from "../../lib/filestorage/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
@@ -226,4 +226,47 @@ Deno.test("a transaction that is broken off and begun again leaves no trace", as
   );
   assert(total.brokenOff > 1000, `only ${total.brokenOff} were broken off`);
   assert(total.cut > 100, `only ${total.cut} of them had been written in part`);
+});
+
+Deno.test("objects of a transaction that was broken off are not indexed", async () => {
+  await using storage = await Storage.open(emptyDisk(), PATH);
+  const restorer = new Restorer(storage.file, storage.index, storage.end, storage.lastTid, 1000);
+  const empty = new Uint8Array();
+  const head = { status: 0x20, user: empty, description: empty, extension: empty };
+  restorer.begin({ tid: tidAt(1), ...head });
+  restorer.record(0, 7, tidAt(1), undefined, 3);
+  restorer.data(data("x", 3), 0, 3);
+  restorer.endRecord();
+  assert.equal(restorer.abort(), false);
+  assert.equal(restorer.abort(), false);
+  assert.equal(restorer.lastTid, 0n);
+  restorer.begin({ tid: tidAt(2), ...head });
+  restorer.record(0, 8, tidAt(2), undefined, 0);
+  restorer.endRecord();
+  assert.equal(storage.index.get(0, 8), 0, "not before the transaction is whole");
+  restorer.commit();
+  assert.equal(storage.index.get(0, 7), 0);
+  assert.equal(storage.index.get(0, 8), 4 + 23);
+  assert.equal(restorer.lastTid, tidAt(2));
+});
+
+Deno.test("what is asked of a restorer out of turn is refused", async () => {
+  await using storage = await Storage.open(emptyDisk(), PATH);
+  const restorer = new Restorer(storage.file, storage.index, storage.end, storage.lastTid, 1000);
+  const empty = new Uint8Array();
+  const head = { status: 0x20, user: empty, description: empty, extension: empty };
+  const ignore = () => {};
+  assert.throws(() => restorer.spill(ignore), RangeError);
+  assert.throws(() => restorer.spillLast(ignore), RangeError);
+  restorer.begin({ tid: tidAt(1), ...head });
+  assert.throws(() => restorer.begin({ tid: tidAt(2), ...head }), RangeError);
+  restorer.commit();
+  const run = restorer.take();
+  restorer.begin({ tid: tidAt(2), ...head });
+  assert.throws(() => restorer.spill(ignore), RangeError);
+  restorer.commit();
+  assert.throws(() => restorer.take(), RangeError);
+  assert.throws(() => restorer.giveBack({ ...run }), RangeError);
+  restorer.giveBack(run);
+  assert.equal(restorer.take().firstTid, tidAt(2));
 });
