@@ -44,6 +44,9 @@ export class FollowedFile implements TransactionLog {
   #absent = false;
   #problem: string | undefined;
   #closed = false;
+  /** Asks whoever calls {@link refresh} to do so. */
+  onAsked: () => void = () => {};
+  #asking: (() => void)[] = [];
 
   private constructor(disk: Disk, path: string, pause: () => Promise<void>, view: LogView) {
     this.#disk = disk;
@@ -70,11 +73,31 @@ export class FollowedFile implements TransactionLog {
     return this.#subscribers.add(changed);
   }
 
+  lookAgain(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#asking.push(resolve);
+      this.onAsked();
+    });
+  }
+
   /**
    * Looks what has changed since the last time. One call at a time.
    * @throws DiskError
    */
   async refresh(): Promise<Change[]> {
+    const asking = this.#asking;
+    this.#asking = [];
+    try {
+      const changes = await this.#refresh();
+      for (const answer of asking) answer();
+      return changes;
+    } catch (error) {
+      this.#asking.unshift(...asking); // they wait until the file can be read again
+      throw error;
+    }
+  }
+
+  async #refresh(): Promise<Change[]> {
     const changes: Change[] = [];
     const before = this.#view;
     const status = this.#disk.status(this.path);

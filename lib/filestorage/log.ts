@@ -44,6 +44,8 @@ export interface TransactionLog {
   readonly view: LogView;
   /** Calls back after the view has changed. */
   subscribe(changed: () => void): Disposable;
+  /** Resolves once the view shows what is on disk now: a follower may be behind its file. Never rejects. */
+  lookAgain(): Promise<void>;
 }
 
 /** The listeners of a log. */

@@ -133,6 +133,9 @@ export class Storage implements TransactionLog {
     return this.#subscribers.add(changed);
   }
 
+  /** There is nobody else who could have written more. */
+  async lookAgain(): Promise<void> {}
+
   /** Appends whole transactions, durably. See {@link Appender.append}. */
   async append(run: Run, fenceNext: () => boolean): Promise<void> {
     await this.#appender.append(run, fenceNext);

@@ -159,6 +159,7 @@ export class Feed {
    * @throws DivergedError after telling the peer
    */
   async #compare(tid: bigint): Promise<{ position: number; generation: Generation }> {
+    let lookedAgain = false;
     for (;;) {
       const view = this.#log.view;
       const generation = view.generation.hold();
@@ -172,6 +173,11 @@ export class Feed {
           return { position: comparison.position, generation };
         }
         if (this.#log.view !== view) continue; // it has changed meanwhile: look again before refusing
+        if (!lookedAgain) {
+          lookedAgain = true;
+          await this.#lookAgain();
+          continue;
+        }
         if (comparison.kind === "ahead" && this.#options.chained) {
           await this.#waitUntilReached(tid);
           continue;
@@ -183,6 +189,16 @@ export class Feed {
         if (!keep) generation.release();
       }
     }
+  }
+
+  /** A peer that began with a copy of the source's file may know of it earlier than we do. */
+  async #lookAgain(): Promise<void> {
+    let done = false;
+    void this.#log.lookAgain().then(() => {
+      done = true;
+      this.#bell.ring();
+    });
+    while (!done) await this.#wait();
   }
 
   #noteBeyondPack(tid: bigint, view: LogView): void {

@@ -123,6 +123,7 @@ export class Primary {
     const bell = new Bell();
     using _watch = disk.watch(directoryOf(this.#options.path), () => bell.ring());
     const ring = () => bell.ring();
+    this.#file.onAsked = ring;
     signal.addEventListener("abort", ring);
     let failing = false;
     while (!signal.aborted) {

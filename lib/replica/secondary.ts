@@ -202,9 +202,11 @@ export class Secondary {
     }
     const close = () => connection.close();
     signal.addEventListener("abort", close);
+    sink.onFailure = close; // an idle source would let it go unnoticed for ever
     try {
       return await this.#receive(connection, sink);
     } finally {
+      sink.onFailure = () => {};
       signal.removeEventListener("abort", close);
       connection.close();
       await sink.abort();

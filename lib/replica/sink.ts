@@ -13,6 +13,8 @@ const FULL_RETRY_MS = 5_000;
 
 export class Sink {
   readonly restorer: Restorer;
+  /** Called when nothing can be written any more, for whoever waits for something else meanwhile. */
+  onFailure: () => void = () => {};
   readonly #ports: Ports;
   readonly #storage: Storage;
   readonly #signal: AbortSignal;
@@ -79,6 +81,7 @@ export class Sink {
       .catch((error) => {
         this.#failed = true;
         this.#failure = error;
+        this.onFailure();
       })
       .finally(() => {
         this.#writing = undefined;
