@@ -205,18 +205,23 @@ async function openView(
   number: number,
   pause: () => Promise<void>,
 ): Promise<LogView> {
-  const file = disk.openRead(path);
-  try {
-    readMagic(file);
-    const { end, lastTid } = await findEnd(disk, path, file, pause);
-    await file.sync();
-    // Python's pack syncs nothing: without this a power loss could put the file before the pack back, and with
-    // it take away what has been committed and sent on since.
-    await disk.syncDirectory(directoryOf(path));
-    return { generation: new Generation(number, file), end, lastTid };
-  } catch (error) {
-    file.close();
-    throw error;
+  for (;;) {
+    const file = disk.openRead(path);
+    try {
+      readMagic(file);
+      const { end, lastTid } = await findEnd(disk, path, file, pause);
+      await file.sync();
+      // Python's pack syncs nothing: without this a power loss could put the file before the pack back, and with
+      // it take away what has been committed and sent on since.
+      await disk.syncDirectory(directoryOf(path));
+      if (disk.status(path)?.identity === file.identity()) {
+        return { generation: new Generation(number, file), end, lastTid };
+      }
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+    file.close(); // replaced again meanwhile, and now it is another file's name that is on disk
   }
 }
 
