@@ -8,7 +8,7 @@
  * buffer is spilled to the file in parts. Nothing here waits or does output; who drives it does.
  */
 import { viewOf, writeU64 } from "../bytes/mod.ts";
-import { STATUS, type TransactionHead } from "../zodb/mod.ts";
+import { MAX_METADATA_LENGTH, STATUS, type TransactionHead } from "../zodb/mod.ts";
 import type { Run } from "./appender.ts";
 import { BACK_POINTER_SIZE, FIRST_POSITION, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import type { ObjectIndex } from "./object_index.ts";
@@ -117,12 +117,15 @@ export class Restorer {
   /** Starts a transaction; what it is lies in its head. */
   begin(head: TransactionHead): void {
     if (this.#open) throw new RangeError("A transaction is under way");
+    const { user, description, extension } = head;
+    if (Math.max(user.length, description.length, extension.length) > MAX_METADATA_LENGTH) {
+      throw new RangeError(`User, description and extension hold at most ${MAX_METADATA_LENGTH} bytes each`);
+    }
     this.#open = true;
     this.#transactionPosition = this.#base + this.#length;
     this.#allPacked = head.status === STATUS.packed && (this.#allPacked ?? this.#isAllPacked());
     this.#status = head.status;
     this.#lastTid = head.tid;
-    const { user, description, extension } = head;
     const length = TRANSACTION.size + user.length + description.length + extension.length;
     const at = this.#reserve(length);
     const view = this.#view;
@@ -176,6 +179,10 @@ export class Restorer {
   /** Ends the record: replaces its data by a back pointer where this file has the same data already. */
   endRecord(): void {
     const position = this.#recordPosition;
+    const length = this.#base + this.#length - position - RECORD.size;
+    if (length !== (this.#dataLength || BACK_POINTER_SIZE)) {
+      throw new RangeError(`A record of ${this.#dataLength} bytes was given ${length}`);
+    }
     if (this.#dataTid !== undefined) {
       const target = this.#finder.find(this.#oidHigh, this.#oidLow, this.#dataTid, this.#transactionPosition);
       if (target !== 0 && this.#isSameData(target)) {

@@ -269,4 +269,10 @@ Deno.test("what is asked of a restorer out of turn is refused", async () => {
   assert.throws(() => restorer.giveBack({ ...run }), RangeError);
   restorer.giveBack(run);
   assert.equal(restorer.take().firstTid, tidAt(2));
+  const extension = new Uint8Array(65_536);
+  assert.throws(() => restorer.begin({ tid: tidAt(3), ...head, extension }), RangeError);
+  restorer.begin({ tid: tidAt(3), ...head });
+  restorer.record(0, 1, tidAt(3), undefined, 3);
+  restorer.data(new Uint8Array(2), 0, 2);
+  assert.throws(() => restorer.endRecord(), RangeError);
 });
