@@ -24,6 +24,8 @@ export class Inode {
   readonly kind: "file" | "directory";
   /** The page cache. */
   readonly cache: Content;
+  /** A sync has failed and nobody has heard of it: the next one, whoever asks for it, tells. */
+  untoldFailure = false;
   #durable: Content;
   #changes: Change[] = [];
   #sequence = 0;

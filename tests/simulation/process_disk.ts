@@ -266,9 +266,16 @@ class ProcessFile implements BlockFile {
     return synced(this.#disk, this.#life, this.path, () => {
       if (failure !== undefined) this.#inode.settleFailed(mark, this.#disk.random);
       const from = failure === undefined ? this.#inode.settle(mark) : 0;
+      const told = failure ?? this.#untoldFailure();
+      this.#inode.untoldFailure = told !== undefined && !this.#life.alive;
       for (const observer of this.#disk.observers) observer.settled?.(this.path, this.#inode, from);
-      return failure;
+      return told;
     });
+  }
+
+  #untoldFailure(): DiskError | undefined {
+    if (!this.#inode.untoldFailure) return undefined;
+    return new DiskError(`Cannot sync ${this.path}: input/output error some time ago`, { path: this.path });
   }
 
   close(): void {

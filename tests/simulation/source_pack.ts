@@ -41,7 +41,8 @@ export function packedFile(transactions: readonly FoundTransaction[], stop: bigi
     );
   }
   const before = early.reduce((sum, transaction) => sum + transaction.bytes.length, MAGIC.length);
-  if (output.length === before) return undefined;
+  // Every database has a root object, so something of its early history always remains, marked 'p'.
+  if (output.length === before || output.length === MAGIC.length) return undefined;
   for (const transaction of late) {
     output.add(transaction, transaction.records, (record, current) => ({
       oid: record.oid,

@@ -68,6 +68,7 @@ export class World {
   /** The weather is over: whatever has ended is started at once, and the writer writes no more. */
   calm = false;
   #transactionsLeft: number;
+  readonly #seenEnded = new WeakSet<SimulatedProcess>();
   readonly #options: WorldOptions;
   readonly #writing: SeededRandom;
   readonly #tending: SeededRandom;
@@ -131,9 +132,10 @@ export class World {
     return this.#summary();
   }
 
-  /** A copy of the source's file as it is on the platter, with whatever stands at its end. */
+  /** A copy of the source's file as it is on the platter, with whatever stands at its end; no damaged one. */
   copyOfSource(): Uint8Array | undefined {
-    return this.source.disk.durableBytes(DATA_FS);
+    const copy = this.source.disk.names.durable(DATA_FS)?.durableBytes();
+    return this.sourceFile.durable.outcome === "damaged" ? undefined : copy;
   }
 
   #machine(name: string): SimulatedMachine {
@@ -179,7 +181,8 @@ export class World {
 
   /** What no weather explains is a failure of the run. */
   #checkEnd(process: SimulatedProcess | undefined, who: string): void {
-    if (process === undefined || process.outcome.state !== "failed") return;
+    if (process === undefined || process.outcome.state !== "failed" || this.#seenEnded.has(process)) return;
+    this.#seenEnded.add(process);
     const { error } = process.outcome;
     const expected = who === "the primary"
       ? ["NotFoundError", "UsageError", "DiskError"] // no file yet, or none that can be used after a crash
@@ -192,7 +195,6 @@ export class World {
     if (who !== "the primary" && error.message.startsWith("Cannot sync")) {
       this.machines.find((machine) => machine.name === who)!.crash();
     }
-    process.kill();
     if (!expected.includes(error.name)) this.scheduler.fail(error);
   }
 
@@ -240,6 +242,8 @@ export class World {
   #checkShown(tid: bigint): void {
     const { durable, existsDurably } = this.sourceFile;
     if (tid === 0n || durable.has(tid) || !existsDurably) return;
+    // A power loss may leave a transaction with sound ends and damage between: it is shown, and cannot be sent.
+    if (durable.outcome === "damaged") return;
     this.scheduler.fail(new PromiseBroken("DurableChecker", `the primary shows ${tid}, which can be lost`));
   }
 
