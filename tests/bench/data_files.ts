@@ -18,6 +18,9 @@ export interface DataFile extends Shape {
   readonly size: number;
 }
 
+/** Ten million objects, in 823 MB. */
+export const TEN_MILLION: Shape = { name: "ten-million", transactions: 100_000, records: 100, bytes: 40 };
+
 /** No answer of a peer may take longer than its deadline: this much is made at once. */
 const RECORDS_AT_ONCE = 500_000;
 const BYTES_AT_ONCE = 500_000_000;

@@ -31,7 +31,7 @@ async function main(options: Options): Promise<void> {
   for (const each of cases) {
     const found = await each.run(bench);
     measurements.push(...found);
-    if (!options.json) console.log(`\n${each.name}: ${each.about}\n${formatTable(found)}`);
+    if (!options.json) console.log(`\n${each.name}: ${each.about}\n${formatTable(found, !options.quick)}`);
   }
   if (options.json) console.log(formatJson(measurements));
 }

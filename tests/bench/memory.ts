@@ -6,15 +6,14 @@ import { ZodbWriter } from "../kit/peers.ts";
 import { freePort } from "../kit/process.ts";
 import type { Bench, Case } from "./bench.ts";
 import { BIG, removeCopy, waitUntilWritten } from "./catch_up.ts";
-import type { DataFile, Shape } from "./data_files.ts";
+import { type DataFile, type Shape, TEN_MILLION } from "./data_files.ts";
 import { type End, startPrimary, startSecondary } from "./ends.ts";
 import { lastTidsOf } from "./file_end.ts";
 import { pythonInterpreter } from "./latency_peers.ts";
 import { type Aim, atMost, type Measurement } from "./measurement.ts";
 import type { Maker } from "./options.ts";
-import { memoryOf } from "./process_memory.ts";
+import { memoryOf } from "./process_usage.ts";
 
-const TEN_MILLION: Shape = { name: "ten-million", transactions: 100_000, records: 100, bytes: 40 };
 const HUGE: Shape = { name: "huge", transactions: 1, records: 2_000, bytes: 1_000_000 };
 const SLOW_SECONDARIES = 20;
 const SETTLE_MS = 5_000;

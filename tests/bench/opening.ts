@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Bench, type Case, roundsOf } from "./bench.ts";
 import { removeCopy } from "./catch_up.ts";
-import { type DataFile, removeIfThere, type Shape } from "./data_files.ts";
+import { type DataFile, removeIfThere, type Shape, TEN_MILLION } from "./data_files.ts";
 import { warm } from "./file_end.ts";
 import { pythonInterpreter } from "./latency_peers.ts";
 import { atLeast, type Measurement } from "./measurement.ts";
@@ -27,6 +27,7 @@ export const opening: Case = {
       const file = await bench.files.get(shape);
       for (const indexed of [false, true]) measurements.push(...await measureFile(bench, file, indexed));
     }
+    measurements.push(...await measureFile(bench, await bench.files.get(TEN_MILLION), true));
     return measurements;
   },
 };
@@ -36,6 +37,7 @@ async function measureFile(bench: Bench, file: DataFile, indexed: boolean): Prom
   await removeCopy(path);
   await Deno.copyFile(file.path, path);
   if (indexed) await Deno.copyFile(`${file.path}.index`, `${path}.index`);
+  await sync(path); // our open waits until the file is on disk
   warm(path);
   const times: Record<Maker, number[]> = { ours: [], python: [] };
   for (let round = 0; round < roundsOf(bench.options, USUAL_ROUNDS); round++) {
@@ -44,6 +46,11 @@ async function measureFile(bench: Bench, file: DataFile, indexed: boolean): Prom
   await removeCopy(path);
   await removeIfThere(`${path}.index`);
   return MAKERS.map((maker) => describe(file, indexed, maker, times));
+}
+
+async function sync(path: string): Promise<void> {
+  using file = await Deno.open(path);
+  await file.sync();
 }
 
 /** @returns milliseconds */

@@ -6,9 +6,9 @@ const DIGITS: Readonly<Record<Unit, number>> = { s: 2, ms: 2, MiB: 0, "MB/s": 0 
 
 const HEADINGS = ["", "median", "rounds", "", "compared", "aim", ""];
 
-/** One case's measurements as lines of a table. */
-export function formatTable(measurements: readonly Measurement[]): string {
-  const rows = [HEADINGS, ...measurements.map(rowOf)];
+/** One case's measurements as lines of a table. @param judged whether to say which aims are met */
+export function formatTable(measurements: readonly Measurement[], judged: boolean): string {
+  const rows = [HEADINGS, ...measurements.map((each) => rowOf(each, judged))];
   const widths = HEADINGS.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd())
     .join("\n");
@@ -20,7 +20,7 @@ export function formatJson(measurements: readonly Measurement[]): string {
   return JSON.stringify({ machine: describeMachine(), measurements: results }, null, 2);
 }
 
-function rowOf(measurement: Measurement): string[] {
+function rowOf(measurement: Measurement, judged: boolean): string[] {
   const { what, rounds, unit, detail, compared, aim } = measurement;
   const spread = rounds.length < 2 ? "" : `${format(Math.min(...rounds), unit)}…${
     format(
@@ -35,7 +35,7 @@ function rowOf(measurement: Measurement): string[] {
     detail ?? "",
     compared === undefined ? "" : `${formatRatio(compared.ratio)} ${compared.of}`,
     aim === undefined ? "" : `aim ${aim.words}`,
-    aim === undefined ? "" : aim.met ? "met" : "MISSED",
+    aim === undefined || !judged ? "" : aim.met ? "met" : "MISSED",
   ];
 }
 

@@ -1,0 +1,34 @@
+/** What a process holds in memory and has computed, as Linux tells. */
+
+/** In MiB. */
+export interface ProcessMemory {
+  /** Resident now. */
+  readonly resident: number;
+  /** The most that was ever resident. */
+  readonly peak: number;
+}
+
+/** @throws Error where there is no /proc */
+export function memoryOf(pid: number): ProcessMemory {
+  const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+  return { resident: readField(status, "VmRSS"), peak: readField(status, "VmHWM") };
+}
+
+function readField(status: string, name: string): number {
+  const found = new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status);
+  if (found === null) throw new Error(`Cannot read ${name} of a process: /proc does not tell`);
+  return Number(found[1]) / 1024;
+}
+
+/** Linux counts a process's time in hundredths of a second, whatever the kernel's own clock. */
+const TICKS_PER_SECOND = 100;
+/** The places of user and system time among the fields behind the command's name. */
+const USER_TIME = 11;
+const SYSTEM_TIME = 12;
+
+/** Seconds of processor time that all its threads have used, in the program and in the kernel. */
+export function cpuSecondsOf(pid: number): number {
+  const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[USER_TIME]) + Number(fields[SYSTEM_TIME])) / TICKS_PER_SECOND;
+}
