@@ -10,7 +10,7 @@ import {
   TransactionReader,
   Window,
 } from "../filestorage/mod.ts";
-import { DivergedError, ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
+import { DiskError, DivergedError, ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
 import type { TransactionLog } from "../filestorage/mod.ts";
 import type { Connection } from "../ports/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
@@ -129,7 +129,7 @@ export class Feed {
           outgoing.switchTo(generation);
         } else if (position < view.end) {
           if (this.#ended !== undefined) throw this.#ended;
-          position = await outgoing.send(position, view.end);
+          position = await this.#send(outgoing, position, view.end);
         } else {
           await outgoing.flush();
           if (this.#log.view === view) await this.#wait();
@@ -137,6 +137,22 @@ export class Feed {
       }
     } finally {
       generation.release();
+    }
+  }
+
+  /**
+   * Sends one transaction. Where that fails, what is whole before it still gets there, and the reason.
+   * @throws CorruptError, DiskError, UnavailableError
+   */
+  async #send(outgoing: Outgoing, position: number, end: number): Promise<number> {
+    try {
+      return await outgoing.send(position, end);
+    } catch (error) {
+      if (!(error instanceof ZrsError) || this.#ended !== undefined) throw error;
+      const mayTell = await outgoing.giveUp();
+      // What a failing disk says names paths that are nobody's business.
+      if (mayTell && !(error instanceof DiskError)) await this.#write(encodeRefusal(sentence(error)));
+      throw error;
     }
   }
 

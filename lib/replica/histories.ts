@@ -62,3 +62,8 @@ export function refusalReason(
   return `forked: ${yours}, which this source does not have; ${common}, here it is followed by ` +
     describeTid(after.tid);
 }
+
+/** Whether a source's reason is that the histories differ; others are troubles of its own. */
+export function isDivergence(reason: string): boolean {
+  return /^(ahead|forked):/.test(reason);
+}

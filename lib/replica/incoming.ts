@@ -18,6 +18,9 @@ export interface IncomingOptions {
   readonly log: Log;
 }
 
+/** The source sends what was not asked for. */
+export class UnwantedError extends UnavailableError {}
+
 export class Incoming implements StreamHandler {
   readonly #restorer: Restorer;
   readonly #options: IncomingOptions;
@@ -96,7 +99,7 @@ export class Incoming implements StreamHandler {
 
   #meetBlob(): void {
     const oid = (BigInt(this.#oidHigh) << 32n) | BigInt(this.#oidLow);
-    throw new UnavailableError(
+    throw new UnwantedError(
       `Cannot store object ${formatOid(oid)} of transaction ${describeTid(this.#tid)}: it is a blob, ` +
         `and blobs are not replicated yet`,
       {

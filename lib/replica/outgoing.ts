@@ -13,7 +13,7 @@ import {
 } from "../filestorage/mod.ts";
 import { UnavailableError } from "../errors.ts";
 import type { Log } from "../ports/mod.ts";
-import { describeTid, formatOid, formatTid, isBlobRecord, STATUS } from "../zodb/mod.ts";
+import { BLOB_SNIFF_BYTES, describeTid, formatOid, formatTid, isBlobRecord, STATUS } from "../zodb/mod.ts";
 import { MAX_RECORD_HEAD, StreamEncoder, transactionMessageRoom } from "../zrs/mod.ts";
 import { DuplicateFinder } from "./duplicates.ts";
 
@@ -44,6 +44,7 @@ export class Outgoing {
   #idle: Uint8Array;
   #writing: Promise<void> = Promise.resolve();
   #dataBlock: Uint8Array | undefined;
+  #withinData = false;
   readonly #targetTid = new Uint8Array(8);
   #lastTid: bigint;
 
@@ -112,6 +113,7 @@ export class Outgoing {
       const length = RECORD.size + dataLength;
       if (length > DEFAULT_WINDOW_BYTES || encoder.room < MAX_RECORD_HEAD + dataLength) {
         const { bytes } = reader.window;
+        this.#checkBlobAt(recordPosition + RECORD.size, dataLength);
         encoder.record(bytes, at + RECORD.oid, at + RECORD.tid, null, 0, dataLength);
         await this.#sendData(recordPosition + RECORD.size, dataLength);
         continue;
@@ -136,6 +138,16 @@ export class Outgoing {
     await this.#writing;
   }
 
+  /**
+   * After {@link send} has failed: waits until what was encoded before is on its way, for it may hold whole
+   * transactions.
+   * @returns whether another message may follow; not so within a record's data
+   */
+  async giveUp(): Promise<boolean> {
+    await this.flush();
+    return !this.#withinData;
+  }
+
   /** Sends a record whose data another record has. */
   async #sendBackPointer(at: number): Promise<void> {
     const reader = this.#reader;
@@ -156,6 +168,7 @@ export class Outgoing {
     const link = backPointer === 0 || several ? null : this.#targetTid;
     const length = exists ? target.dataLength : 0;
     if (length > MAX_DATA_LENGTH) this.#refuseTooLong(length);
+    if (length > 0) this.#checkBlobAt(target.dataPosition, length);
     encoder.record(bytes, at + RECORD.oid, at + RECORD.tid, link, 0, length);
     if (length > 0) await this.#sendData(target.dataPosition, length);
   }
@@ -163,6 +176,7 @@ export class Outgoing {
   /** Sends data that is not in the window, in as many parts as it takes. */
   async #sendData(position: number, length: number): Promise<void> {
     const block = this.#dataBlock ??= new Uint8Array(DATA_BLOCK_BYTES);
+    this.#withinData = true;
     for (let done = 0; done < length;) {
       if (this.#encoder.room === 0) await this.#turn();
       const wanted = Math.min(block.length, length - done, this.#encoder.room);
@@ -170,10 +184,18 @@ export class Outgoing {
       if (this.#generation.file.readAt(part, position + done) < wanted) {
         throw this.#reader.corrupt("the file ends within a record");
       }
-      if (done === 0 && isBlobRecord(part, 0, wanted)) this.#meetBlob();
       this.#encoder.data(part, 0, wanted);
       done += wanted;
     }
+    this.#withinData = false;
+  }
+
+  /** Looks at data that is not in the window, before anything of its record is sent. */
+  #checkBlobAt(position: number, length: number): void {
+    if (this.#options.blobs === "none") return;
+    const start = new Uint8Array(Math.min(length, BLOB_SNIFF_BYTES));
+    const count = this.#generation.file.readAt(start, position);
+    if (isBlobRecord(start, 0, count)) this.#meetBlob();
   }
 
   #refuseTooLong(length: number): never {

@@ -16,7 +16,8 @@ import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { encodeGreeting, KEEP_ALIVE, StreamDecoder } from "../zrs/mod.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
-import { Incoming } from "./incoming.ts";
+import { isDivergence } from "./histories.ts";
+import { Incoming, UnwantedError } from "./incoming.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS } from "./primary.ts";
 import { RetryDelay } from "./retry_delay.ts";
@@ -47,6 +48,8 @@ const DEFAULT_RETRY_MAX_MS = 60_000;
 const DEFAULT_INDEX_SAVE_MS = 60_000;
 /** After so many connections that end without a transaction at the same tid, something is wrong there. */
 const POISON_COUNT = 3;
+/** A source that refuses us, or cannot send what comes next, ends a connection much sooner. */
+const IDLE_MS = 10_000;
 
 export class Secondary {
   readonly #ports: Ports;
@@ -151,16 +154,12 @@ export class Secondary {
       if (lastTid !== before) {
         fruitless = 0;
         delay.reset();
-      } else if (!(failure instanceof NotConnected)) {
+      } else if (!(failure instanceof NotConnected || failure instanceof IdleEnd)) {
         fruitless++;
       }
       if (failure instanceof RefusedError) {
         delay.slowDown();
-        log.error(
-          `${source} refuses this replica: ${failure.message}; nothing was changed. ` +
-            `Compare the two files' last transactions, or begin anew with an empty replica`,
-          { tid: formatTid(lastTid) },
-        );
+        this.#tellRefusal(source, failure);
       } else {
         log.warning(`${source}: ${sentence(failure)}`, { tid: formatTid(lastTid) });
         if (fruitless > 0 && fruitless % POISON_COUNT === 0) this.#tellFruitless(source, fruitless, failure);
@@ -173,9 +172,20 @@ export class Secondary {
     return true;
   }
 
+  #tellRefusal(source: string, { message }: RefusedError): void {
+    const { lastTid } = this.#storage;
+    this.#ports.log.error(
+      isDivergence(message)
+        ? `${source} refuses this replica: ${message}; nothing was changed. ` +
+          `Compare the two files' last transactions, or begin anew with an empty replica`
+        : `${source} cannot go on behind ${describeTid(lastTid)}: ${message}`,
+      { tid: formatTid(lastTid) },
+    );
+  }
+
   #tellFruitless(source: string, count: number, failure: ZrsError): void {
     const { lastTid } = this.#storage;
-    const why = failure instanceof UnavailableError
+    const why = failure instanceof UnavailableError && !(failure instanceof UnwantedError)
       ? `It may not know that transaction (this replica is ahead or forked; its log may say TidTooHigh), or be ` +
         `unable to send the next one`
       : `What follows there cannot be taken`;
@@ -229,6 +239,8 @@ export class Secondary {
     try {
       await keepAlive.write(encodeGreeting("zrs2.1", start));
       keepAlive.start();
+      const begunMs = clock.monotonic();
+      let received = false;
       let stalled = false;
       for (;;) {
         const reading = connection.read(chunk);
@@ -242,7 +254,11 @@ export class Secondary {
             )
             : error;
         }));
-        if (count === null) return new UnavailableError("The source has closed the connection");
+        if (count === null) {
+          const isIdle = !received && clock.monotonic() - begunMs >= IDLE_MS;
+          return new (isIdle ? IdleEnd : UnavailableError)("The source has closed the connection");
+        }
+        received = true;
         decoder.push(chunk, 0, count, incoming);
         await sink.settle();
         await this.#saveIndexWhenDue(sink);
@@ -275,6 +291,9 @@ export class Secondary {
 
 /** There was nobody to connect to: no judgement on what the source sends. */
 class NotConnected extends UnavailableError {}
+
+/** A source that had nothing new has left after a while, which is nothing to wonder at. */
+class IdleEnd extends UnavailableError {}
 
 /** Writes the greeting and then empty messages, one at a time. */
 class KeepAlive {

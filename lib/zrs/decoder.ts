@@ -177,9 +177,6 @@ class Receiver implements MessageSink {
     rejectStranger(bytes, from, to);
     const message = readLoosely(bytes.subarray(from, to));
     if (message.kind === "T") return readLooseTransaction(message);
-    if (message.kind.startsWith(REFUSED)) {
-      throw new RefusedError(printable(message.kind.slice(REFUSED.length)));
-    }
     throw unexpected(message, "T");
   }
 
@@ -250,7 +247,11 @@ function printable(text: string): string {
   return text.slice(0, 1000).replace(/\p{Cc}/gu, "?");
 }
 
-function unexpected(message: LooseMessage, expected: string): ProtocolError {
+/** The peer's reason to send no more, which may come in place of any message but data; else a bad message. */
+function unexpected(message: LooseMessage, expected: string): ProtocolError | RefusedError {
+  if (message.kind.startsWith(REFUSED)) {
+    return new RefusedError(printable(message.kind.slice(REFUSED.length)));
+  }
   const kind = JSON.stringify(message.kind.slice(0, 100));
   return new ProtocolError(`Cannot take message: its kind must be ${expected}, current value is ${kind}`);
 }

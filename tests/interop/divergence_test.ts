@@ -36,8 +36,7 @@ peerTest("a forked copy is refused in words, with where it parted, and left alon
     replicateFrom: primary.address,
     fsync: false,
   });
-  const reason = (tid: string) =>
-    new RegExp(`refused: forked: .*${tid}.*common.*${common}.*followed by ${after}`);
+  const reason = (tid: string) => new RegExp(`forked: .*${tid}.*common.*${common}.*followed by ${after}`);
   const { level, message, facts } = await ours.log.waitFor(/refuses this replica: .*forked/);
   assert.equal(level, "error");
   assert.match(message, reason(forks[0]!));
@@ -65,7 +64,7 @@ peerTest("a copy that is ahead is refused in words, and left alone", ["zodb55"],
     replicateFrom: primary.address,
     fsync: false,
   });
-  const reason = (tid: string) => new RegExp(`refused: ahead: .*${tid}.*ends with ${last}`);
+  const reason = (tid: string) => new RegExp(`ahead: .*${tid}.*ends with ${last}`);
   assert.match((await ours.log.waitFor(/refuses this replica/)).message, reason(ahead[0]!));
   assert.match((await python.waitForLog(/refused: ahead/)).message, reason(ahead[1]!));
   for (const each of ahead) await primary.log.waitFor(reason(each));

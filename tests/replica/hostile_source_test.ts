@@ -13,6 +13,14 @@ const NEXT: WireTransaction = { tid: 0x036c_9000_0000_0002n, records: [{ oid: 1n
 /** A length of 4 GiB - 1. */
 const LONGEST = new Uint8Array([0xff, 0xff, 0xff, 0xff]);
 
+/** A reason in place of a message. */
+function refusal(reason: string): Uint8Array {
+  const words = latin1(`refused: ${reason}`);
+  const length = new Uint8Array(4);
+  new DataView(length.buffer).setUint32(0, words.length, true);
+  return framed(join(latin1("(X"), length, words, latin1(")t.")));
+}
+
 /** All that is sent behind a good transaction, and what the log must say then. */
 const ATTACKS: readonly {
   readonly what: string;
@@ -243,17 +251,65 @@ Deno.test("words of a refusal are logged, however long they are, and cannot pret
   await using secondary = await scene.startSecondary({ retryMaxMs: 30_000 });
   const wire = await primary.accept();
   await wire.receiveGreeting();
-  const words = `refused: no\nERROR all is lost\x1b[31m ${"x".repeat(5_000)}`;
-  const length = new Uint8Array(4);
-  new DataView(length.buffer).setUint32(0, words.length, true);
-  await wire.send(framed(join(latin1("(X"), length, latin1(words), latin1(")t."))));
+  await wire.send(refusal(`ahead: no\nERROR all is lost\x1b[31m ${"x".repeat(5_000)}`));
   const { level, message } = await secondary.log.waitFor(
-    /refuses this replica: .*no\?ERROR all is lost\?\[31m x+/,
+    /refuses this replica: ahead: no\?ERROR all is lost\?\[31m x+/,
   );
   assert.equal(level, "error");
   assert.ok(message.length < 2_000);
   // Asking again soon would change nothing.
   await scene.clock.waitForTimer(15_000);
+});
+
+Deno.test("reasons that are no divergence are told as the source's own trouble", async () => {
+  const scene = new Scene();
+  using primary = await scene.listen();
+  await using secondary = await scene.startSecondary({ retryMaxMs: 30_000 });
+  const wire = await primary.accept();
+  await wire.receiveGreeting();
+  await wire.sendTransaction(GOOD);
+  await wire.sendMessages(...messagesOf(NEXT));
+  await wire.send(refusal("it is beyond all repair"));
+  const { message } = await secondary.log.waitFor(/cannot go on/);
+  assert.match(message, /cannot go on behind 036c900000000001 .*: it is beyond all repair$/);
+  await scene.clock.waitForTimer(15_000);
+  assert.deepEqual(scene.copied().map(({ tid }) => tid), [GOOD.tid]);
+});
+
+Deno.test("a source that ends connections at the same tid again and again is told of, an idle one is not", async () => {
+  for (const afterMs of [0, 3_600_000]) {
+    const scene = new Scene();
+    using primary = await scene.listen();
+    await using secondary = await scene.startSecondary({ keepAliveMs: 0 });
+    for (let i = 1; i <= 7; i++) {
+      const wire = await primary.accept();
+      await wire.receiveGreeting();
+      scene.clock.advance(afterMs);
+      wire.close();
+      scene.clock.advance(await scene.clock.waitForTimer(1, 60_000));
+    }
+    const told = secondary.log.matching(/in a row without sending a transaction after nothing/);
+    assert.deepEqual(
+      told.map((each) => /ended (\d+) connections/.exec(each)?.[1]),
+      afterMs === 0 ? ["3", "6"] : [],
+    );
+  }
+});
+
+Deno.test("a source that sends blobs again and again is not said to know us not", async () => {
+  const scene = new Scene();
+  using primary = await scene.listen();
+  await using secondary = await scene.startSecondary();
+  for (let i = 1; i <= 3; i++) {
+    const wire = await primary.accept();
+    await wire.receiveGreeting();
+    await wire.sendTransaction({ ...NEXT, records: [{ oid: 1n, data: BLOB_RECORD }] }).catch(() => {});
+    scene.clock.advance(await scene.clock.waitForTimer(1, 60_000));
+  }
+  assert.match(
+    (await secondary.log.waitFor(/3 connections in a row/)).message,
+    /What follows there cannot be taken/,
+  );
 });
 
 Deno.test("a stream with any byte changed never changes what is stored", async () => {
