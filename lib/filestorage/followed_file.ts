@@ -109,8 +109,8 @@ export class FollowedFile implements TransactionLog {
     this.#absent = isAbsent;
     try {
       const isRolledBack = !isIntact(before);
-      if (!isRolledBack) problem = await this.#advance(changes);
-      if (isReplaced || (isRolledBack && !isAbsent)) problem = await this.#reopen(changes);
+      if (isReplaced || (isRolledBack && !isAbsent)) problem = await this.#reopen(changes, isRolledBack);
+      else if (!isRolledBack) problem = await this.#advance(changes);
     } finally {
       if (this.#view !== before) this.#subscribers.notify();
     }
@@ -125,8 +125,16 @@ export class FollowedFile implements TransactionLog {
     this.#view.generation.release();
   }
 
-  /** Reads on in the file that is open. @returns what stops it there, if that is damage */
+  /** Shows what has come in the file that is open. @returns what stops it there, if that is damage */
   async #advance(changes: Change[]): Promise<string | undefined> {
+    const { view, problem } = await this.#readOn();
+    if (view.lastTid !== this.#view.lastTid) changes.push({ kind: "grown", lastTid: view.lastTid });
+    this.#view = view;
+    return problem;
+  }
+
+  /** Reads on in the file that is open, up to what stops it there, which may be damage. */
+  async #readOn(): Promise<{ view: LogView; problem: string | undefined }> {
     const { generation } = this.#view;
     const { file } = generation;
     const reader = this.#reader;
@@ -145,21 +153,28 @@ export class FollowedFile implements TransactionLog {
     const problem = state === "damaged"
       ? `the transaction at ${end} cannot be read: ${reader.damage}`
       : undefined;
-    if (end === this.#view.end) return problem;
+    if (end === this.#view.end) return { view: this.#view, problem };
     await file.sync();
-    if (lastTid !== this.#view.lastTid) changes.push({ kind: "grown", lastTid });
-    this.#view = { generation, end, lastTid };
-    return problem;
+    return { view: { generation, end, lastTid }, problem };
   }
 
-  /** Goes on with the file that is at the path now. @returns why that cannot be done */
-  async #reopen(changes: Change[]): Promise<string | undefined> {
+  /**
+   * Goes on with the file that is at the path now. What had still come in the old one counts only where the new
+   * one goes on behind it, as after a pack: a restored backup takes it away.
+   * @returns why that cannot be done
+   */
+  async #reopen(changes: Change[], isRolledBack: boolean): Promise<string | undefined> {
     const old = this.#view;
     const number = old.generation.number + 1;
     try {
+      const last = isRolledBack ? old : (await this.#readOn()).view;
       const view = await openView(this.#disk, this.path, number, this.#pause);
       try {
-        changes.push(await this.#compare(old, view));
+        const change = await this.#compare(last, view);
+        if (change.kind === "replaced" && last.lastTid !== old.lastTid) {
+          changes.push({ kind: "grown", lastTid: last.lastTid });
+        }
+        changes.push(change.kind === "replaced" ? change : await this.#compare(old, view));
       } catch (error) {
         view.generation.release();
         throw error;
