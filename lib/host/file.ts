@@ -115,7 +115,7 @@ export class HostFile implements BlockFile {
   }
 
   async #writeElsewhere(bytes: Uint8Array, position: number): Promise<void> {
-    const cursor = this.#cursor ??= openAgain(this.#open);
+    const cursor = this.#cursor ??= openAgain(this.#open, this.#identity);
     if (cursor === null) return this.writeAt(bytes, position);
     let done = 0;
     try {
@@ -129,13 +129,20 @@ export class HostFile implements BlockFile {
   }
 }
 
-/** Another handle on the very file, whatever its path leads to by now; null where the system has no such way. */
-function openAgain(descriptor: number): Deno.FsFile | null {
+/**
+ * Another handle on the very file, whatever its path leads to by now; null where the system has no such way, or
+ * leads to another file: then only speed is lost.
+ */
+function openAgain(descriptor: number, identity: string): Deno.FsFile | null {
   try {
-    return Deno.openSync(`/dev/fd/${descriptor}`, { write: true });
+    const again = Deno.openSync(`/dev/fd/${descriptor}`, { write: true });
+    const { dev, ino } = again.statSync();
+    if (`${dev}:${ino}` === identity) return again;
+    again.close();
   } catch {
-    return null; // only speed is lost
+    // As if there were no such way.
   }
+  return null;
 }
 
 /** Waits until a file or directory is on disk. The descriptor may be closed meanwhile. @throws DiskError */
