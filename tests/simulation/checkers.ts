@@ -89,7 +89,7 @@ export class PrefixChecker {
       if (sameBytes(transaction.bytes, there.bytes) && transaction.position === there.position) {
         return exactSoFar && index < state.exactCount;
       }
-      if (exactSoFar && index < state.exactCount) {
+      if (exactSoFar && index < state.exactCount && isAligned(view, state.view, at, index)) {
         problem = "is not byte for byte what the source had";
         continue;
       }
@@ -98,6 +98,15 @@ export class PrefixChecker {
     }
     return problem;
   }
+}
+
+/** Whether a replica's file and a source's have been the same up to this transaction. */
+function isAligned(replica: FileView, source: FileView, at: number, index: number): boolean {
+  if (at !== index) return false;
+  const mine = replica.transactions[at - 1];
+  const theirs = source.transactions[index - 1];
+  if (mine === undefined || theirs === undefined) return true;
+  return mine.position === theirs.position && sameBytes(mine.bytes, theirs.bytes);
 }
 
 /**

@@ -36,15 +36,22 @@ export class RefusalChecker {
     return this.#refused?.word;
   }
 
+  /** At rest the word must be right, too. */
+  atRest(source: FileView): void {
+    if (this.#refused === undefined) return;
+    const { word, tid } = this.#refused;
+    const right = tid > source.lastTid ? "ahead" : "forked";
+    if (word !== right) {
+      this.#report("RefusalChecker", `${this.#name} is refused as ${word}, and it is ${right}`);
+    }
+  }
+
   /** The replica hears that it is refused. */
   told(word: string, replica: FileView, source: FileView): void {
     const tid = replica.lastTid;
     this.#refused = { tid, word };
     if (canContinue(source, tid)) {
       this.#report("RefusalChecker", `${this.#name} is refused as ${word}, and the source has ${hex(tid)}`);
-    }
-    if (word === "forked" && source.lastTid < tid) {
-      this.#report("RefusalChecker", `${this.#name} is refused as forked, and it is ahead`);
     }
   }
 

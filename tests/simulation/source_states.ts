@@ -60,6 +60,11 @@ export class SourceStates {
     this.#look(0);
   }
 
+  /** Whether a transaction has ever been on the platter. */
+  hasHad(tid: bigint): boolean {
+    return this.states.some((state) => state.view.has(tid));
+  }
+
   #look(unchanged: number): void {
     if (!this.file.existsDurably) return; // between the renames of a pack
     const { transactions } = this.file.durable;

@@ -4,7 +4,8 @@
  */
 import type { SimulatedMachine, SimulatedProcess } from "./machine.ts";
 import type { SeededRandom } from "./random.ts";
-import type { Replica } from "./replica.ts";
+import { DATA_FS, type Replica } from "./replica.ts";
+import type { TrackedFile } from "./tracked_file.ts";
 import type { World } from "./world.ts";
 
 type Happening = (weather: Weather) => void;
@@ -18,6 +19,7 @@ const HAPPENINGS: Readonly<Record<string, readonly [weight: number, happening: H
   "clocks set": [1, (weather) => weather.setClock()],
   "writers killed": [1, (weather) => weather.kill(weather.world.source, "writer")],
   "source crashes": [1.5, (weather) => weather.crash(weather.world.source, "writer")],
+  "source crashes while it syncs": [1, (weather) => weather.crashAtSync()],
   "primaries killed": [1, (weather) => weather.world.primary?.kill()],
   "primaries stopped": [0.5, (weather) => weather.stop(weather.world.primary, "the primary")],
   "primaries failing to read": [0.5, (weather) => weather.failReads()],
@@ -27,6 +29,8 @@ const HAPPENINGS: Readonly<Record<string, readonly [weight: number, happening: H
   "replicas full": [1, (weather) => weather.fill()],
   "replicas' disks failing": [1.5, (weather) => weather.failDisk()],
   "replicas begun anew": [0.3, (weather) => weather.beginAnew()],
+  "replicas restored": [0.2, (weather) => weather.restoreReplica()],
+  "sources restored": [0.4, (weather) => weather.restoreSource()],
   "nothing": [1, () => {}],
 };
 
@@ -106,6 +110,17 @@ export class Weather {
     this.#atSomeStep(machine, process, () => machine.crash());
   }
 
+  /** The writer has shown what it has not synced yet. */
+  crashAtSync(): void {
+    const { source } = this.world;
+    source.disk.faults.add({
+      on: "sync",
+      process: "writer",
+      skip: this.#random.int(4),
+      effect: () => source.crash(),
+    });
+  }
+
   stopReplica(): void {
     const replica = this.replica();
     this.stop(replica.process, replica.name);
@@ -153,6 +168,37 @@ export class Weather {
     const replica = this.replica();
     replica.process?.kill();
     replica.beginAnew(this.#random.chance(0.5) ? this.world.copyOfSource() : undefined);
+  }
+
+  /** The operator puts an older copy of a replica's own file back: chained replicas are ahead of it for a while. */
+  restoreReplica(): void {
+    const replica = this.replica();
+    const older = this.#older(replica.file);
+    replica.process?.kill();
+    replica.beginAnew(older);
+  }
+
+  /** The operator puts a backup of the source's file in place: replicas may now have what the source lacks. */
+  restoreSource(): void {
+    const { world } = this;
+    if (!world.mayWrite) return;
+    world.mayWrite = false;
+    world.writer?.kill();
+    world.scheduler.after(this.#random.between(1_500, 4_000), () => {
+      const older = this.#older(world.sourceFile);
+      if (older !== undefined) world.source.disk.place(DATA_FS, older);
+      world.mayWrite = true;
+    });
+  }
+
+  /** The first transactions of what is on a platter. */
+  #older({ durable, disk, path }: TrackedFile): Uint8Array | undefined {
+    const { transactions } = durable;
+    const bytes = disk.names.durable(path)?.durableBytes();
+    if (bytes === undefined || transactions.length === 0) return undefined;
+    const back = this.#random.pick([1, 3, transactions.length]);
+    const first = Math.max(0, transactions.length - 1 - this.#random.int(back));
+    return bytes.slice(0, transactions[first]!.position);
   }
 
   replica(): Replica {

@@ -7,7 +7,7 @@
  */
 import { Primary } from "../../lib/replica/mod.ts";
 import { NothingWrittenChecker, PromiseBroken } from "./checkers.ts";
-import { difference } from "./convergence.ts";
+import { canContinue, difference } from "./convergence.ts";
 import type { Ports, SimulatedProcess } from "./machine.ts";
 import { SimulatedMachine } from "./machine.ts";
 import { SimulatedNetwork } from "./network.ts";
@@ -64,12 +64,15 @@ export class World {
   readonly replicas: Replica[] = [];
   readonly counts: Record<string, number> = {};
   writer: SimulatedProcess | undefined;
+  /** False while the operator keeps the writer from running. */
+  mayWrite = true;
   primary: SimulatedProcess | undefined;
   /** The weather is over: whatever has ended is started at once, and the writer writes no more. */
   calm = false;
   #transactionsLeft: number;
   readonly #seenEnded = new WeakSet<SimulatedProcess>();
   readonly #options: WorldOptions;
+  readonly #states: SourceStates;
   readonly #writing: SeededRandom;
   readonly #tending: SeededRandom;
 
@@ -85,7 +88,7 @@ export class World {
     this.history = new SourceHistory(scheduler);
     this.source = this.#machine("S");
     this.sourceFile = new TrackedFile(this.source.disk, DATA_FS);
-    const states = new SourceStates(this.sourceFile);
+    const states = this.#states = new SourceStates(this.sourceFile);
     const report = (checker: string, what: string) => scheduler.fail(new PromiseBroken(checker, what));
     new NothingWrittenChecker(this.source.disk, "primary", report);
     const upstreams = new Map<string, Upstream>([
@@ -169,7 +172,7 @@ export class World {
     if (this.source.up) {
       this.#checkEnd(this.writer, "the writer");
       this.#checkEnd(this.primary, "the primary");
-      if (!this.writer?.running && !this.calm && this.#transactionsLeft > 0 && soon()) this.#startWriter();
+      if (!this.writer?.running && this.#writerIsWanted && soon()) this.#startWriter();
       if (!this.primary?.running && soon()) this.#startPrimary();
     }
     for (const replica of this.replicas) {
@@ -196,6 +199,10 @@ export class World {
       this.machines.find((machine) => machine.name === who)!.crash();
     }
     if (!expected.includes(error.name)) this.scheduler.fail(error);
+  }
+
+  get #writerIsWanted(): boolean {
+    return this.mayWrite && !this.calm && this.#transactionsLeft > 0;
   }
 
   #startWriter(): void {
@@ -240,8 +247,9 @@ export class World {
 
   /** What the primary shows to replicas is on the source's platter. */
   #checkShown(tid: bigint): void {
-    const { durable, existsDurably } = this.sourceFile;
-    if (tid === 0n || durable.has(tid) || !existsDurably) return;
+    const { durable } = this.sourceFile;
+    // What was on the platter under this name is gone only when the operator has put another file there.
+    if (tid === 0n || this.#states.hasHad(tid)) return;
     // A power loss may leave a transaction with sound ends and damage between: it is shown, and cannot be sent.
     if (durable.outcome === "damaged") return;
     this.scheduler.fail(new PromiseBroken("DurableChecker", `the primary shows ${tid}, which can be lost`));
@@ -251,7 +259,9 @@ export class World {
     const { scheduler } = this;
     this.calm = true;
     this.writer?.stop();
-    await scheduler.runUntil(() => this.source.up && !this.writer?.running, { durationMs: CALM_MS });
+    await scheduler.runUntil(() => this.mayWrite && this.source.up && !this.writer?.running, {
+      durationMs: CALM_MS,
+    });
     this.#startLastWriter(this.random.fork("last commit").chance(0.7));
     for (const replica of this.replicas) replica.wanted = true;
     await scheduler.runUntil(() => !this.writer!.running, { durationMs: CALM_MS });
@@ -282,24 +292,40 @@ export class World {
     if (replica.file.live.lastTid === upstream.lastTid) {
       return upstream.lastTid === this.#endOf(replica.upstream);
     }
+    if (this.#waits(replica) || this.#isBeyondThePack(replica)) return true;
     return replica.refusal.refused !== undefined && replica.refusals.at(-1)!.timeMs > sinceMs;
+  }
+
+  /** Whether a chained replica waits, as it should, for one that stands still and will never get so far. */
+  #waits({ upstream, file }: Replica): boolean {
+    return upstream instanceof Replica && this.#isStuck(upstream) &&
+      file.live.lastTid > upstream.file.live.lastTid;
+  }
+
+  /** Whether a replica's end has been packed away, or might have been: so it is taken for one that has caught up. */
+  #isBeyondThePack({ upstream, file }: Replica): boolean {
+    const source = upstream.file.live;
+    return file.live.lastTid > source.lastTid && canContinue(source, file.live.lastTid);
   }
 
   /** What an upstream will end with: the source's last tid, unless it has been refused itself. */
   #endOf(upstream: Upstream): bigint {
-    const refused = upstream instanceof Replica && this.#isRefusedWithItsUpstreams(upstream);
-    return refused ? upstream.file.live.lastTid : this.sourceFile.live.lastTid;
+    const stuck = upstream instanceof Replica && this.#isStuck(upstream);
+    return stuck ? upstream.file.live.lastTid : this.sourceFile.live.lastTid;
   }
 
-  #isRefusedWithItsUpstreams(replica: Replica): boolean {
+  /** Whether a replica, or one between it and the source, has been refused. */
+  #isStuck(replica: Replica): boolean {
     if (replica.refusal.refused !== undefined) return true;
-    return replica.upstream instanceof Replica && this.#isRefusedWithItsUpstreams(replica.upstream);
+    return replica.upstream instanceof Replica && this.#isStuck(replica.upstream);
   }
 
   #checkRest(replica: Replica, sinceMs: number): void {
     if (!this.#rests(replica, sinceMs)) {
       return this.#broken(`${replica.name} does not stay at rest`);
     }
+    if (this.#waits(replica)) return this.count("waiting for a refused replica");
+    replica.refusal.atRest(replica.upstream.file.live);
     if (replica.refusal.refused !== undefined) return this.count(`refused as ${replica.refusal.refused}`);
     this.count("converged");
     if (this.#holdsLostTransactions(replica)) return this.count("forks that tids alone cannot tell");
