@@ -167,6 +167,7 @@ export class Primary {
           `${path} has been packed or replaced; its last transaction is ${describeTid(change.lastTid)}`,
         );
       case "rolled back":
+        this.#mark(); // it may be another file
         return log.error(
           `${path} has been rolled back: it had transactions up to ${
             describeTid(change.from)
