@@ -20,6 +20,17 @@ export function refusalWord(message: string): string | undefined {
   return / refuses this replica: .*?\b(ahead|forked): /.exec(message)?.[1];
 }
 
+/**
+ * What a node's log says when it refuses a secondary must be so.
+ * @param source the file that the node serves
+ */
+export function checkRefusal(message: string, source: FileView, report: Report): void {
+  const [, peer, word, tid] =
+    /^(\w+):\d+: refused: (ahead|forked): your last transaction is ([0-9a-f]{16})\b/.exec(message) ?? [];
+  if (tid === undefined || !canContinue(source, BigInt(`0x${tid}`))) return;
+  report("RefusalChecker", `${peer} is refused as ${word}, and the source has ${tid}`);
+}
+
 export class RefusalChecker {
   readonly #name: string;
   readonly #report: Report;
@@ -38,7 +49,7 @@ export class RefusalChecker {
 
   /** At rest the word must be right, too. */
   atRest(source: FileView): void {
-    if (this.#refused === undefined) return;
+    if (this.#refused === undefined || canContinue(source, this.#refused.tid)) return;
     const { word, tid } = this.#refused;
     const right = tid > source.lastTid ? "ahead" : "forked";
     if (word !== right) {
@@ -47,12 +58,8 @@ export class RefusalChecker {
   }
 
   /** The replica hears that it is refused. */
-  told(word: string, replica: FileView, source: FileView): void {
-    const tid = replica.lastTid;
-    this.#refused = { tid, word };
-    if (canContinue(source, tid)) {
-      this.#report("RefusalChecker", `${this.#name} is refused as ${word}, and the source has ${hex(tid)}`);
-    }
+  told(word: string, replica: FileView): void {
+    this.#refused = { tid: replica.lastTid, word };
   }
 
   /** The replica's file has changed. */

@@ -5,7 +5,7 @@
  */
 import { Secondary, type SecondaryOptions } from "../../lib/replica/mod.ts";
 import { DurableChecker, IndexChecker, OpensChecker, PrefixChecker, type Report } from "./checkers.ts";
-import { RefusalChecker, refusalWord } from "./convergence.ts";
+import { checkRefusal, RefusalChecker, refusalWord } from "./convergence.ts";
 import { FileView } from "./file_view.ts";
 import { TappedLog } from "./log.ts";
 import type { Ports, SimulatedMachine, SimulatedProcess } from "./machine.ts";
@@ -138,10 +138,11 @@ export class Replica implements Upstream {
   }
 
   #hear(message: string): void {
+    checkRefusal(message, this.file.live, this.#options.report);
     const word = refusalWord(message);
     if (word === undefined) return;
     this.refusals.push({ timeMs: this.machine.disk.scheduler.nowMs, word });
-    this.refusal.told(word, this.file.live, this.#upstreamView());
+    this.refusal.told(word, this.file.live);
   }
 
   #lookAtImage(): void {

@@ -7,7 +7,8 @@
  */
 import { Primary } from "../../lib/replica/mod.ts";
 import { NothingWrittenChecker, PromiseBroken } from "./checkers.ts";
-import { canContinue, difference } from "./convergence.ts";
+import { canContinue, checkRefusal, difference } from "./convergence.ts";
+import { TappedLog } from "./log.ts";
 import type { Ports, SimulatedProcess } from "./machine.ts";
 import { SimulatedMachine } from "./machine.ts";
 import { SimulatedNetwork } from "./network.ts";
@@ -89,7 +90,7 @@ export class World {
     this.source = this.#machine("S");
     this.sourceFile = new TrackedFile(this.source.disk, DATA_FS);
     const states = this.#states = new SourceStates(this.sourceFile);
-    const report = (checker: string, what: string) => scheduler.fail(new PromiseBroken(checker, what));
+    const report = this.#report;
     new NothingWrittenChecker(this.source.disk, "primary", report);
     const upstreams = new Map<string, Upstream>([
       ["S", { machine: this.source, port: PRIMARY_PORT, file: this.sourceFile }],
@@ -111,6 +112,9 @@ export class World {
       replica.wanted = lateMs === 0;
     }
   }
+
+  readonly #report = (checker: string, what: string): void =>
+    this.scheduler.fail(new PromiseBroken(checker, what));
 
   count(what: string, by = 1): void {
     this.counts[what] = (this.counts[what] ?? 0) + by;
@@ -237,7 +241,11 @@ export class World {
       blobs: "refuse",
     } as const;
     this.primary = this.source.start("primary", async (ports, signal) => {
-      await using primary = await Primary.open(this.#disguise(ports, "primary"), options);
+      const log = new TappedLog(
+        ports.log,
+        (message) => checkRefusal(message, this.sourceFile.live, this.#report),
+      );
+      await using primary = await Primary.open({ ...this.#disguise(ports, "primary"), log }, options);
       const check = () => this.#checkShown(primary.lastTid);
       check();
       using _subscription = primary.subscribe(check);
@@ -326,7 +334,12 @@ export class World {
     }
     if (this.#waits(replica)) return this.count("waiting for a refused replica");
     replica.refusal.atRest(replica.upstream.file.live);
-    if (replica.refusal.refused !== undefined) return this.count(`refused as ${replica.refusal.refused}`);
+    if (
+      replica.refusal.refused !== undefined &&
+      replica.file.live.lastTid !== replica.upstream.file.live.lastTid
+    ) {
+      return this.count(`refused as ${replica.refusal.refused}`);
+    }
     this.count("converged");
     if (this.#holdsLostTransactions(replica)) return this.count("forks that tids alone cannot tell");
     if (replica.file.live.lastTid !== this.sourceFile.live.lastTid) return; // as its upstream, which is refused
