@@ -27,6 +27,14 @@ export interface Start {
 
 const ANY_PORT = "127.0.0.1:0";
 
+/** Processes of ours that may still run. Python's end by themselves when we do. */
+const running = new Set<ChildProcess>();
+
+/** Ends what still runs, at once: for when we are interrupted. */
+export function killAll(): void {
+  for (const process of running) process.kill("SIGKILL");
+}
+
 /** A primary that serves the file. */
 export async function startPrimary(maker: Maker, start: Start): Promise<End> {
   if (maker === "ours") return await startOurs("primary", start, ["--replicate-to", ANY_PORT]);
@@ -72,6 +80,8 @@ async function startOurs(command: string, start: Start, options: readonly string
     "--ready-file",
     readyFile,
   ]);
+  running.add(process);
+  void process.exited.then(() => running.delete(process));
   try {
     const { replicateTo } = await waitForReadyFile(readyFile, process);
     return new OurEnd(process, typeof replicateTo === "string" ? replicateTo : undefined);

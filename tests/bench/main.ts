@@ -14,6 +14,7 @@ import { memory } from "./memory.ts";
 import { opening } from "./opening.ts";
 import { type Options, parseOptions, USAGE } from "./options.ts";
 import { describeMachine, formatJson, formatTable } from "./report.ts";
+import { TemporaryDirectories } from "./temporary.ts";
 
 const CASES: readonly Case[] = [catchUp, latency, opening, memory];
 
@@ -21,10 +22,10 @@ async function main(options: Options): Promise<void> {
   const cases = options.cases.length === 0 ? CASES : options.cases.map(caseNamed);
   const say = (line: string) => console.error(line);
   await prepare(ENVIRONMENTS.zodb55, say);
-  await using stack = new AsyncDisposableStack();
-  const data = options.data ?? await temporaryDirectory(stack, undefined);
+  using temporary = new TemporaryDirectories();
+  const data = options.data ?? await temporary.make();
   await Deno.mkdir(data, { recursive: true });
-  const target = await temporaryDirectory(stack, options.target ?? data);
+  const target = await temporary.make(options.target ?? data);
   const bench = { options, files: new DataFiles(data, options.quick, say), target, say };
   const measurements: Measurement[] = [];
   if (!options.json) console.log(Object.values(describeMachine()).join(" · "));
@@ -34,13 +35,6 @@ async function main(options: Options): Promise<void> {
     if (!options.json) console.log(`\n${each.name}: ${each.about}\n${formatTable(found, !options.quick)}`);
   }
   if (options.json) console.log(formatJson(measurements));
-}
-
-/** A directory that is removed at the end. */
-async function temporaryDirectory(stack: AsyncDisposableStack, within: string | undefined): Promise<string> {
-  const path = await Deno.makeTempDir({ prefix: "zrs-bench-", ...(within !== undefined && { dir: within }) });
-  stack.defer(() => Deno.remove(path, { recursive: true }));
-  return path;
 }
 
 function caseNamed(name: string): Case {
