@@ -155,7 +155,8 @@ export class FollowedFile implements TransactionLog {
       : undefined;
     if (end === this.#view.end) return { view: this.#view, problem };
     await file.sync();
-    return { view: { generation, end, lastTid }, problem };
+    const view = { generation, end, lastTid };
+    return isIntact(view) ? { view, problem } : { view: this.#view, problem }; // its owner has cut it meanwhile
   }
 
   /**
@@ -229,14 +230,14 @@ async function openView(
       // Python's pack syncs nothing: without this a power loss could put the file before the pack back, and with
       // it take away what has been committed and sent on since.
       await disk.syncDirectory(directoryOf(path));
-      if (disk.status(path)?.identity === file.identity()) {
-        return { generation: new Generation(number, file), end, lastTid };
-      }
+      const view = { generation: new Generation(number, file), end, lastTid };
+      if (disk.status(path)?.identity === file.identity() && isIntact(view)) return view;
     } catch (error) {
       file.close();
       throw error;
     }
-    file.close(); // replaced again meanwhile, and now it is another file's name that is on disk
+    // Replaced again meanwhile, and another file's name is on disk; or cut by its owner, who has just opened it.
+    file.close();
   }
 }
 
