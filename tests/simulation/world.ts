@@ -324,7 +324,7 @@ export class World {
 
   /** Whether a replica, or one between it and the source, has been refused. */
   #isStuck(replica: Replica): boolean {
-    if (replica.refusal.refused !== undefined) return true;
+    if (replica.refusal.refused !== undefined || this.#isBeyondThePack(replica)) return true;
     return replica.upstream instanceof Replica && this.#isStuck(replica.upstream);
   }
 
