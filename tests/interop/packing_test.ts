@@ -45,6 +45,34 @@ async function packAndNotice(
 
 for (const environment of ["zodb55", "zodb6"] as const) {
   peerTest(
+    `a copy follows what a ZEO server commits, undoes and packs (${environment})`,
+    [environment],
+    async () => {
+      await using directory = await TempDirectory.make();
+      const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
+      await using writer = await ZodbWriter.start(environment, { path: source, zeo: true, fsync: false });
+      await using primary = await startPrimary({ path: source });
+      await using secondary = await startSecondary({ path: copy, replicateFrom: primary.address });
+      const seen = new EverSeen();
+      for (let round = 0; round < 3; round++) {
+        const tid = await writeBetweenPacks(writer, round);
+        seen.note(await writer.history());
+        await secondary.waitForTid(tid);
+        if (round === 0) await assertSameFile(copy, source);
+        await packAndNotice(writer, primary, { tid });
+      }
+      const { tid } = await writer.commit([["stays", "to the end"]]);
+      seen.note(await writer.history());
+      await secondary.waitForTid(tid);
+      await writer.close();
+      await using zodb = await OpenCheck.start(environment);
+      assertSameHistory((await zodb.check(copy)).transactions ?? [], seen.history);
+      await assertCurrentState(zodb, copy, source);
+      assert.deepEqual([...primary.log.complaints(), ...secondary.log.complaints()], []);
+    },
+  );
+
+  peerTest(
     `a copy that is attached keeps its history over packs (${environment})`,
     [environment],
     async () => {

@@ -84,13 +84,18 @@ export interface StoredTransaction extends Omit<Metadata, "extension"> {
   readonly records: readonly StoredRecord[];
 }
 
-/** A real ZODB writer; with `replicateTo` it is the storage of a real zc.zrs primary. */
+/**
+ * A real ZODB writer; with `replicateTo` it is the storage of a real zc.zrs primary, with `zeo` a client of a real
+ * ZEO server, which then is what writes the file.
+ */
 export class ZodbWriter extends Peer<Ready> {
   static async start(
     environment: EnvironmentName,
     options: StorageOptions & {
       /** The address for secondaries; port 0 takes a free one. Needs the environment zodb55. */
       readonly replicateTo?: string;
+      /** Without blobs; packing then always collects garbage. */
+      readonly zeo?: boolean;
     },
   ): Promise<ZodbWriter> {
     return new ZodbWriter(await startPeer<Ready>(interpreterOf(environment), "zodb_writer.py", options));

@@ -1,6 +1,7 @@
-"""A real ZODB writer on a FileStorage, alone or as the storage of a real zc.zrs primary in the same process.
+"""A real ZODB writer on a FileStorage, alone, as the storage of a real zc.zrs primary in the same process, or as
+a client of a ZEO server in the same process.
 
-Options: those of peer.open_storage, and `replicateTo`.
+Options: those of peer.open_storage, and `replicateTo` or `zeo`.
 
 There are two ways to write. `commit`, `commitMany` and `commitBlobs` go through a ZODB database and its root
 mapping, as applications do; the first of them adds ZODB's own transaction "initial database creation" to an
@@ -20,12 +21,16 @@ class ZodbWriter:
         self._storage = self._front = open_storage(options)
         self._path = options["path"]
         self._blobs = bool(options.get("blobDir"))
-        self._address = self._connection = self._held = None
+        self._address = self._connection = self._held = self._zeo = None
         self._written = 0
         if options.get("replicateTo"):
             # Needed only here: ZODB 6 has no zc.zrs beside it.
             from zrs_nodes import start_primary
             self._front, self._address = start_primary(self._storage, options["replicateTo"])
+        elif options.get("zeo"):
+            from zeo_node import ZeoNode
+            self._zeo = ZeoNode(self._storage)
+            self._front = self._zeo.client
 
     def ready(self):
         return dict(position_of(self._storage), replicateTo=self._address)
@@ -211,7 +216,10 @@ class ZodbWriter:
             timeS = TimeStamp(from_hex(tid)).timeTime() + 0.00002
         self._storage.pack_keep_old = keepOld
         moment = (time.time() if timeS is None else timeS) - days * 86400
-        self._storage.pack(moment, referencesf, gc=gc)
+        if self._zeo is not None:
+            self._front.pack(moment, referencesf, wait=True)
+        else:
+            self._storage.pack(moment, referencesf, gc=gc)
         return position_of(self._storage)
 
     def command_load(self, oid):
@@ -228,7 +236,7 @@ class ZodbWriter:
         answer = position_of(self._storage)
         if self._connection is not None:
             self._transactions.abort()
-        self._front.close()
+        (self._zeo or self._front).close()
         return answer
 
 
