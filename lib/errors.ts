@@ -37,11 +37,14 @@ export class UsageError extends ZrsError {}
 /** There is no such file or directory. */
 export class NotFoundError extends UsageError {}
 
-/** The file on this machine is damaged: stop, touch nothing. */
-export class CorruptError extends ZrsError {}
+const DAMAGE_HINT = "ZODB's fstest tells more about the file; a replica or a backup may replace it";
 
-/** What to do about a damaged file. */
-export const DAMAGE_HINT = "ZODB's fstest tells more about the file; a replica or a backup may replace it";
+/** The file on this machine is damaged: stop, touch nothing. */
+export class CorruptError extends ZrsError {
+  constructor(message: string, facts: Facts = {}) {
+    super(message, { hint: DAMAGE_HINT, ...facts });
+  }
+}
 
 /** The peer broke the protocol: drop it. */
 export class ProtocolError extends ZrsError {}

@@ -3,7 +3,7 @@
  * revisions (previous). Links come from disk and are checked: they must lead backwards, to the same object.
  */
 import { readU64, viewOf } from "../bytes/mod.ts";
-import { CorruptError, DAMAGE_HINT } from "../errors.ts";
+import { CorruptError } from "../errors.ts";
 import { BACK_POINTER_SIZE, RECORD } from "./layout.ts";
 import type { ByteSource } from "./window.ts";
 
@@ -82,7 +82,7 @@ export class RecordReader {
     const oid = (BigInt(oidHigh) << 32n) | BigInt(oidLow);
     return new CorruptError(
       `Cannot read the data record at ${this.position} of object 0x${oid.toString(16)}: ${problem}`,
-      { position: this.position, oid, hint: DAMAGE_HINT },
+      { position: this.position, oid },
     );
   }
 }

@@ -6,7 +6,7 @@
  * what a follower, an owner and a reader make of each is theirs to decide.
  */
 import { readU64 } from "../bytes/mod.ts";
-import { CorruptError, DAMAGE_HINT } from "../errors.ts";
+import { CorruptError } from "../errors.ts";
 import { describeTid, STATUS, type TransactionHead } from "../zodb/mod.ts";
 import { BACK_POINTER_SIZE, FIRST_POSITION, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import { Window } from "./window.ts";
@@ -190,7 +190,7 @@ export class TransactionReader {
   corrupt(problem: string): CorruptError {
     return new CorruptError(
       `Cannot read transaction ${describeTid(this.#tid)} at ${this.position}: ${problem}`,
-      { position: this.position, tid: this.#tid, hint: DAMAGE_HINT },
+      { position: this.position, tid: this.#tid },
     );
   }
 
@@ -199,7 +199,7 @@ export class TransactionReader {
       `Cannot read data record at ${this.recordPosition} of transaction ${
         describeTid(this.#tid)
       }: ${problem}`,
-      { position: this.recordPosition, tid: this.#tid, hint: DAMAGE_HINT },
+      { position: this.recordPosition, tid: this.#tid },
     );
   }
 
