@@ -20,6 +20,7 @@ import { DiskError, DiskFullError } from "../errors.ts";
 import type { BlockFile } from "../ports/mod.ts";
 import { STATUS } from "../zodb/mod.ts";
 import { TRANSACTION } from "./layout.ts";
+import { truncateSafely } from "./recover.ts";
 
 /** Whole transactions as bytes in the layout of the file. */
 export interface Run {
@@ -121,10 +122,18 @@ export class Appender {
     await this.#finish(header[TRANSACTION.status]!, end, tid, fenceNext());
   }
 
-  /** Takes away what lies behind the last whole transaction: a fence, parts of a transaction that never came whole. */
-  cut(): void {
+  /**
+   * Takes away what lies behind the last whole transaction: a fence, parts of a transaction that never came whole.
+   * @throws DiskError final
+   */
+  async cut(): Promise<void> {
     this.#fenced = false;
-    if (this.#failure === undefined && this.file.size() > this.#end) this.file.truncate(this.#end);
+    if (this.#failure !== undefined || this.file.size() <= this.#end) return;
+    try {
+      await truncateSafely(this.file, this.#end);
+    } catch (error) {
+      throw this.#fail(error);
+    }
   }
 
   async #fence(): Promise<void> {
@@ -189,7 +198,7 @@ export class Appender {
       const end = position + bytes.length;
       if (this.file.size() > end) this.file.truncate(end);
     } catch (error) {
-      this.#leave(this.#end);
+      this.#leave(this.#end + TRANSACTION.size); // the header there is in the fence's place, and says 'c' like it
       throw error;
     }
   }

@@ -117,9 +117,23 @@ export async function cutTornEnd(disk: Disk, file: BlockFile, end: number): Prom
   const size = file.size();
   if (size <= end) return undefined;
   const savedTo = size - end > TRANSACTION.size ? await save(disk, file, end, size) : undefined;
+  await truncateSafely(file, end);
+  return { bytes: size - end, savedTo };
+}
+
+/**
+ * Cuts the file at `end`, durably. Cutting fills the rest of a block with zeros, and a crash may keep these and
+ * the old size, with a sound end behind them: Python calls such a file damaged. So the first header behind `end`,
+ * which says that nothing there counts, stays until the rest is gone for good.
+ * @throws DiskError
+ */
+export async function truncateSafely(file: BlockFile, end: number): Promise<void> {
+  if (file.size() > end + TRANSACTION.size) {
+    file.truncate(end + TRANSACTION.size);
+    await file.sync();
+  }
   file.truncate(end);
   await file.sync();
-  return { bytes: size - end, savedTo };
 }
 
 async function save(disk: Disk, file: BlockFile, from: number, to: number): Promise<string> {

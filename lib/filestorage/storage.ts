@@ -159,8 +159,8 @@ export class Storage implements TransactionLog {
   }
 
   /** Takes away what is not part of a whole transaction. */
-  cut(): void {
-    this.#appender.cut();
+  async cut(): Promise<void> {
+    await this.#appender.cut();
   }
 
   /**

@@ -68,7 +68,7 @@ export class Sink {
   /** Forgets the transaction under way, and writes what is whole. @throws DiskError */
   async abort(): Promise<void> {
     const spilled = this.restorer.abort();
-    if (spilled && this.#writing === undefined && !this.#failed) this.#storage.cut();
+    if (spilled && this.#writing === undefined && !this.#failed) await this.#storage.cut();
     await this.drain();
   }
 

@@ -245,7 +245,7 @@ Deno.test("a failed sync is final, whatever it failed of", async () => {
       assert.equal(appender.end, 200);
       await assert.rejects(appender.append(runOf(file, 1), () => false), DiskError);
       await assert.rejects(appender.beginLarge(), DiskError);
-      appender.cut();
+      await appender.cut();
       assert.deepEqual(target.performed, before, "nothing may be done to the file any more");
     }
   }
@@ -268,10 +268,10 @@ Deno.test("cutting takes away a fence and the parts of a transaction that never 
   const appender = appenderOn(target);
   await appender.beginLarge();
   appender.writePart(new Uint8Array(500), 200 + TRANSACTION.size);
-  appender.cut();
+  await appender.cut();
   assert.deepEqual(target.bytes, beginningOf(file));
   await appender.append(runOf(file, 1), () => true);
-  appender.cut();
+  await appender.cut();
   assert.deepEqual(target.bytes, file.bytes.slice(0, file.transactions[1]!.end));
   await appender.append(runOf(file, 2), () => false);
   assert.deepEqual(target.bytes, file.bytes);

@@ -118,7 +118,7 @@ export class RunWriter {
     this.replayed.brokenOff++;
     if (!this.restorer.abort()) return;
     await this.#writing;
-    this.#storage.cut();
+    await this.#storage.cut();
     this.replayed.cut++;
   }
 
