@@ -211,9 +211,9 @@ export class IndexChecker {
     if (read.kind === "absent") return this.#reject(mustFit, when, read.reason);
     using file = disk.openRead("/Data.fs");
     const check = checkIndex(file, read.index, read.position);
-    if (check.kind === "bad") return this.#reject(mustFit && canBeChecked(view), when, check.reason);
-    this.compared++;
     const covered = view.transactions.filter((transaction) => endOf(transaction) <= read.position);
+    if (check.kind === "bad") return this.#reject(mustFit && canBeChecked(covered), when, check.reason);
+    this.compared++;
     const end = covered.length === 0 ? MAGIC.length : endOf(covered.at(-1)!);
     if (end !== read.position) return this.#wrong(when, `it ends at ${read.position}, within a transaction`);
     const expected = new Map<bigint, number>();
@@ -242,9 +242,9 @@ export class IndexChecker {
  * Whether Python takes an index of this file at all: not of a small one, nor where the last transaction with
  * records has several of one object, of which it expects each to be where the index has the object.
  */
-function canBeChecked(view: FileView): boolean {
-  const last = view.transactions.findLast((transaction) => transaction.records.length > 0);
-  if (last === undefined || view.end < 100) return false;
+function canBeChecked(covered: readonly FoundTransaction[]): boolean {
+  const last = covered.findLast((transaction) => transaction.records.length > 0);
+  if (last === undefined || endOf(covered.at(-1)!) < 100) return false;
   return new Set(last.records.map((record) => record.oid)).size === last.records.length;
 }
 

@@ -301,13 +301,15 @@ export class World {
       return upstream.lastTid === this.#endOf(replica.upstream);
     }
     if (this.#waits(replica) || this.#isBeyondThePack(replica)) return true;
-    return replica.refusal.refused !== undefined && replica.refusals.at(-1)!.timeMs > sinceMs;
+    if (replica.refusal.refused === undefined || replica.refusals.at(-1)!.timeMs <= sinceMs) return false;
+    return !canContinue(upstream, replica.file.live.lastTid);
   }
 
-  /** Whether a chained replica waits, as it should, for one that stands still and will never get so far. */
+  /** Whether a chained replica waits, as it should, for one that will never get so far: the source lost that. */
   #waits({ upstream, file }: Replica): boolean {
-    return upstream instanceof Replica && this.#isStuck(upstream) &&
-      file.live.lastTid > upstream.file.live.lastTid;
+    const { lastTid } = file.live;
+    if (!(upstream instanceof Replica) || lastTid <= upstream.file.live.lastTid) return false;
+    return this.#isStuck(upstream) || !this.sourceFile.live.has(lastTid);
   }
 
   /** Whether a replica's end has been packed away, or might have been: so it is taken for one that has caught up. */
@@ -332,7 +334,7 @@ export class World {
     if (!this.#rests(replica, sinceMs)) {
       return this.#broken(`${replica.name} does not stay at rest`);
     }
-    if (this.#waits(replica)) return this.count("waiting for a refused replica");
+    if (this.#waits(replica)) return this.count("waiting for what the source has lost");
     replica.refusal.atRest(replica.upstream.file.live);
     if (
       replica.refusal.refused !== undefined &&
