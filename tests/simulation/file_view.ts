@@ -54,6 +54,11 @@ export class FileView {
     this.#records = undefined;
   }
 
+  /** Whether every tid is greater than the one before. */
+  get rises(): boolean {
+    return this.transactions.every(({ tid }, i) => tid > (this.transactions[i - 1]?.tid ?? 0n));
+  }
+
   has(tid: bigint): boolean {
     return this.#indexOf.has(tid);
   }

@@ -288,7 +288,7 @@ export class NaiveSource {
   async #recover(): Promise<void> {
     const size = this.#file.size();
     if (size === 0) this.#file.writeAt(MAGIC, 0);
-    const result = this.#scan();
+    const result = upToFalling(this.#scan());
     if (result.outcome !== "whole") {
       const end = Math.max(result.end, MAGIC.length);
       const tail = new Uint8Array(Math.max(0, size - end));
@@ -352,6 +352,14 @@ export function randomTexts(random: SeededRandom): CommitTexts {
   const text = () =>
     random.chance(0.5) ? NOTHING : random.bytes(random.int(30)).map((byte) => 0x20 + byte % 0x5f);
   return { user: text(), description: text(), extension: random.chance(0.3) ? EXTENSION : NOTHING };
+}
+
+/** Python only warns of a tid that does not rise, which a power loss can make; the administrator cuts there, too. */
+function upToFalling(result: Scan): Scan {
+  const at = result.transactions.findIndex(({ tid }, i) => tid <= (result.transactions[i - 1]?.tid ?? 0n));
+  if (at < 0) return result;
+  const transactions = result.transactions.slice(0, at);
+  return { transactions, end: result.transactions[at]!.position, outcome: "damaged" };
 }
 
 function directoryOf(path: string): string {

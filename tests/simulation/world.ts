@@ -142,7 +142,8 @@ export class World {
   /** A copy of the source's file as it is on the platter, with whatever stands at its end; no damaged one. */
   copyOfSource(): Uint8Array | undefined {
     const copy = this.source.disk.names.durable(DATA_FS)?.durableBytes();
-    return this.sourceFile.durable.outcome === "damaged" ? undefined : copy;
+    const { durable } = this.sourceFile;
+    return durable.outcome === "damaged" || !durable.rises ? undefined : copy;
   }
 
   #machine(name: string): SimulatedMachine {
@@ -327,6 +328,7 @@ export class World {
   /** Whether a replica, or one between it and the source, has been refused. */
   #isStuck(replica: Replica): boolean {
     if (replica.refusal.refused !== undefined || this.#isBeyondThePack(replica)) return true;
+    if (this.#waits(replica)) return true;
     return replica.upstream instanceof Replica && this.#isStuck(replica.upstream);
   }
 

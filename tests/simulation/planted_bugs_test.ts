@@ -1,0 +1,34 @@
+import assert from "node:assert/strict";
+import { PromiseBroken } from "./checkers.ts";
+import { PLANTED_BUGS, type PlantedBug } from "./planted_bugs.ts";
+import { SimulationFailure } from "./scheduler.ts";
+import { simulate } from "./world.ts";
+
+/** A bug that takes more worlds to show is not found in the 500 of the test command for sure. */
+const MOST_SEEDS = 150;
+
+/** The first seed whose world shows a bug, and who found it. */
+async function hunt(bug: PlantedBug): Promise<{ seed: number; finder: string; message: string } | undefined> {
+  for (let seed = 1; seed <= MOST_SEEDS; seed++) {
+    try {
+      await simulate({
+        seed,
+        disguise: (ports, node, scheduler) =>
+          (node === "primary") === (bug.node === "primary") ? bug.plant(ports, scheduler) : ports,
+      });
+    } catch (error) {
+      if (!(error instanceof SimulationFailure)) throw error;
+      const finder = error.cause instanceof PromiseBroken ? error.cause.checker : "world";
+      return { seed, finder, message: error.message.split("\n", 1)[0]! };
+    }
+  }
+  return undefined;
+}
+
+for (const bug of PLANTED_BUGS) {
+  Deno.test(`found when planted: ${bug.name}`, async () => {
+    const found = await hunt(bug);
+    assert.ok(found !== undefined, `not found in ${MOST_SEEDS} worlds`);
+    assert.ok(bug.foundBy.includes(found.finder), `seed ${found.seed}: ${found.message}`);
+  });
+}
