@@ -50,6 +50,8 @@ export class Appender {
   #end: number;
   #lastTid: bigint;
   #fenced = false;
+  /** The end of what has been written of a large transaction; 0 when there is none. */
+  #partsEnd = 0;
   #failure: DiskError | undefined;
 
   /**
@@ -103,6 +105,7 @@ export class Appender {
   writePart(bytes: Uint8Array, position: number): void {
     if (position < this.#end + TRANSACTION.size) throw new RangeError("A part must lie behind the header");
     this.#write(bytes, position, position); // parts written before stay, so that this one can be tried again
+    this.#partsEnd = Math.max(this.#partsEnd, position + bytes.length);
   }
 
   /**
@@ -128,6 +131,7 @@ export class Appender {
    */
   async cut(): Promise<void> {
     this.#fenced = false;
+    this.#partsEnd = 0;
     if (this.#failure !== undefined || this.file.size() <= this.#end) return;
     try {
       await truncateSafely(this.file, this.#end);
@@ -169,6 +173,7 @@ export class Appender {
     }
     this.#end = end;
     this.#lastTid = tid;
+    this.#partsEnd = 0;
     this.#fenced = fenced;
   }
 
@@ -214,10 +219,11 @@ export class Appender {
     }
   }
 
+  /** What lies before `keep` stays, and every part of a large transaction that has been written. */
   #leave(keep: number): void {
-    this.#fenced = false;
+    if (keep <= this.#end) this.#fenced = false;
     try {
-      this.file.truncate(keep);
+      this.file.truncate(Math.max(keep, this.#partsEnd));
     } catch {
       // The first failure is the one worth telling; what lies behind the end does not count anyway.
     }

@@ -209,6 +209,54 @@ Deno.test("after a full disk a part may be tried again, and the file is the same
   assert(retried > 10, `only ${retried} steps were tried again`);
 });
 
+Deno.test("parts survive a disk that is full twice, also for the fence before them", async () => {
+  const file = fileFrom(490, 900);
+  const { position, bytes } = runOf(file, 1);
+  const from = TRANSACTION.size;
+  const cuts = [from, bytes.length >> 2, bytes.length >> 1, bytes.length];
+  const fewest = 12;
+  for (let first = 0; first < fewest; first++) {
+    for (let second = first + 1; second < fewest; second++) {
+      const target = new CrashFile(beginningOf(file));
+      let writes = 0;
+      const writeAt = target.writeAt.bind(target);
+      target.writeAt = (part, at) => {
+        const now = writes++;
+        if (now === first || now === second) {
+          writeAt(part.subarray(0, part.length >> 1), at);
+          throw new DiskFullError("the disk is full");
+        }
+        writeAt(part, at);
+      };
+      const appender = appenderOn(target);
+      const untilItWorks = async (step: () => void | Promise<void>) => {
+        for (;;) {
+          try {
+            return await step();
+          } catch (error) {
+            if (!(error instanceof DiskFullError)) throw error;
+          }
+        }
+      };
+      try {
+        for (let i = 1; i < cuts.length; i++) {
+          await untilItWorks(() => appender.beginLarge());
+          const part = bytes.subarray(cuts[i - 1], cuts[i]);
+          await untilItWorks(() => appender.writePart(part, position + cuts[i - 1]!));
+        }
+        const header = bytes.slice(0, from);
+        await untilItWorks(() => appender.finishLarge(header, position + bytes.length, () => false));
+      } catch (error) {
+        // Refused where the status is set: final, and nothing counts that is not whole.
+        assert(error instanceof DiskError, String(error));
+        assert.equal(appender.end, position);
+        continue;
+      }
+      assert.deepEqual(target.bytes, file.bytes, `writes ${first} and ${second} refused`);
+    }
+  }
+});
+
 Deno.test("a run that could not be written leaves nothing behind a shorter one", async () => {
   const file = fileFrom(200, 100, 2000);
   const shorter = fileFrom(200, 100);
