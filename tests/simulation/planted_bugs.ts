@@ -5,6 +5,7 @@
 import type { BlockFile, Connection, ReadableFile } from "../../lib/ports/mod.ts";
 import { DisguisedConnection, DisguisedDisk, DisguisedFile, DisguisedNetwork } from "./disguise.ts";
 import type { Ports } from "./machine.ts";
+import type { Plan } from "./plan.ts";
 import { DATA_FS } from "./replica.ts";
 import type { Scheduler } from "./scheduler.ts";
 
@@ -13,6 +14,8 @@ export interface PlantedBug {
   /** Who may find it: a checker, or "world" for the world itself. */
   readonly foundBy: readonly string[];
   readonly node: "primary" | "replicas";
+  /** What makes it show earlier. */
+  readonly plan?: (drawn: Plan) => Plan;
   readonly plant: (ports: Ports, scheduler: Scheduler) => Ports;
 }
 
@@ -99,6 +102,13 @@ class ForgetfulConnection extends DisguisedConnection {
   }
 }
 
+/** Much happens, little fits into a buffer, and every moment is one at which the power may be lost. */
+function roughest(plan: Plan): Plan {
+  const { secondary } = plan;
+  const buffers = { ...secondary.buffers, runBytes: 512 };
+  return { ...plan, secondary: { ...secondary, buffers }, weatherEveryMs: 100, imageLikelihood: 1 };
+}
+
 export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: "a follower that does not sync what it shows",
@@ -169,6 +179,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     name: "no sync of the fence before the run",
     foundBy: ["OpensChecker", "PrefixChecker"],
     node: "replicas",
+    plan: roughest,
     plant: missingSync((kinds) => kinds.has("fence") && kinds.size === 1),
   },
   {
@@ -237,6 +248,33 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     foundBy: ["DurableChecker"],
     node: "replicas",
     plant: missingSync((kinds) => kinds.size === 0),
+  },
+  {
+    name: "a torn end cut in one step",
+    foundBy: ["OpensChecker"],
+    node: "replicas",
+    plan: roughest,
+    plant: inFile((file) =>
+      new class extends DisguisedFile {
+        override truncate(size: number): void {
+          const header = new Uint8Array(HEADER);
+          this.readAt(header, Math.max(0, size - HEADER));
+          if (header[STATUS_AT] !== VOTED || size < HEADER) super.truncate(size);
+        }
+      }(file)
+    ),
+  },
+  {
+    name: "a status that stays although its sync has failed",
+    foundBy: ["DurableChecker"],
+    node: "replicas",
+    plant: inFile((file) =>
+      new class extends ReplicaFile {
+        override writeAt(bytes: Uint8Array, position: number): void {
+          if (kindOf(bytes) !== "status" || bytes[0] !== VOTED) super.writeAt(bytes, position);
+        }
+      }(file)
+    ),
   },
   {
     name: "a new file whose name is not on disk",

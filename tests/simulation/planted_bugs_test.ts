@@ -13,6 +13,7 @@ async function hunt(bug: PlantedBug): Promise<{ seed: number; finder: string; me
     try {
       await simulate({
         seed,
+        ...(bug.plan === undefined ? {} : { plan: bug.plan }),
         disguise: (ports, node, scheduler) =>
           (node === "primary") === (bug.node === "primary") ? bug.plant(ports, scheduler) : ports,
       });

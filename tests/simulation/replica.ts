@@ -14,6 +14,7 @@ import type { SourceStates } from "./source_states.ts";
 import { TrackedFile } from "./tracked_file.ts";
 
 export const DATA_FS = "/db/Data.fs";
+const IMAGES_OF_A_CUT = 5;
 
 /** What a replica replicates from. */
 export interface Upstream {
@@ -80,7 +81,11 @@ export class Replica implements Upstream {
       if (options.random.chance(options.imageLikelihood)) this.#lookAtImage();
     };
     machine.disk.observers.add({
-      changed: look,
+      changed: (_path, inode, from) => {
+        look();
+        // A file that has been cut is rare, and what is left of it less obvious.
+        if (from === inode.cache.size) { for (let i = 0; i < IMAGES_OF_A_CUT; i++) this.#lookAtImage(); }
+      },
       settled: look,
       renamed: () => {
         this.#lookAtIndex();

@@ -27,6 +27,8 @@ export interface WorldOptions {
   readonly seed: number | string;
   /** Changes the world that a node's process sees ("primary", or a replica's name); for planting bugs. */
   readonly disguise?: (ports: Ports, node: string, scheduler: Scheduler) => Ports;
+  /** Changes what the seed has drawn. */
+  readonly plan?: (drawn: Plan) => Plan;
   readonly trace?: (step: Step) => void;
 }
 
@@ -81,7 +83,8 @@ export class World {
     this.#options = options;
     this.random = random;
     this.scheduler = scheduler;
-    this.plan = drawPlan(random.fork("plan"));
+    const plan = drawPlan(random.fork("plan"));
+    this.plan = options.plan?.(plan) ?? plan;
     this.#transactionsLeft = this.plan.work.transactions;
     this.#writing = random.fork("writing");
     this.#tending = random.fork("tending");
