@@ -144,6 +144,12 @@ export class Replica implements Upstream {
 
   #hear(message: string): void {
     checkRefusal(message, this.file.live, this.#options.report);
+    if (/: refused: ahead: /.test(message)) {
+      this.#options.report(
+        "RefusalChecker",
+        `${this.name} refuses one that is ahead: it may only lag itself`,
+      );
+    }
     const word = refusalWord(message);
     if (word === undefined) return;
     this.refusals.push({ timeMs: this.machine.disk.scheduler.nowMs, word });
