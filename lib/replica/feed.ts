@@ -118,6 +118,7 @@ export class Feed {
         bufferBytes: this.#options.sendBytes,
         write: (bytes) => this.#write(bytes),
         log,
+        pause: pauser(clock),
       });
       for (;;) {
         const view = this.#log.view;

@@ -30,6 +30,8 @@ export interface OutgoingOptions {
   /** Writes to the peer; the bytes are lent until the promise resolves. */
   readonly write: (bytes: Uint8Array) => Promise<void>;
   readonly log: Log;
+  /** Lets other work run during a long walk through the file. */
+  readonly pause: () => Promise<void>;
 }
 
 /** One secondary's way through one generation of the file. */
@@ -64,7 +66,7 @@ export class Outgoing {
     const { file } = generation;
     this.#reader = new TransactionReader(new Window(file, 0, DEFAULT_WINDOW_BYTES));
     this.#target = new RecordReader(file);
-    this.#duplicates = new DuplicateFinder(file);
+    this.#duplicates = new DuplicateFinder(file, options.pause);
   }
 
   /** The last transaction encoded. */
@@ -77,7 +79,7 @@ export class Outgoing {
     this.#generation = generation;
     this.#reader.window.reset(generation.file, 0);
     this.#target = new RecordReader(generation.file);
-    this.#duplicates = new DuplicateFinder(generation.file);
+    this.#duplicates = new DuplicateFinder(generation.file, this.#options.pause);
   }
 
   /**
@@ -160,7 +162,9 @@ export class Outgoing {
     if (backPointer !== 0) {
       target.read(backPointer, oidHigh, oidLow);
       this.#targetTid.set(target.bytes.subarray(RECORD.tid, RECORD.tid + 8));
-      several = this.#duplicates.hasSeveral(target.transaction, oidHigh, oidLow, limit);
+      const { transaction } = target;
+      if (!this.#duplicates.knows(transaction)) await this.#duplicates.examine(transaction, limit);
+      several = this.#duplicates.hasSeveral(transaction, oidHigh, oidLow);
       exists = target.resolve(oidHigh, oidLow);
     }
     if (encoder.room < MAX_RECORD_HEAD) await this.#turn();
