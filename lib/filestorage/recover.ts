@@ -9,6 +9,7 @@ import type { BlockFile, Disk } from "../ports/mod.ts";
 import { STATUS } from "../zodb/mod.ts";
 import { MAX_RUN_BYTES } from "./appender.ts";
 import { TRAILER_SIZE, TRANSACTION } from "./layout.ts";
+import { lastTidAt, LOCATE_WINDOW_BYTES } from "./locate.ts";
 import { ObjectIndex } from "./object_index.ts";
 import { directoryOf } from "./open.ts";
 import { TransactionReader } from "./transaction.ts";
@@ -43,6 +44,7 @@ export function scan(
       throw cannotOpen(file, reader.corrupt(reader.damage));
     }
     if (state === "voted") refuseLostMiddle(reader, file, size);
+    if (state === "beyond") refuseLostLength(reader, file, size);
     if (state !== "whole") return { end: position, lastTid, transactions };
     if (reader.status !== STATUS.undone) {
       try {
@@ -90,6 +92,21 @@ function refuseLostMiddle(reader: TransactionReader, file: BlockFile, size: numb
     `its status says that it was not finished, but ${size - end} bytes of transactions follow`,
   );
   if (reader.read(end) === "whole") throw cannotOpen(file, problem);
+}
+
+/**
+ * A transaction that would end behind the file's end ends what counts as well, and a crash may leave much behind
+ * it. But every writer keeps status 'c' until all is there: where this one is final, and the file ends with a
+ * whole transaction that began later, the length is damaged, and cutting would throw history away.
+ */
+function refuseLostLength(reader: TransactionReader, file: BlockFile, size: number): void {
+  const { position, end } = reader;
+  if (size - position <= MAX_RUN_BYTES) return;
+  const problem = reader.corrupt(
+    `it would end at ${end}, behind the end of the file at ${size}, but a whole transaction stands there`,
+  );
+  const last = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
+  if (last.startOf(size) > position && lastTidAt(last, size) !== undefined) throw cannotOpen(file, problem);
 }
 
 function isAllZero(file: BlockFile, from: number, to: number): boolean {

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { DiskError, UsageError } from "../../lib/errors.ts";
+import { CorruptError, DiskError, UsageError } from "../../lib/errors.ts";
 import { FIRST_POSITION, FollowedFile, MAGIC, Storage, TRANSACTION } from "../../lib/filestorage/mod.ts";
 import { NO_TID } from "../../lib/zodb/mod.ts";
-import { type BuiltFile, dataFs } from "../kit/data_fs.ts";
+import { type BuiltFile, dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
 import { randomHistory, tidAt } from "./random_history.ts";
@@ -172,6 +172,67 @@ Deno.test("a new database is not made where an old one has left its traces", asy
     assert.equal(disk.status(PATH), undefined);
   }
 });
+
+/** Transactions of 6 MB each: any three are more than one crash leaves. */
+function largeHistory(damage: TransactionDescription["damage"], last: Partial<TransactionDescription> = {}) {
+  const data = new Uint8Array(6_000_000).fill(0x2e);
+  const all: TransactionDescription[] = [0, 1, 2, 3, 4].map((n) => ({
+    tid: tidAt(n),
+    records: [{ oid: BigInt(n), data }],
+  }));
+  all[1] = { ...all[1]!, ...(damage !== undefined && { damage }) };
+  all[4] = { ...all[4]!, ...last };
+  return dataFs(all);
+}
+
+Deno.test("history behind a damaged length or status in the middle of a file is not cut away", async () => {
+  const beyond = { length: 1n << 40n };
+  for (
+    const [file, words] of [
+      [largeHistory(beyond), /would end at .* behind the end of the file/],
+      [largeHistory(beyond, { records: [] }), /would end at .* behind the end of the file/],
+      [largeHistory(beyond, { status: "u" }), /would end at .* behind the end of the file/],
+      [largeHistory({ status: 0x63 }), /its status says that it was not finished/],
+    ] as const
+  ) {
+    const disk = diskWith(file.bytes);
+    await assert.rejects(Storage.open(disk, PATH), (error) => {
+      assert(error instanceof CorruptError);
+      assert.match(error.message, words);
+      assert.equal(error.facts.position, file.transactions[1]!.position);
+      return true;
+    });
+    assert.deepEqual(disk.paths().filter((path) => path.includes(".tr")), []);
+    assert.equal(disk.bytes(PATH).length, file.bytes.length);
+  }
+});
+
+Deno.test("what may be the rest of a transaction under way is cut, however much it is", async () => {
+  const beyond = { length: 1n << 40n };
+  const unfinished = { ...beyond, status: 0x63 };
+  const good = largeHistory(undefined);
+  const cases: Uint8Array[] = [
+    largeHistory(unfinished).bytes, // large, in parts, and its data may look like anything
+    largeHistory(beyond).bytes.subarray(0, -1),
+    largeHistory(beyond, { status: "c" }).bytes,
+    largeHistory(beyond, { records: [{ oid: 4n, data: "x", damage: { transaction: 4n } }] }).bytes,
+    new Uint8Array(20_000_000).fill(0x20),
+  ];
+  for (const [number, bytes] of cases.entries()) {
+    const disk = diskWith(number < 4 ? bytes : joined(good.bytes, bytes));
+    const end = number < 4 ? good.transactions[1]!.position : good.bytes.length;
+    await using storage = await Storage.open(disk, PATH);
+    assert.equal(storage.end, end, `case ${number}`);
+    assert.notEqual(storage.report.cut?.savedTo, undefined);
+  }
+});
+
+function joined(one: Uint8Array, other: Uint8Array): Uint8Array {
+  const both = new Uint8Array(one.length + other.length);
+  both.set(one);
+  both.set(other, one.length);
+  return both;
+}
 
 Deno.test("what was found in a file is on disk before anybody is told of it", async () => {
   for (const bytes of [SMALL.bytes, SMALL.bytes.slice(0, -1)]) {
