@@ -95,8 +95,8 @@ export class HostDisk implements Disk {
     return markFile(path, use);
   }
 
-  watch(directory: string, changed: () => void): Disposable {
-    return watchDirectory(directory, changed);
+  watch(directory: string, changed: () => void, prefix = ""): Disposable {
+    return watchDirectory(directory, changed, prefix);
   }
 }
 

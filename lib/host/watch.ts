@@ -3,10 +3,14 @@
  * flood, or lose the directory; then nothing more is heard, and whoever watches also looks now and then.
  */
 
+import { basename } from "node:path";
 import { setImmediate } from "node:timers";
 
-/** Calls back at the first change, and once more at the end of an event-loop turn that saw further ones. */
-export function watchDirectory(directory: string, changed: () => void): Disposable {
+/**
+ * Calls back at the first change, and once more at the end of an event-loop turn that saw further ones.
+ * @param prefix of the names that count
+ */
+export function watchDirectory(directory: string, changed: () => void, prefix: string): Disposable {
   const watcher = startWatcher(directory);
   if (watcher === undefined) return { [Symbol.dispose]: () => {} };
   let closed = false;
@@ -31,7 +35,7 @@ export function watchDirectory(directory: string, changed: () => void): Disposab
       for await (const event of events) {
         // A file was closed, changed or not: whoever answers by opening it would be called for ever. Changes
         // have their own events.
-        if (event.kind === "access") continue;
+        if (event.kind === "access" || !mayConcern(event, prefix)) continue;
         if (turn === "quiet") report();
         else turn = "changed again";
       }
@@ -48,6 +52,11 @@ export function watchDirectory(directory: string, changed: () => void): Disposab
       watcher.close();
     },
   };
+}
+
+/** Also where the system has lost events, or does not say what they are about. */
+function mayConcern({ flag, paths }: Deno.FsEvent, prefix: string): boolean {
+  return flag !== undefined || paths.length === 0 || paths.some((path) => basename(path).startsWith(prefix));
 }
 
 function startWatcher(directory: string): Deno.FsWatcher | undefined {

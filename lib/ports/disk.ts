@@ -86,6 +86,9 @@ export interface Disk {
    * @throws NotFoundError, UsageError, DiskError
    */
   mark(path: string, use: "followed" | "owned"): FileLock | undefined;
-  /** Calls back soon after anything in the directory may have changed; may call without reason, may miss some. */
-  watch(directory: string, changed: () => void): Disposable;
+  /**
+   * Calls back soon after anything in the directory may have changed; may call without reason, may miss some.
+   * @param prefix only names that begin so are of interest: spares calls where much else happens
+   */
+  watch(directory: string, changed: () => void, prefix?: string): Disposable;
 }

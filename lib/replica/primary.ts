@@ -3,7 +3,7 @@
  * Never writes to what it follows.
  */
 import { type Change, directoryOf, FollowedFile } from "../filestorage/mod.ts";
-import { DiskError, ZrsError } from "../errors.ts";
+import { ZrsError } from "../errors.ts";
 import type { Address, FileLock } from "../ports/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
@@ -26,6 +26,7 @@ export interface PrimaryOptions {
 export const DEFAULT_PEER_TIMEOUT_MS = 60_000;
 const DEFAULT_LOOK_EVERY_MS = 1_000;
 const ABSENCE_TOLD_AFTER_MS = 1_000;
+const TRY_AGAIN_AFTER_MS = 1_000;
 
 export class Primary {
   readonly #ports: Ports;
@@ -121,8 +122,9 @@ export class Primary {
   async #follow(signal: AbortSignal): Promise<void> {
     const { clock, disk, log } = this.#ports;
     const bell = new Bell();
-    using _watch = disk.watch(directoryOf(this.#options.path), () => bell.ring());
+    const { path, lookEveryMs = DEFAULT_LOOK_EVERY_MS } = this.#options;
     const ring = () => bell.ring();
+    using _watch = disk.watch(directoryOf(path), ring, path.slice(path.lastIndexOf("/") + 1));
     this.#file.onAsked = ring;
     signal.addEventListener("abort", ring);
     let failing = false;
@@ -130,15 +132,17 @@ export class Primary {
       try {
         for (const change of await this.#file.refresh()) this.#tell(change);
         this.#tellAbsence();
-        if (failing) log.info(`${this.#options.path} can be read again`);
+        if (failing) log.info(`${path} can be read again`);
         failing = false;
       } catch (error) {
-        if (!(error instanceof DiskError)) throw error;
+        // Whatever is wrong with the file, or with the way to it, was right when we began.
+        if (!(error instanceof ZrsError)) throw error;
         if (!failing) log.error(`${error.message}; trying again every second`);
         failing = true;
-        await sleep(clock, 1_000, signal);
+        await sleep(clock, TRY_AGAIN_AFTER_MS, signal);
+        continue;
       }
-      using _tick = clock.schedule(this.#options.lookEveryMs ?? DEFAULT_LOOK_EVERY_MS, ring);
+      using _tick = clock.schedule(lookEveryMs, ring);
       await bell.wait();
     }
     signal.removeEventListener("abort", ring);

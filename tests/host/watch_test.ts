@@ -58,6 +58,26 @@ Deno.test("opening a file and closing it unchanged calls nobody back", () =>
     assert.equal(calls, 0);
   }));
 
+Deno.test("what happens to files of other names calls nobody back where a prefix is given", () =>
+  inTempDir(async (dir) => {
+    let calls = 0;
+    let heard = Promise.withResolvers<void>();
+    using _watch = disk.watch(dir, () => {
+      calls++;
+      heard.resolve();
+    }, "Data.fs");
+    for (const name of ["Data.fs", "Data.fs.pack"]) {
+      for (let i = 0; i < 100; i++) Deno.writeTextFileSync(`${dir}/busy.log`, "line\n", { append: true });
+      Deno.writeTextFileSync(`${dir}/${name}`, "");
+      await heard.promise; // events come in order: by now those of the log have come
+      heard = Promise.withResolvers();
+      assert.ok(calls <= 2, `${calls} calls`);
+      calls = 0;
+    }
+    Deno.removeSync(`${dir}/Data.fs`);
+    await heard.promise;
+  }));
+
 Deno.test("a directory that vanishes, or never was, makes no trouble", () =>
   inTempDir((dir) => {
     Deno.mkdirSync(`${dir}/gone`);

@@ -1,6 +1,7 @@
 /** What a primary says and does while the file it follows has troubles. */
 import assert from "node:assert/strict";
-import type { Disk } from "../../lib/ports/mod.ts";
+import { UsageError } from "../../lib/errors.ts";
+import type { Disk, FileStatus } from "../../lib/ports/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import type { ScriptedSecondary } from "./scene.ts";
@@ -144,6 +145,40 @@ class SilentDisk extends MemoryDisk {
     return { [Symbol.dispose]: () => {} };
   }
 }
+
+/** A disk whose permissions can be taken away, as by `chmod 700` on the directory. */
+class ForbiddingDisk extends SilentDisk {
+  forbidden = false;
+
+  override status(path: string): FileStatus | undefined {
+    if (this.forbidden) throw new UsageError(`Cannot look at ${path}: permission denied`, { path });
+    return super.status(path);
+  }
+}
+
+Deno.test("a primary that may not look at its file is told of once, tries again after a second, and goes on", async () => {
+  const disk = new ForbiddingDisk();
+  const scene = new Scene({ disk });
+  disk.put(ORIGINAL, dataFs(history(2)).bytes);
+  await using primary = await scene.startPrimary({ lookEveryMs: 700 });
+  const peer = await scene.connect();
+  await peer.greet(TID + 1n);
+  await scene.clock.waitForTimer(700);
+  disk.forbidden = true;
+  scene.clock.advance(700);
+  await primary.log.waitFor(/permission denied; trying again every second/);
+  for (let i = 0; i < 3; i++) {
+    await scene.clock.waitForTimer(1_000);
+    scene.clock.advance(1_000);
+  }
+  await scene.clock.waitForTimer(1_000);
+  disk.forbidden = false;
+  disk.put(ORIGINAL, dataFs(history(3)).bytes);
+  scene.clock.advance(1_000);
+  await primary.log.waitFor(/can be read again/);
+  assert.equal(await receiveData(peer), "record 2");
+  assert.equal(primary.log.matching(/trying again/).length, 1);
+});
 
 Deno.test("where the file system tells of no changes, they are found within a second", async () => {
   const disk = new SilentDisk();
