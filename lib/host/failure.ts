@@ -69,6 +69,15 @@ export function diskFailure(action: string, path: string, cause: unknown): ZrsEr
   return new DiskError(`${action}: ${BROKEN[code] ?? wordsOf(cause)}`, { path, cause });
 }
 
+/**
+ * As {@link diskFailure}, for a file that is open: what forbids going on with it (a file system that was
+ * remounted read-only, an attribute set meanwhile) is nothing that was asked for wrongly.
+ */
+export function openFileFailure(action: string, path: string, cause: unknown): ZrsError {
+  const failure = diskFailure(action, path, cause);
+  return failure instanceof UsageError ? new DiskError(failure.message, failure.facts) : failure;
+}
+
 /** The first line of an error's own message, for codes that have no words here. */
 export function wordsOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);

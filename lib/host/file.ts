@@ -10,7 +10,7 @@
 
 import fs from "node:fs";
 import type { BlockFile } from "../ports/mod.ts";
-import { diskFailure } from "./failure.ts";
+import { openFileFailure } from "./failure.ts";
 
 /** The most that one system call moves on Linux. More is asked for in several calls. */
 const MAX_CALL_BYTES = 0x7fff_f000;
@@ -48,7 +48,7 @@ export class HostFile implements BlockFile {
         done += got;
       }
     } catch (error) {
-      throw diskFailure(`Cannot read ${this.path} at position ${position + done}`, this.path, error);
+      throw openFileFailure(`Cannot read ${this.path} at position ${position + done}`, this.path, error);
     }
     return done;
   }
@@ -62,7 +62,7 @@ export class HostFile implements BlockFile {
         done += fs.writeSync(descriptor, bytes, done, want, position + done);
       }
     } catch (error) {
-      throw diskFailure(`Cannot write ${this.path} at position ${position + done}`, this.path, error);
+      throw openFileFailure(`Cannot write ${this.path} at position ${position + done}`, this.path, error);
     }
   }
 
@@ -77,7 +77,7 @@ export class HostFile implements BlockFile {
     try {
       fs.ftruncateSync(descriptor, size);
     } catch (error) {
-      throw diskFailure(`Cannot cut ${this.path} to ${size} bytes`, this.path, error);
+      throw openFileFailure(`Cannot cut ${this.path} to ${size} bytes`, this.path, error);
     }
   }
 
@@ -86,7 +86,7 @@ export class HostFile implements BlockFile {
     try {
       return fs.fstatSync(descriptor).size;
     } catch (error) {
-      throw diskFailure(`Cannot read the size of ${this.path}`, this.path, error);
+      throw openFileFailure(`Cannot read the size of ${this.path}`, this.path, error);
     }
   }
 
@@ -106,7 +106,7 @@ export class HostFile implements BlockFile {
       this.#cursor?.close();
       fs.closeSync(descriptor);
     } catch (error) {
-      throw diskFailure(`Cannot close ${this.path}`, this.path, error);
+      throw openFileFailure(`Cannot close ${this.path}`, this.path, error);
     }
   }
 
@@ -124,7 +124,7 @@ export class HostFile implements BlockFile {
         done += await cursor.write(bytes.subarray(done, done + MAX_CALL_BYTES));
       }
     } catch (error) {
-      throw diskFailure(`Cannot write ${this.path} at position ${position + done}`, this.path, error);
+      throw openFileFailure(`Cannot write ${this.path} at position ${position + done}`, this.path, error);
     }
   }
 }
@@ -149,7 +149,7 @@ function openAgain(descriptor: number, identity: string): Deno.FsFile | null {
 export function syncDescriptor(descriptor: number, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     fs.fsync(descriptor, (error) => {
-      if (error) reject(diskFailure(`Cannot sync ${path}`, path, error));
+      if (error) reject(openFileFailure(`Cannot sync ${path}`, path, error));
       else resolve();
     });
   });
