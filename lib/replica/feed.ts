@@ -16,7 +16,7 @@ import type { Connection } from "../ports/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
 import { encodeRefusal, GreetingDecoder } from "../zrs/mod.ts";
 import { compareHistories, refusalReason } from "./histories.ts";
-import { Outgoing } from "./outgoing.ts";
+import { ChangedError, Outgoing } from "./outgoing.ts";
 import type { Ports } from "./ports.ts";
 import { Bell, pauser, withDeadline, withProgress } from "./waiting.ts";
 
@@ -151,8 +151,10 @@ export class Feed {
     } catch (error) {
       if (!(error instanceof ZrsError) || this.#ended !== undefined) throw error;
       const mayTell = await outgoing.giveUp();
-      // What a failing disk says names paths that are nobody's business.
-      if (mayTell && !(error instanceof DiskError)) await this.#write(encodeRefusal(sentence(error)));
+      // What a failing disk says names paths that are nobody's business; and who is refused waits long before it
+      // asks again, which after a rollback it should do at once.
+      const isToTell = !(error instanceof DiskError || error instanceof ChangedError);
+      if (mayTell && isToTell) await this.#write(encodeRefusal(sentence(error)));
       throw error;
     }
   }

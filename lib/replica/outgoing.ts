@@ -8,9 +8,12 @@ import {
   type Generation,
   RECORD,
   RecordReader,
+  TRAILER_SIZE,
+  TRANSACTION,
   TransactionReader,
   Window,
 } from "../filestorage/mod.ts";
+import { readU64 } from "../bytes/mod.ts";
 import { UnavailableError } from "../errors.ts";
 import type { Log } from "../ports/mod.ts";
 import { BLOB_SNIFF_BYTES, describeTid, formatOid, formatTid, isBlobRecord, STATUS } from "../zodb/mod.ts";
@@ -34,6 +37,9 @@ export interface OutgoingOptions {
   readonly pause: () => Promise<void>;
 }
 
+/** The file was rolled back under what was being sent: the peer is to ask again. */
+export class ChangedError extends UnavailableError {}
+
 /** One secondary's way through one generation of the file. */
 export class Outgoing {
   readonly #encoder: StreamEncoder;
@@ -42,8 +48,9 @@ export class Outgoing {
   #generation: Generation;
   #target: RecordReader;
   #duplicates: DuplicateFinder;
-  #filling: Uint8Array;
-  #idle: Uint8Array;
+  /** Both are made when there is something to put into them: most secondaries have all there is. */
+  #filling: Uint8Array = new Uint8Array();
+  #idle: Uint8Array = new Uint8Array();
   #writing: Promise<void> = Promise.resolve();
   #dataBlock: Uint8Array | undefined;
   #withinData = false;
@@ -58,9 +65,6 @@ export class Outgoing {
     this.#options = options;
     this.#lastTid = startTid;
     this.#encoder = new StreamEncoder(startTid);
-    const bytes = Math.max(options.bufferBytes, LEAST_BUFFER_BYTES);
-    this.#filling = new Uint8Array(bytes);
-    this.#idle = new Uint8Array(bytes);
     this.#encoder.attach(this.#filling);
     this.#generation = generation;
     const { file } = generation;
@@ -129,6 +133,7 @@ export class Outgoing {
       encoder.data(bytes, from, from + dataLength);
     }
     if (encoder.room < MAX_RECORD_HEAD) await this.#turn();
+    this.#checkStillThere(head.tid);
     encoder.commit();
     this.#lastTid = head.tid;
     return reader.end;
@@ -136,7 +141,7 @@ export class Outgoing {
 
   /** Waits until all that has been encoded is on its way. */
   async flush(): Promise<void> {
-    await this.#turn();
+    await this.#turn(0);
     await this.#writing;
   }
 
@@ -148,6 +153,27 @@ export class Outgoing {
   async giveUp(): Promise<boolean> {
     await this.flush();
     return !this.#withinData;
+  }
+
+  /**
+   * A file that is cut and written anew while a transaction is being sent from it would otherwise give a mixture
+   * of both, under a digest that is right. Whatever lies before the transaction can only have changed with it.
+   * @throws ChangedError
+   */
+  #checkStillThere(tid: bigint): void {
+    const { position, length, recordsEnd } = this.#reader;
+    const { file } = this.#generation;
+    const header = new DataView(new ArrayBuffer(TRANSACTION.size));
+    const trailer = new DataView(new ArrayBuffer(TRAILER_SIZE));
+    const isThere = file.readAt(new Uint8Array(header.buffer), position) === TRANSACTION.size &&
+      file.readAt(new Uint8Array(trailer.buffer), recordsEnd) === TRAILER_SIZE &&
+      header.getBigUint64(TRANSACTION.tid) === tid &&
+      readU64(header, TRANSACTION.length) === length && readU64(trailer, 0) === length;
+    if (isThere) return;
+    throw new ChangedError(
+      `Cannot send transaction ${describeTid(tid)}: it has been taken out of the file meanwhile`,
+      { position, tid },
+    );
   }
 
   /** Sends a record whose data another record has. */
@@ -240,12 +266,14 @@ export class Outgoing {
    * Starts writing what is encoded, and goes on in the other buffer once it is free.
    * @param room how much of it is needed
    */
-  async #turn(room = 0): Promise<void> {
+  async #turn(room = 1): Promise<void> {
     const length = this.#encoder.length;
     if (length === 0 && room <= this.#filling.length) return;
     const full = this.#filling;
     await this.#writing; // the other buffer is free from here on
-    this.#filling = room <= this.#idle.length ? this.#idle : new Uint8Array(room);
+    this.#filling = room <= this.#idle.length
+      ? this.#idle
+      : new Uint8Array(Math.max(room, this.#options.bufferBytes, LEAST_BUFFER_BYTES));
     this.#idle = full;
     this.#encoder.attach(this.#filling);
     if (length === 0) return;

@@ -1,12 +1,10 @@
 /** Secondaries go each at their own speed: a slow one costs a bounded amount, and nobody waits for it. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import type { ReadableFile } from "../../lib/ports/mod.ts";
 import { StreamDecoder, type StreamHandler } from "../../lib/zrs/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
-import { MemoryDisk } from "../kit/memory_disk.ts";
-import type { MemoryFile } from "../kit/memory_file.ts";
 import { startSecondary } from "../kit/node.ts";
+import { CountingDisk } from "./counting_disk.ts";
 import { COPY, HERE, ORIGINAL, Scene, type ScriptedSecondary } from "./scene.ts";
 
 const TID = 0x036c_9000_0000_0001n;
@@ -15,38 +13,6 @@ const CAPACITY = 16 * KIB;
 const BUFFERS = { sendBytes: 64 * KIB, readBytes: 64 * KIB, runBytes: 256 * KIB };
 /** What one secondary may have had read from the source, besides what it was sent. */
 const READ_AHEAD = 2 * BUFFERS.sendBytes + 256 * KIB + 64 * KIB;
-
-/** Counts what is read, and which files are open. */
-class CountingDisk extends MemoryDisk {
-  /** Bytes read from the file at each path. */
-  readonly bytesRead = new Map<string, number>();
-  /** How many handles on each file are open, by the file's identity. */
-  readonly open = new Map<string, number>();
-
-  override read(path: string, file: MemoryFile, into: Uint8Array, position: number): number {
-    const count = super.read(path, file, into, position);
-    this.bytesRead.set(path, (this.bytesRead.get(path) ?? 0) + count);
-    return count;
-  }
-
-  override openRead(path: string): ReadableFile {
-    const file = super.openRead(path);
-    const identity = file.identity();
-    const close = file.close.bind(file);
-    let isOpen = true;
-    this.#add(identity, 1);
-    file.close = () => {
-      if (isOpen) this.#add(identity, -1);
-      isOpen = false;
-      close();
-    };
-    return file;
-  }
-
-  #add(identity: string, count: number): void {
-    this.open.set(identity, (this.open.get(identity) ?? 0) + count);
-  }
-}
 
 /** Transactions of some records each, all different. */
 function history(count: number, dataBytes: number): TransactionDescription[] {
@@ -174,6 +140,46 @@ Deno.test("a secondary in the middle of a transaction gets the rest of it from t
   assert.equal(whole[0]?.tid, TID);
   assert.equal(disk.open.get(old), 0);
   assert.deepEqual(primary.log.complaints(), []);
+});
+
+Deno.test("a secondary in the middle of a transaction that is rolled back in place never gets a mixture", async () => {
+  const before = history(2, 300 * KIB);
+  const { scene, disk } = sceneWith(before);
+  await using primary = await scene.startPrimary({ buffers: BUFFERS });
+  const peer = await scene.connect();
+  await peer.greet(TID);
+  await primary.log.waitFor(/connected with/);
+  const other = before[1]!.records.map(({ oid }) => ({ oid, data: new Uint8Array(300 * KIB).fill(0xee) }));
+  disk.put(ORIGINAL, dataFs([before[0]!, { tid: TID + 5n, records: other }]).bytes);
+  await primary.log.waitFor(/rolled back/);
+
+  const decoder = new StreamDecoder(TID);
+  const transcript = new Transcript();
+  const chunk = new Uint8Array(64 * KIB);
+  for (;;) {
+    const count = await peer.connection.read(chunk);
+    if (count === null) break;
+    decoder.push(chunk, 0, count, transcript);
+  }
+  assert.deepEqual(transcript.transactions, []);
+  await primary.log.waitFor(/dropped: .*has been taken out of the file meanwhile/);
+});
+
+Deno.test("secondaries that have all there is cost no buffers", async () => {
+  const { scene } = sceneWith(history(2, KIB));
+  const sendBytes = 16 * 1024 * KIB;
+  await using primary = await scene.startPrimary({ buffers: { ...BUFFERS, sendBytes } });
+  const before = Deno.memoryUsage().external;
+  for (let i = 0; i < 20; i++) await (await scene.connect()).greet(TID + 1n);
+  await primary.log.lines.waitFor(
+    "all to be connected",
+    () => primary.log.matching(/connected with/).length === 20,
+  );
+  const last = await scene.connect();
+  await last.greet(0n);
+  await readUntil(last, TID + 1n); // by now the others have been let wait
+  const cost = Deno.memoryUsage().external - before;
+  assert.ok(cost < 2 * sendBytes, `${cost} bytes`);
 });
 
 Deno.test("a secondary that is dropped lets the file go that it was in", async () => {
