@@ -6,28 +6,18 @@
  * transaction is searched by its tid.
  */
 import { equalBytes } from "../bytes/mod.ts";
-import { STATUS } from "../zodb/mod.ts";
-import { FIRST_POSITION } from "./layout.ts";
 import type { ObjectIndex } from "./object_index.ts";
+import { NOTE_SPACING, PackedRecords } from "./packed_records.ts";
 import { RecordReader } from "./revision.ts";
-import { TransactionReader } from "./transaction.ts";
-import { type ByteSource, Window } from "./window.ts";
+import type { ByteSource } from "./window.ts";
 
 const COMPARE_BYTES = 64 * 1024;
-
-/** A search walks through so much at most; each note takes some 30 bytes of memory. */
-const NOTE_SPACING = 1024 * 1024;
 
 export class RevisionFinder {
   readonly #source: ByteSource;
   readonly #index: ObjectIndex;
   readonly #record: RecordReader;
-  /** Starts and tids of packed transactions, every so many bytes; they never change while the file is open. */
-  #packedTids: bigint[] = [];
-  #packedPositions: number[] = [];
-  #packedScanned = FIRST_POSITION;
-  #packedEnded = false;
-  readonly #noteSpacing: number;
+  readonly #packed: PackedRecords;
   #one: Uint8Array | undefined;
   #other: Uint8Array | undefined;
 
@@ -36,7 +26,7 @@ export class RevisionFinder {
     this.#source = source;
     this.#index = index;
     this.#record = new RecordReader(source);
-    this.#noteSpacing = noteSpacing;
+    this.#packed = new PackedRecords(source, noteSpacing);
   }
 
   /**
@@ -54,7 +44,7 @@ export class RevisionFinder {
       if (found < tid) return 0;
       position = record.previous;
     }
-    return this.#findPacked(oidHigh, oidLow, tid, end);
+    return this.#packed.find(oidHigh, oidLow, tid, end);
   }
 
   /** Where the data of the record at `position` is, at the end of its back pointers; undefined for none. */
@@ -84,48 +74,5 @@ export class RevisionFinder {
       done += count;
     }
     return true;
-  }
-
-  #findPacked(oidHigh: number, oidLow: number, tid: bigint, end: number): number {
-    const reader = new TransactionReader(new Window(this.#source, end, 16 * 1024));
-    this.#scanPacked(reader, tid);
-    let low = 0;
-    let high = this.#packedTids.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#packedTids[middle]! <= tid) low = middle + 1;
-      else high = middle;
-    }
-    if (low === 0) return 0;
-    for (let position = this.#packedPositions[low - 1]!; reader.read(position) === "whole";) {
-      if (reader.tid > tid) return 0;
-      if (reader.tid === tid) {
-        let last = 0;
-        while (reader.nextRecord() >= 0) {
-          if (reader.oidHigh === oidHigh && reader.oidLow === oidLow) last = reader.recordPosition;
-        }
-        return last;
-      }
-      position = reader.end;
-    }
-    return 0;
-  }
-
-  /** Notes packed transactions until one is later than the tid. */
-  #scanPacked(reader: TransactionReader, tid: bigint): void {
-    let noted = this.#packedPositions.at(-1) ?? -Infinity;
-    while (!this.#packedEnded && (this.#packedTids.at(-1) ?? -1n) <= tid) {
-      if (reader.read(this.#packedScanned) !== "whole") return;
-      if (reader.status !== STATUS.packed) {
-        this.#packedEnded = true;
-        return;
-      }
-      if (reader.position - noted >= this.#noteSpacing) {
-        this.#packedTids.push(reader.tid);
-        this.#packedPositions.push(reader.position);
-        noted = reader.position;
-      }
-      this.#packedScanned = reader.end;
-    }
   }
 }

@@ -69,6 +69,49 @@ Deno.test("stretches of a file are compared, of any length", () => {
   }
 });
 
+Deno.test("objects of packed transactions are found in turn without walking through these each time", () => {
+  const count = 2000;
+  const records = Array.from({ length: count }, (_, oid) => ({ oid: BigInt(oid), data: "data" }));
+  const packed: TransactionDescription[] = [1, 2].map((n) => ({ tid: tidAt(n), status: "p", records }));
+  const later: TransactionDescription = { tid: tidAt(3), records: [{ oid: 9999n, data: "unpacked" }] };
+  const { bytes, transactions, end } = dataFs([...packed, later]);
+  const index = new ObjectIndex();
+  for (const [oid, { position }] of transactions[1]!.records.entries()) index.set(0, oid, position);
+  let read = 0;
+  const source = sourceOf(bytes);
+  const finder = new RevisionFinder({
+    readAt(into, position) {
+      const found = source.readAt(into, position);
+      read += found;
+      return found;
+    },
+  }, index);
+  for (let oid = 0; oid < count; oid++) {
+    for (const n of [0, 1]) {
+      assert.equal(finder.find(0, oid, tidAt(n + 1), end), transactions[n]!.records[oid]!.position);
+    }
+    assert.equal(finder.find(0, count + oid, tidAt(1), end), 0, "an object that is not there");
+    assert.equal(finder.find(0, count + oid, tidAt(3), end), 0, "a transaction that is not packed");
+  }
+  assert(read < 4 * bytes.length, `${read} bytes were read of ${bytes.length}`);
+});
+
+Deno.test("more packed transactions than tables are kept of are found, and found again", () => {
+  const history: TransactionDescription[] = Array.from({ length: 3000 }, (_, n) => ({
+    tid: tidAt(n),
+    status: "p",
+    records: [{ oid: BigInt(n), data: `${n}` }],
+  }));
+  const { bytes, transactions, end } = dataFs(history);
+  const finder = new RevisionFinder(sourceOf(bytes), new ObjectIndex(), 1000);
+  for (const step of [1, 7, 2999]) {
+    for (let i = 0; i < 3000; i++) {
+      const n = (i * step) % 3000;
+      assert.equal(finder.find(0, n, tidAt(n), end), transactions[n]!.records[0]!.position);
+    }
+  }
+});
+
 Deno.test("links that do not lead backwards to the same object are damage, and end every search", () => {
   const good: TransactionDescription[] = [
     { tid: tidAt(0), records: [{ oid: 1n, data: "one" }, { oid: 2n, data: "two" }] },
