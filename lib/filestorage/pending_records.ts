@@ -1,10 +1,22 @@
-/** Records of the transaction under way, to be entered in the index once it is whole. */
+/**
+ * Records of the transaction under way, to be entered in the index once it is whole: of one that fits into a
+ * buffer. What is larger is read back instead, so that memory does not grow with it.
+ */
 import type { ObjectIndex } from "./object_index.ts";
 
+const FIRST_CAPACITY = 128;
+/** Arrays of more are given up when they are empty again. */
+const KEPT_CAPACITY = 16 * 1024;
+
 export class PendingRecords {
-  #oids = new Uint32Array(256);
-  #positions = new Float64Array(128);
+  #oids = new Uint32Array(2 * FIRST_CAPACITY);
+  #positions = new Float64Array(FIRST_CAPACITY);
   #count = 0;
+
+  /** What the arrays take, in bytes. */
+  get memoryBytes(): number {
+    return this.#oids.byteLength + this.#positions.byteLength;
+  }
 
   add(oidHigh: number, oidLow: number, position: number): void {
     if (this.#count === this.#positions.length) {
@@ -25,6 +37,9 @@ export class PendingRecords {
 
   clear(): void {
     this.#count = 0;
+    if (this.#positions.length <= KEPT_CAPACITY) return;
+    this.#oids = new Uint32Array(2 * FIRST_CAPACITY);
+    this.#positions = new Float64Array(FIRST_CAPACITY);
   }
 }
 

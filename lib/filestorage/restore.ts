@@ -89,6 +89,11 @@ export class Restorer {
     return this.#length;
   }
 
+  /** What the account of the records under way takes, in bytes; no more than a buffer's worth of records. */
+  get pendingBytes(): number {
+    return this.#pending.memoryBytes;
+  }
+
   /** True while whole transactions wait to be taken. */
   get hasWhole(): boolean {
     return this.#wholeTransactions > 0;
@@ -191,10 +196,13 @@ export class Restorer {
         this.#writeBackPointer(target);
       }
     }
-    this.#pending.add(this.#oidHigh, this.#oidLow, position);
+    if (this.#spilledHeader === undefined) this.#pending.add(this.#oidHigh, this.#oidLow, position);
   }
 
-  /** Ends the transaction: from now on it is whole, and its records are in the index. */
+  /**
+   * Ends the transaction: from now on it is whole, and its records are in the index.
+   * @throws DiskError where a spilled transaction cannot be read back; nothing may be restored any more then
+   */
   commit(): void {
     const position = this.#transactionPosition;
     const length = this.#base + this.#length - position;
@@ -205,12 +213,13 @@ export class Restorer {
       this.#largeEnd = { position, header: this.#spilledHeader, end: this.#base + this.#length };
       this.#spilledHeader = undefined;
       this.#wholeLength = this.#length;
+      this.#indexLarge(this.#largeEnd);
     } else {
       writeU64(this.#view, position - this.#base + TRANSACTION.length, length);
       if (this.#wholeTransactions++ === 0) this.#firstTid = this.#lastTid;
       this.#wholeLength = this.#length;
+      this.#pending.enterInto(this.#index);
     }
-    this.#pending.enterInto(this.#index);
     this.#finishedTid = this.#lastTid;
     this.#open = false;
   }
@@ -274,6 +283,7 @@ export class Restorer {
     }
     write(this.#bytes.subarray(from, this.#length), this.#base + from);
     this.#spilledHeader ??= this.#bytes.slice(0, TRANSACTION.size);
+    this.#pending.clear(); // from here on its bytes in the file say which records it has
     this.#rebase(this.#base + this.#length, 0);
   }
 
@@ -299,6 +309,14 @@ export class Restorer {
     this.#rebase(this.#base + count, this.#length - count);
     this.#wholeLength = whole.length;
     this.#wholeTransactions = whole.transactions;
+  }
+
+  /** Enters the records of a spilled transaction, of which memory has kept no account, by reading it back. */
+  #indexLarge({ position, end }: LargeEnd): void {
+    const reader = new TransactionReader(new Window(this.#source, end));
+    const state = reader.read(position);
+    if (state !== "whole") throw reader.corrupt(`it was written in parts, and is read back as ${state}`);
+    while (reader.nextRecord() >= 0) this.#index.set(reader.oidHigh, reader.oidLow, reader.recordPosition);
   }
 
   /** Judges the file so far by its first and its last transaction. */

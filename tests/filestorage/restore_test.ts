@@ -250,6 +250,58 @@ Deno.test("objects of a transaction that was broken off are not indexed", async 
   assert.equal(restorer.lastTid, tidAt(2));
 });
 
+Deno.test("a transaction written in parts is indexed from the file, its records taken back included", async () => {
+  const other: TransactionDescription = { tid: tidAt(0), records: [{ oid: 5n, data: data("before", 500) }] };
+  const large: TransactionDescription = {
+    tid: tidAt(1),
+    records: [
+      ...Array.from({ length: 200 }, (_, oid) => ({ oid: BigInt(oid), data: data(`${oid}`, 40) })),
+      { oid: 5n, backPointer: [0, 0] }, // its data comes, is spilled, and is taken back
+      { oid: 7n, data: data("again", 400) }, // the last record of an object counts
+      { oid: 900n, undone: true },
+    ],
+  };
+  const later: TransactionDescription = { tid: tidAt(2), records: [{ oid: 7n, data: "later" }] };
+  const source = dataFs([other, large, later]);
+  for (const runBytes of [30, 100, 1000, 20_000]) {
+    const disk = emptyDisk();
+    await using storage = await Storage.open(disk, PATH);
+    const replayed = await replay(source.bytes, storage, {
+      bufferBytes: 64,
+      runBytes: () => runBytes,
+      partBytes: () => 70,
+    });
+    assert.equal(replayed.large > 0, runBytes < 20_000);
+    assert.deepEqual(disk.bytes(PATH), source.bytes);
+    const expected = new Map<bigint, number>();
+    for (const { records } of transactionsOf(source.bytes)) {
+      for (const { oid, position } of records) expected.set(oid, position);
+    }
+    for (const [oid, position] of expected) assert.equal(storage.index.get(0, Number(oid)), position);
+    assert.equal(storage.index.count, expected.size);
+  }
+});
+
+Deno.test("what is known of a transaction's records does not grow once it is written in parts", async () => {
+  await using storage = await Storage.open(emptyDisk(), PATH);
+  const restorer = new Restorer(storage.file, storage.index, storage.end, storage.lastTid, 1 << 20);
+  const empty = new Uint8Array();
+  const before = restorer.pendingBytes;
+  await storage.beginLarge();
+  restorer.begin({ tid: tidAt(1), status: 0x20, user: empty, description: empty, extension: empty });
+  let most = 0;
+  for (let oid = 0; oid < 200_000; oid++) {
+    restorer.record(0, oid, tidAt(1), undefined, 0);
+    restorer.endRecord();
+    most = Math.max(most, restorer.pendingBytes);
+    if (restorer.length > 1 << 20) restorer.spill((bytes, position) => storage.writePart(bytes, position));
+  }
+  assert(most < 1 << 20, `${most} bytes`);
+  assert.equal(restorer.pendingBytes, before);
+  restorer.commit();
+  assert.equal(storage.index.count, 200_000);
+});
+
 Deno.test("what is asked of a restorer out of turn is refused", async () => {
   await using storage = await Storage.open(emptyDisk(), PATH);
   const restorer = new Restorer(storage.file, storage.index, storage.end, storage.lastTid, 1000);
