@@ -62,3 +62,8 @@ export class ManualClock implements Clock {
     if (this.#pending.delete(pending)) pending.callback();
   }
 }
+
+/** Lets everything go on that waits for nothing but its turn, so that a clock moved then meets no half-done step. */
+export function othersHaveRun(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
