@@ -18,6 +18,8 @@ import { encodeRefusal, GreetingDecoder } from "../zrs/mod.ts";
 import { compareHistories, refusalReason } from "./histories.ts";
 import { ChangedError, Outgoing } from "./outgoing.ts";
 import type { Ports } from "./ports.ts";
+import type { RepeatedLog } from "./repeated_log.ts";
+import type { SharedLook } from "./shared_look.ts";
 import { Bell, pauser, withDeadline, withProgress } from "./waiting.ts";
 
 export interface FeedOptions {
@@ -30,37 +32,54 @@ export interface FeedOptions {
   readonly chained: boolean;
 }
 
+/** What the feeds of one server have in common. */
+export interface Shared {
+  readonly repeated: RepeatedLog;
+  readonly look: SharedLook;
+  /** Takes a place among those that are served; undefined when there is none. */
+  readonly admit: () => Disposable | undefined;
+}
+
 export class Feed {
   readonly #ports: Ports;
   readonly #log: TransactionLog;
   readonly #connection: Connection;
   readonly #options: FeedOptions;
+  readonly #shared: Shared;
   readonly #greeting = new GreetingDecoder();
   readonly #bell = new Bell();
   /** Why the connection must end, as soon as that is known. */
   #ended: Error | undefined;
 
-  constructor(ports: Ports, log: TransactionLog, connection: Connection, options: FeedOptions) {
+  constructor(
+    ports: Ports,
+    log: TransactionLog,
+    connection: Connection,
+    options: FeedOptions,
+    shared: Shared,
+  ) {
     this.#ports = ports;
     this.#log = log;
     this.#connection = connection;
     this.#options = options;
+    this.#shared = shared;
   }
 
   /** Serves until the peer goes, must be dropped, or {@link close} is called. Logs what happened; never throws. */
   async run(): Promise<void> {
-    const { log } = this.#ports;
+    const { repeated } = this.#shared;
     const peer = this.#connection.peer;
     const listening = this.#listen();
     try {
       await this.#serve();
     } catch (error) {
       const reason = this.#ended ?? error;
-      if (reason instanceof PeerLeft) log.info(`${peer}: disconnected`);
+      if (reason instanceof PeerLeft) this.#ports.log.info(`${peer}: disconnected`);
       else if (reason instanceof DivergedError) {
-        log.error(`${peer}: refused: ${reason.message}`, { ...reason.facts });
-      } else if (reason instanceof ZrsError) log.warning(`${peer}: dropped: ${sentence(reason)}`);
-      else throw reason;
+        repeated.tell("error", peer, `refused: ${reason.message}`, { ...reason.facts });
+      } else if (reason instanceof ZrsError) {
+        repeated.tell("warning", peer, `dropped: ${sentence(reason)}`);
+      } else throw reason;
     } finally {
       this.#connection.close();
       await listening;
@@ -105,14 +124,16 @@ export class Feed {
         this.#end(new ProtocolError(`Cannot serve ${peer}: it did not greet within ${timeoutMs / 1000} s`)),
       this.#greeted(),
     );
-    log.info(`${peer}: connected with ${start.version}, has ${describeTid(start.startTid)}`, {
-      peer,
-      tid: formatTid(start.startTid),
-    });
+    using place = this.#shared.admit();
+    if (place === undefined) await this.#refuseForWantOfRoom();
     using changes = this.#log.subscribe(() => this.#bell.ring());
     void changes;
     let { position, generation } = await this.#compare(start.startTid);
     try {
+      log.info(`${peer}: connected with ${start.version}, has ${describeTid(start.startTid)}`, {
+        peer,
+        tid: formatTid(start.startTid),
+      });
       const outgoing = new Outgoing(generation, start.startTid, {
         blobs: this.#options.blobs,
         bufferBytes: this.#options.sendBytes,
@@ -213,18 +234,24 @@ export class Feed {
   /** A peer that began with a copy of the source's file may know of it earlier than we do. */
   async #lookAgain(): Promise<void> {
     let done = false;
-    void this.#log.lookAgain().then(() => {
+    using _question = this.#shared.look.ask(() => {
       done = true;
       this.#bell.ring();
     });
     while (!done) await this.#wait();
   }
 
+  async #refuseForWantOfRoom(): Promise<never> {
+    const reason = "this source serves as many secondaries already as it may";
+    await this.#write(encodeRefusal(reason));
+    throw new UnavailableError(`Cannot serve one more: ${reason}`);
+  }
+
   #noteBeyondPack(tid: bigint, view: LogView): void {
-    this.#ports.log.warning(
-      `${this.#connection.peer}: beyond the pack: its last transaction is ${
-        describeTid(tid)
-      }, which is not ` +
+    this.#shared.repeated.tell(
+      "warning",
+      this.#connection.peer,
+      `beyond the pack: its last transaction is ${describeTid(tid)}, which is not ` +
         `here any more or never was; tids alone cannot tell. It gets what is later, up to ` +
         describeTid(view.lastTid),
       { tid: formatTid(tid), lastTid: formatTid(view.lastTid) },
@@ -233,8 +260,10 @@ export class Feed {
 
   /** A chained node lags: its own source will bring it there. */
   async #waitUntilReached(tid: bigint): Promise<void> {
-    this.#ports.log.info(
-      `${this.#connection.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
+    this.#shared.repeated.tell(
+      "info",
+      this.#connection.peer,
+      `ahead of this replica: has ${describeTid(tid)}, here the last is ` +
         `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
     );
     while (this.#log.view.lastTid < tid) await this.#wait();

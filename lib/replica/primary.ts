@@ -21,6 +21,8 @@ export interface PrimaryOptions {
   /** How often to look at the file when the file system tells of no change. */
   readonly lookEveryMs?: number;
   readonly buffers?: BufferSizes;
+  /** So many secondaries are served at once; default: 100. */
+  readonly maxSecondaries?: number;
 }
 
 export const DEFAULT_PEER_TIMEOUT_MS = 60_000;
@@ -56,6 +58,7 @@ export class Primary {
       peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
       sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
       chained: false,
+      ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
     });
     owned.move();
     const { lastTid } = file.view;

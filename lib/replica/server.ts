@@ -1,22 +1,42 @@
 /** Accepts secondaries on one address and feeds each from a log, for as long as it runs. */
 import { UnavailableError } from "../errors.ts";
 import type { TransactionLog } from "../filestorage/mod.ts";
-import type { Address, Connection, Listener } from "../ports/mod.ts";
-import { Feed, type FeedOptions } from "./feed.ts";
+import { type Address, type Connection, formatAddress, type Listener } from "../ports/mod.ts";
+import { Feed, type FeedOptions, type Shared } from "./feed.ts";
 import type { Ports } from "./ports.ts";
+import { RepeatedLog } from "./repeated_log.ts";
+import { SharedLook } from "./shared_look.ts";
+
+export interface ServerOptions extends FeedOptions {
+  /** So many are served at once; whoever greets beyond that is refused in words. */
+  readonly maxSecondaries?: number;
+}
+
+const DEFAULT_MAX_SECONDARIES = 100;
+/** So many connections for each of them may be open, also of peers that have not greeted. */
+const CONNECTIONS_PER_SECONDARY = 4;
 
 export class Server {
   readonly #ports: Ports;
   readonly #listener: Listener;
   readonly #log: TransactionLog;
-  readonly #options: FeedOptions;
+  readonly #options: ServerOptions;
+  readonly #maxSecondaries: number;
+  readonly #shared: Shared;
+  #served = 0;
   readonly #feeds = new Map<Feed, Promise<void>>();
 
-  private constructor(ports: Ports, listener: Listener, log: TransactionLog, options: FeedOptions) {
+  private constructor(ports: Ports, listener: Listener, log: TransactionLog, options: ServerOptions) {
     this.#ports = ports;
     this.#listener = listener;
     this.#log = log;
     this.#options = options;
+    this.#maxSecondaries = options.maxSecondaries ?? DEFAULT_MAX_SECONDARIES;
+    this.#shared = {
+      repeated: new RepeatedLog(ports.clock, ports.log),
+      look: new SharedLook(log),
+      admit: () => this.#admit(),
+    };
   }
 
   /** @throws UsageError when the address cannot be listened on */
@@ -24,7 +44,7 @@ export class Server {
     ports: Ports,
     address: Address,
     log: TransactionLog,
-    options: FeedOptions,
+    options: ServerOptions,
   ): Promise<Server> {
     return new Server(ports, await ports.network.listen(address), log, options);
   }
@@ -42,14 +62,29 @@ export class Server {
         connection = await this.#listener.accept();
       } catch (error) {
         if (!(error instanceof UnavailableError)) throw error;
-        this.#ports.log.warning(error.message);
+        this.#tell(error.message);
         continue;
       }
       if (connection === null) break;
-      const feed = new Feed(this.#ports, this.#log, connection, this.#options);
+      if (this.#feeds.size >= CONNECTIONS_PER_SECONDARY * this.#maxSecondaries) {
+        connection.close();
+        this.#tell(`Closed a connection at once: ${this.#feeds.size} are open already`);
+        continue;
+      }
+      const feed = new Feed(this.#ports, this.#log, connection, this.#options, this.#shared);
       this.#feeds.set(feed, feed.run().finally(() => this.#feeds.delete(feed)));
     }
     await Promise.all(this.#feeds.values());
+  }
+
+  #admit(): Disposable | undefined {
+    if (this.#served >= this.#maxSecondaries) return undefined;
+    this.#served++;
+    return { [Symbol.dispose]: () => void this.#served-- };
+  }
+
+  #tell(trouble: string): void {
+    this.#shared.repeated.tell("warning", formatAddress(this.address), trouble);
   }
 
   /** Stops listening and lets all secondaries go. */
