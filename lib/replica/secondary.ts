@@ -23,7 +23,7 @@ import { DEFAULT_PEER_TIMEOUT_MS } from "./primary.ts";
 import { RetryDelay } from "./retry_delay.ts";
 import { Server } from "./server.ts";
 import { Sink } from "./sink.ts";
-import { sleep, withDeadline } from "./waiting.ts";
+import { pauser, sleep, withDeadline } from "./waiting.ts";
 
 export interface SecondaryOptions {
   readonly path: string;
@@ -41,15 +41,19 @@ export interface SecondaryOptions {
   /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
+  /** Ends {@link Secondary.open} while it scans the file, which may take long without an index. */
+  readonly signal?: AbortSignal;
 }
 
 const DEFAULT_KEEP_ALIVE_MS = 30_000;
 const DEFAULT_RETRY_MAX_MS = 60_000;
 const DEFAULT_INDEX_SAVE_MS = 60_000;
+/** A scan of more transactions than these is worth saving the index for at once. */
+const MANY_SCANNED = 1000;
 /** After so many connections that end without a transaction at the same tid, something is wrong there. */
 const POISON_COUNT = 3;
 /** A source that refuses us, or cannot send what comes next, ends a connection much sooner. */
-const IDLE_MS = 10_000;
+const IDLE_MS = 2_000;
 
 export class Secondary {
   readonly #ports: Ports;
@@ -68,11 +72,16 @@ export class Secondary {
 
   /**
    * Opens the file, creating it when there is none, and the listener for chained secondaries.
-   * @throws LockedError, UsageError, CorruptError, DiskError
+   * @throws LockedError, UsageError, CorruptError, DiskError, and the signal's reason
    */
   static async open(ports: Ports, options: SecondaryOptions): Promise<Secondary> {
     await using owned = new AsyncDisposableStack();
-    const storage = owned.use(await Storage.open(ports.disk, options.path));
+    const storage = owned.use(
+      await Storage.open(ports.disk, options.path, {
+        pause: pauser(ports.clock),
+        signal: options.signal,
+      }),
+    );
     refuseItself(storage, options.replicateFrom);
     tellOpened(ports, storage);
     const server = options.replicateTo === undefined
@@ -89,7 +98,10 @@ export class Secondary {
         `Blobs are left out (--blobs none): ${options.path} will have the records of blobs, not their files`,
       );
     }
-    return new Secondary(ports, options, storage, server);
+    const secondary = new Secondary(ports, options, storage, server);
+    // Should we be killed before it is due, the next start does not have to scan again.
+    if (storage.report.scanned > MANY_SCANNED) await secondary.#saveIndex();
+    return secondary;
   }
 
   /** The address chained secondaries connect to. */
@@ -120,6 +132,7 @@ export class Secondary {
       this.#server?.close();
       await serving;
     }
+    await this.#storage.cut(); // so that nothing but whole transactions is left behind
     if (drained) await this.#saveIndex();
   }
 
@@ -151,10 +164,10 @@ export class Secondary {
       }
       if (signal.aborted) break;
       const { lastTid } = this.#storage;
-      if (lastTid !== before) {
+      if (lastTid !== before || failure instanceof IdleEnd) {
         fruitless = 0;
         delay.reset();
-      } else if (!(failure instanceof NotConnected || failure instanceof IdleEnd)) {
+      } else if (!(failure instanceof NotConnected)) {
         fruitless++;
       }
       if (failure instanceof RefusedError) {
@@ -226,7 +239,6 @@ export class Secondary {
   async #receive(connection: Connection, sink: Sink): Promise<ZrsError> {
     const { clock, log } = this.#ports;
     const start = this.#storage.lastTid;
-    const timeoutMs = this.#options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS;
     log.info(`Connected to ${connection.peer}, asking for what follows ${describeTid(start)}`);
     const incoming = new Incoming(sink.restorer, { blobs: this.#options.blobs, log });
     const decoder = new StreamDecoder(start);
@@ -239,26 +251,15 @@ export class Secondary {
     try {
       await keepAlive.write(encodeGreeting("zrs2.1", start));
       keepAlive.start();
-      const begunMs = clock.monotonic();
-      let received = false;
-      let stalled = false;
       for (;;) {
-        const reading = connection.read(chunk);
-        const count = await (decoder.idle ? reading : withDeadline(clock, timeoutMs, () => {
-          stalled = true;
-          connection.close();
-        }, reading).catch((error) => {
-          throw stalled
-            ? new UnavailableError(
-              `Cannot receive: the source stopped in the middle of a transaction for ${timeoutMs / 1000} s`,
-            )
-            : error;
-        }));
-        if (count === null) {
-          const isIdle = !received && clock.monotonic() - begunMs >= IDLE_MS;
-          return new (isIdle ? IdleEnd : UnavailableError)("The source has closed the connection");
+        const sinceMs = clock.monotonic();
+        let count: number;
+        try {
+          count = await this.#read(connection, chunk, decoder.idle);
+        } catch (error) {
+          const quiet = decoder.idle && clock.monotonic() - sinceMs >= IDLE_MS;
+          throw quiet && error instanceof UnavailableError ? new IdleEnd(error.message, error.facts) : error;
         }
-        received = true;
         decoder.push(chunk, 0, count, incoming);
         await sink.settle();
         await this.#saveIndexWhenDue(sink);
@@ -268,6 +269,29 @@ export class Secondary {
       throw error;
     } finally {
       keepAlive.stop();
+    }
+  }
+
+  /**
+   * The next bytes from the source.
+   * @param idle no transaction is under way: it may be silent for as long as it likes
+   * @throws UnavailableError when it has closed, is lost, or stops in the middle of a transaction
+   */
+  async #read(connection: Connection, chunk: Uint8Array, idle: boolean): Promise<number> {
+    if (idle) return receivedOf(await connection.read(chunk));
+    const timeoutMs = this.#options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS;
+    let stalled = false;
+    const stop = () => {
+      stalled = true;
+      connection.close();
+    };
+    try {
+      return receivedOf(await withDeadline(this.#ports.clock, timeoutMs, stop, connection.read(chunk)));
+    } catch (error) {
+      if (!stalled) throw error;
+      throw new UnavailableError(
+        `Cannot receive: the source stopped in the middle of a transaction for ${timeoutMs / 1000} s`,
+      );
     }
   }
 
@@ -289,10 +313,15 @@ export class Secondary {
   }
 }
 
+function receivedOf(count: number | null): number {
+  if (count === null) throw new UnavailableError("The source has closed the connection");
+  return count;
+}
+
 /** There was nobody to connect to: no judgement on what the source sends. */
 class NotConnected extends UnavailableError {}
 
-/** A source that had nothing new has left after a while, which is nothing to wonder at. */
+/** The connection ended while the source had nothing new for a while, which is nothing to wonder at. */
 class IdleEnd extends UnavailableError {}
 
 /** Writes the greeting and then empty messages, one at a time. */

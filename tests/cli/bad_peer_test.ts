@@ -82,8 +82,8 @@ const SOURCES: readonly BadSource[] = [
   },
   {
     says: "refuses in words",
-    sends: message(pickle("refused: you are ahead", [])),
-    logged: /refuses this replica: .*you are ahead/,
+    sends: message(pickle("refused: ahead: you have more", [])),
+    logged: /refuses this replica: ahead: you have more/,
   },
   {
     says: "closes without a word",

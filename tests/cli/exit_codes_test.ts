@@ -36,7 +36,7 @@ Deno.test("a failure while closing down does not hide what went wrong first", ()
   const first = new errors.CorruptError("Cannot read");
   const both = new SuppressedError(new Error("close"), new SuppressedError(new Error("sync"), first));
   assert.equal(exitCodeOf(both), 7);
-  assert.equal(formatFailure("zrs secondary", both), "zrs secondary: Cannot read");
+  assert.equal(formatFailure("zrs secondary", both), formatFailure("zrs secondary", first));
 });
 
 Deno.test("a failure is one line: the command, the message, and what to do", () => {
