@@ -260,10 +260,8 @@ export class Feed {
 
   /** A chained node lags: its own source will bring it there. */
   async #waitUntilReached(tid: bigint): Promise<void> {
-    this.#shared.repeated.tell(
-      "info",
-      this.#connection.peer,
-      `ahead of this replica: has ${describeTid(tid)}, here the last is ` +
+    this.#ports.log.info(
+      `${this.#connection.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
         `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
     );
     while (this.#log.view.lastTid < tid) await this.#wait();

@@ -30,7 +30,7 @@ export class RepeatedLog {
    * @param about "host:port" of the peer, or whatever the message is about; ports do not tell peers apart, since
    * each connection has another
    */
-  tell(level: "info" | "warning" | "error", about: string, message: string, facts?: LogFacts): void {
+  tell(level: "warning" | "error", about: string, message: string, facts?: LogFacts): void {
     const host = about.replace(/:\d+$/, "");
     const key = `${host} ${message.replaceAll(about, host)}`;
     const nowMs = this.#clock.monotonic();
