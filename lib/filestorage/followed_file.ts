@@ -13,7 +13,7 @@ import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { MAX_RUN_BYTES } from "./appender.ts";
 import { readIndexPosition } from "./index_position.ts";
 import { FIRST_POSITION } from "./layout.ts";
-import { hasUnfinishedBefore, lastTidAt, LOCATE_WINDOW_BYTES, locateTid } from "./locate.ts";
+import { hasUnfinishedBefore, lastTidAt, LOCATE_WINDOW_BYTES, locateTid, TidMap } from "./locate.ts";
 import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 import { directoryOf, readMagic } from "./open.ts";
 import { TransactionReader } from "./transaction.ts";
@@ -140,11 +140,12 @@ export class FollowedFile implements TransactionLog {
     const reader = this.#reader;
     reader.window.reset(file, file.size());
     let { end, lastTid } = this.#view;
+    const passed = new TidMap();
     let state = reader.read(end);
     for (let steps = 1; state === "whole"; steps++) {
       if (reader.status !== STATUS.undone) {
         lastTid = reader.tid;
-        generation.map.note(lastTid, end);
+        passed.note(lastTid, end);
       }
       end = reader.end;
       if (steps % STEPS_BETWEEN_PAUSES === 0) await this.#pause();
@@ -156,7 +157,9 @@ export class FollowedFile implements TransactionLog {
     if (end === this.#view.end) return { view: this.#view, problem };
     await file.sync();
     const view = { generation, end, lastTid };
-    return isIntact(view) ? { view, problem } : { view: this.#view, problem }; // its owner has cut it meanwhile
+    if (!isIntact(view)) return { view: this.#view, problem }; // its owner has cut it meanwhile
+    generation.map.noteAll(passed); // only now: what was not synced may be gone, and others in its place
+    return { view, problem };
   }
 
   /**

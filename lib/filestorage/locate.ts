@@ -55,6 +55,11 @@ export class TidMap {
     this.#positions.splice(at, 0, position);
   }
 
+  /** Remembers what another map of the same file knows. */
+  noteAll(other: TidMap): void {
+    for (let at = 0; at < other.#tids.length; at++) this.note(other.#tids[at]!, other.#positions[at]!);
+  }
+
   /** A known transaction start at or before the tid, as far on as possible. */
   floor(tid: bigint): number {
     const at = this.#indexAfter(tid);

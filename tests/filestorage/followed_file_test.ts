@@ -93,6 +93,21 @@ Deno.test("what is seen has been synced before, through the follower's own handl
   assert.deepEqual(await followed.look(), [{ kind: "grown", lastTid: tidAt(2) }]);
 });
 
+Deno.test("what could not be synced is not remembered for searches: it may be gone, and others in its place", async () => {
+  const followed = await Followed.open([]);
+  followed.disk.fail({ operation: "sync" });
+  const [long] = history(1);
+  const data = "the crash takes it away";
+  await assert.rejects(
+    followed.write([{ ...long!, records: [{ oid: 0n, data }] }, ...history(2)]),
+    DiskError,
+  );
+  const { map } = followed.file.view.generation;
+  assert.equal(map.ceiling(NO_TID), undefined);
+  assert.deepEqual(await followed.write(history(3, 4)), [{ kind: "grown", lastTid: tidAt(4) }]);
+  assert.equal(map.ceiling(tidAt(2)), FIRST_POSITION);
+});
+
 Deno.test("nothing is locked, created or written", async () => {
   const followed = await Followed.open(history(1));
   await followed.write([...history(1), voted(2)]);
