@@ -21,7 +21,9 @@ export class HostDisk implements Disk {
   }
 
   create(path: string): BlockFile {
-    return openDescriptor(path, O_RDWR | O_CREAT | O_EXCL, `Cannot create ${path}`);
+    const action = `Cannot create ${path}`;
+    refuseDangling(path, action);
+    return openDescriptor(path, O_RDWR | O_CREAT | O_EXCL, action);
   }
 
   status(path: string): FileStatus | undefined {
@@ -108,6 +110,22 @@ function openRegular(path: string, flags: number, action: string): HostFile {
   const found = statusOf(path, action);
   if (found !== undefined && found.kind !== "file") throw notAFile(action, path, found.kind);
   return openDescriptor(path, flags, action);
+}
+
+/** A link to nothing takes the path, though there is no file: "it exists already" would puzzle. */
+function refuseDangling(path: string, action: string): void {
+  if (statusOf(path, action) !== undefined) return;
+  let target: string;
+  try {
+    target = fs.readlinkSync(path);
+  } catch (error) {
+    if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR" || codeOf(error) === "EINVAL") return;
+    throw diskFailure(action, path, error);
+  }
+  throw new UsageError(`${action}: it is a link to ${target}, where nothing is`, {
+    path,
+    hint: "Mount or put back what it leads to, or remove the link",
+  });
 }
 
 function openDescriptor(path: string, flags: number, action: string): HostFile {

@@ -153,6 +153,20 @@ Deno.test("create refuses a path that is taken and leaves what is there", () =>
     assert.equal(contentOf(`${dir}/Data.fs`), "FS21");
   }));
 
+Deno.test("create says of a link to nothing that it is one", () =>
+  inTempDir((dir) => {
+    Deno.symlinkSync("unmounted/Data.fs", `${dir}/Data.fs`);
+    assert.throws(() => disk.create(`${dir}/Data.fs`), (error) => {
+      assert(error instanceof UsageError);
+      assert.match(
+        error.message,
+        /^Cannot create .*: it is a link to unmounted\/Data\.fs, where nothing is$/,
+      );
+      return true;
+    });
+    assert.equal(Deno.readLinkSync(`${dir}/Data.fs`), "unmounted/Data.fs");
+  }));
+
 Deno.test("remove takes files and links, and never a directory", () =>
   inTempDir((dir) => {
     Deno.writeTextFileSync(`${dir}/file`, "");
