@@ -74,7 +74,7 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       hint: "Give the primary's address for --replicate-from, and our own for --replicate-to",
     });
   }
-  await serve("zrs secondary", options, host, (ports) => {
+  await serve("zrs secondary", options, host, (ports, signal) => {
     return Secondary.open(ports, {
       path: dataFs,
       replicateFrom,
@@ -82,6 +82,7 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       blobs,
       keepAliveMs: options.keepAlive * 1000,
       retryMaxMs: options.retryMax * 1000,
+      signal,
     });
   });
 }

@@ -46,13 +46,14 @@ const REOPEN_SIGNALS: readonly Signal[] = ["SIGHUP", "SIGUSR2"];
 /**
  * Opens a node and runs it until a signal ends it.
  * @param program as failures name it, "zrs primary"
+ * @param open may reject with the signal's reason: that is an end in good order
  * @throws whatever ended it otherwise
  */
 export async function serve(
   program: string,
   options: ServerOptions,
   host: Host,
-  open: (ports: Ports) => Promise<Node>,
+  open: (ports: Ports, signal: AbortSignal) => Promise<Node>,
 ): Promise<void> {
   checkOutputs(options, host.disk);
   using log = host.openLog(logOptions(options));
@@ -69,7 +70,7 @@ async function serveLogged(
   options: ServerOptions,
   host: Host,
   log: SystemLog,
-  open: (ports: Ports) => Promise<Node>,
+  open: (ports: Ports, signal: AbortSignal) => Promise<Node>,
 ): Promise<void> {
   using stack = new DisposableStack();
   const readyFile = options.readyFile === undefined
@@ -80,7 +81,11 @@ async function serveLogged(
   stack.use(listenToSignals(host, log, stop, () => readyFile?.remove()));
 
   const { disk, network, clock, random } = host;
-  await using node = await open({ disk, network, clock, random, log });
+  await using node = await unlessStopped(
+    stop.signal,
+    open({ disk, network, clock, random, log }, stop.signal),
+  );
+  if (node === undefined) return;
   const { address } = node;
   if (address !== undefined && !isThisMachineOnly(address)) {
     log.warning(
@@ -96,6 +101,16 @@ async function serveLogged(
   });
   if (!stop.signal.aborted) await host.notifySystemd("READY=1");
   await node.run(stop.signal);
+}
+
+/** @returns undefined when the work was given up because of the signal */
+async function unlessStopped<T>(signal: AbortSignal, work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (signal.aborted && error === signal.reason) return undefined;
+    throw error;
+  }
 }
 
 /** SIGTERM and SIGINT end the work in good order, and a second one at once; others reopen the log. */

@@ -23,22 +23,44 @@ export interface Scan {
   readonly transactions: number;
 }
 
+/** How a long walk through the file leaves room for others. */
+export interface Patience {
+  /** Lets other work run, now and then; without it none does. */
+  readonly pause?: () => Promise<void>;
+  /** Looked at after each pause. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** After so many transactions, or bytes, a walk lets others run. */
+const STEPS_BETWEEN_PAUSES = 20_000;
+const BYTES_BETWEEN_PAUSES = 64 * 1024 * 1024;
+
 /**
  * Walks over whole transactions from `position` on and notes their records in the index.
  * @param lastTid the tid before `position`
  * @param size the file's size
- * @throws CorruptError where a transaction is damaged but more than a torn end
+ * @throws CorruptError where a transaction is damaged but more than a torn end; the signal's reason once it aborts
  */
-export function scan(
+export async function scan(
   file: BlockFile,
   position: number,
   lastTid: bigint,
   size: number,
   index: ObjectIndex,
-): Scan {
+  { pause, signal }: Patience,
+): Promise<Scan> {
   const reader = new TransactionReader(new Window(file, size));
   let transactions = 0;
+  let pausedAt = position;
   for (;;) {
+    if (
+      position - pausedAt >= BYTES_BETWEEN_PAUSES ||
+      (transactions > 0 && transactions % STEPS_BETWEEN_PAUSES === 0)
+    ) {
+      await pause?.();
+      signal?.throwIfAborted();
+      pausedAt = position;
+    }
     const state = reader.read(position);
     if (state === "damaged" && !isTornEnd(reader, file, size)) {
       throw cannotOpen(file, reader.corrupt(reader.damage));
@@ -146,6 +168,7 @@ export async function cutTornEnd(disk: Disk, file: BlockFile, end: number): Prom
  */
 export async function truncateSafely(file: BlockFile, end: number): Promise<void> {
   if (file.size() > end + TRANSACTION.size) {
+    await file.sync(); // the header may have been changed to say so only just now
     file.truncate(end + TRANSACTION.size);
     await file.sync();
   }

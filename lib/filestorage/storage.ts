@@ -14,7 +14,7 @@ import { FIRST_POSITION, MAGIC } from "./layout.ts";
 import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 import { ObjectIndex } from "./object_index.ts";
 import { checkMayCreate, directoryOf, readMagic } from "./open.ts";
-import { type Cut, cutTornEnd, scan } from "./recover.ts";
+import { type Cut, cutTornEnd, type Patience, scan } from "./recover.ts";
 import type { LargeEnd } from "./restore.ts";
 
 /** What opening found; for the log. */
@@ -66,9 +66,11 @@ export class Storage implements TransactionLog {
 
   /**
    * Takes the lock, creates the file when there is none, recovers it and loads or makes its index.
-   * @throws LockedError, UsageError (not a FileStorage, or one of Python 2), CorruptError, DiskError
+   * @param patience for the scan of a file whose index does not cover it
+   * @throws LockedError, UsageError (not a FileStorage, or one of Python 2), CorruptError, DiskError, and the
+   * signal's reason
    */
-  static async open(disk: Disk, path: string): Promise<Storage> {
+  static async open(disk: Disk, path: string, patience: Patience = {}): Promise<Storage> {
     await using owned = new AsyncDisposableStack();
     checkNoDirectory(disk, path);
     owned.use(disk.lock(`${path}.lock`));
@@ -89,7 +91,7 @@ export class Storage implements TransactionLog {
     if (magic === undefined) await writeMagic(disk, file, path);
     const loaded = loadIndex(disk, file, path);
     const size = file.size();
-    const scanned = scan(file, loaded.position, loaded.lastTid, size, loaded.index);
+    const scanned = await scan(file, loaded.position, loaded.lastTid, size, loaded.index, patience);
     const cut = await cutTornEnd(disk, file, scanned.end);
     // What a killed process wrote last may be in the system's memory only: nobody is told of it before.
     if (cut === undefined) await file.sync();

@@ -53,7 +53,10 @@ interface Served {
   readonly ended: Promise<void>;
 }
 
-function start(open: (ports: Ports) => Promise<Node>, given: Partial<ServerOptions> = {}): Served {
+function start(
+  open: (ports: Ports, signal: AbortSignal) => Promise<Node>,
+  given: Partial<ServerOptions> = {},
+): Served {
   const disk = new MemoryDisk();
   disk.addDirectory("/run");
   const host = new ScriptedHost(disk);
@@ -123,6 +126,27 @@ Deno.test("a signal that comes while the node opens stops it as soon as it is op
   await ended;
   assert.equal(node.closed, true);
   assert.deepEqual(host.notified, ["STOPPING=1"]);
+});
+
+Deno.test("a node that gives up opening at the signal ends the server in good order", async () => {
+  const { host, disk, ended } = start((_ports, signal) =>
+    new Promise((_resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason));
+    })
+  );
+  host.signal("SIGTERM");
+  await ended;
+  assert.equal(readyFile(disk), undefined);
+  assert.deepEqual(host.notified, ["STOPPING=1"]);
+  assert.equal(host.listens, false);
+});
+
+Deno.test("a failure to open is told also when the signal came before it", async () => {
+  const opened = Promise.withResolvers<Node>();
+  const { host, ended } = start(() => opened.promise);
+  host.signal("SIGTERM");
+  opened.reject(new LockedError("Cannot open: locked", {}));
+  await assert.rejects(ended, LockedError);
 });
 
 Deno.test("SIGHUP and SIGUSR2 reopen the log and stop nothing", async () => {

@@ -162,3 +162,36 @@ for (const { name, disk: make } of CONDITIONS) {
     assert(faults > 8, `only ${faults} faults`);
   });
 }
+
+Deno.test("a long scan pauses, and is given up when it is asked to", async () => {
+  const tiny = Array.from({ length: 45_000 }, (_, n) => ({ tid: tidAt(n), records: [] }));
+  const large = [1, 2, 3, 4].map((n) => ({
+    tid: tidAt(45_000 + n),
+    records: [{ oid: BigInt(n), data: new Uint8Array(30_000_000) }],
+  }));
+  const { bytes } = dataFs([...tiny, ...large]);
+  const disk = new MemoryDisk();
+  disk.put(PATH, bytes);
+  let pauses = 0;
+  const stop = new AbortController();
+  const reason = new Error("enough");
+  const stopping = Storage.open(disk, PATH, {
+    pause: () => {
+      if (++pauses === 2) stop.abort(reason);
+      return Promise.resolve();
+    },
+    signal: stop.signal,
+  });
+  await assert.rejects(stopping, (error) => error === reason);
+  assert.equal(pauses, 2);
+  assert.equal(disk.bytes(PATH).length, bytes.length);
+
+  await using storage = await Storage.open(disk, PATH, { // the lock was released
+    pause: () => {
+      pauses++;
+      return Promise.resolve();
+    },
+  });
+  assert.equal(pauses, 2 + 2 + 1, "twice for 45,000 transactions, once for 120 MB");
+  assert.equal(storage.report.scanned, 45_004);
+});
