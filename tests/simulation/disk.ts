@@ -103,6 +103,18 @@ export class MachineDisk {
     for (const observer of this.observers) observer.renamed?.(path, true);
   }
 
+  /** Cuts a file where it is, durably, as an administrator does with a tool. */
+  cut(path: string, size: number): void {
+    const inode = this.file(path);
+    inode.truncate(size);
+    inode.settle(inode.mark());
+    this.changed(path);
+    for (const observer of this.observers) {
+      observer.changed?.(path, inode, size);
+      observer.settled?.(path, inode, size);
+    }
+  }
+
   /** Takes a file away, durably, as an administrator does who begins anew. */
   erase(path: string): void {
     this.names.erase(path);

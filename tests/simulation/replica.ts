@@ -44,6 +44,8 @@ export class Replica implements Upstream {
   readonly port: number;
   readonly file: TrackedFile;
   process: SimulatedProcess | undefined;
+  /** The process has opened its file. From then on a full disk is no reason to end. */
+  opened = false;
   /** Whether the operator lets it run. */
   wanted = true;
   /** Crash images looked at. */
@@ -113,7 +115,9 @@ export class Replica implements Upstream {
     };
     this.process = this.machine.start("zrs", async (ports, signal) => {
       const log = new TappedLog(ports.log, (message) => this.#hear(message));
+      this.opened = false;
       await using secondary = await Secondary.open({ ...this.#options.disguise(ports), log }, options);
+      this.opened = true;
       const publish = () =>
         this.#durable.publish(secondary.lastTid, this.file.durable, this.file.existsDurably);
       publish();

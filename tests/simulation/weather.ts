@@ -144,12 +144,14 @@ export class Weather {
   }
 
   failDisk(): void {
+    const on = this.#random.pick(["sync", "sync", "write", "change", "read", "open"] as const);
+    const mayBeFull = on !== "read" && on !== "open";
     this.replica().machine.disk.faults.add({
-      on: this.#random.pick(["sync", "sync", "write", "change", "read", "open"]),
+      on,
       process: "zrs",
       skip: this.#random.int(20),
       times: this.#random.between(1, 2),
-      effect: this.#random.chance(0.8) ? "error" : "full",
+      effect: mayBeFull && this.#random.chance(0.2) ? "full" : "error",
     });
   }
 
@@ -186,7 +188,12 @@ export class Weather {
     world.writer?.kill();
     world.scheduler.after(this.#random.between(1_500, 4_000), () => {
       const older = this.#older(world.sourceFile);
-      if (older !== undefined) world.source.disk.place(DATA_FS, older);
+      const { disk } = world.source;
+      if (older !== undefined && world.sourceFile.exists && this.#random.chance(0.3)) {
+        disk.cut(DATA_FS, older.length);
+      } else if (older !== undefined) {
+        disk.place(DATA_FS, older);
+      }
       world.mayWrite = true;
     });
   }

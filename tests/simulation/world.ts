@@ -199,6 +199,8 @@ export class World {
       ? ["NotFoundError", "UsageError", "DiskError"] // no file yet, or none that can be used after a crash
       : who === "the writer"
       ? []
+      : this.replicas.some((replica) => replica.name === who && replica.opened)
+      ? ["DiskError"]
       : ["DiskError", "DiskFullError"];
     this.count(`${who === "the primary" ? who : "replicas"} ended by ${error.name}`);
     // A sync that failed while opening leaves in the page cache what the platter does not have, and nobody can
