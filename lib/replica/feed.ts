@@ -276,7 +276,9 @@ export class Feed {
       () => this.#connection.written,
       () =>
         this.#end(new UnavailableError(`Cannot send to ${peer}: it took nothing for ${timeoutMs / 1000} s`)),
-      this.#connection.write(bytes),
+      this.#connection.write(bytes).catch((error) => {
+        throw error instanceof ZrsError ? lost(error) : error;
+      }),
     );
   }
 }

@@ -1,8 +1,12 @@
 /** What a primary sends of a file's odd places, and in which order when the file changes under it. */
 import assert from "node:assert/strict";
+import type { Connection, Network } from "../../lib/ports/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
+import { othersHaveRun } from "../kit/manual_clock.ts";
+import type { MemoryConnection } from "../kit/memory_network.ts";
+import { startPrimary } from "../kit/node.ts";
 import { CountingDisk } from "./counting_disk.ts";
-import { ORIGINAL, Scene, type ScriptedSecondary } from "./scene.ts";
+import { HERE, ORIGINAL, Scene, type ScriptedSecondary } from "./scene.ts";
 
 const TID = 0x036c_9000_0000_0001n;
 const KIB = 1024;
@@ -99,4 +103,63 @@ Deno.test("whoever is refused holds no file open", async () => {
   disk.rename(`${ORIGINAL}.pack`, ORIGINAL);
   await primary.log.waitFor(/has been packed or replaced/);
   assert.equal(disk.open.get(old), 0);
+});
+
+/** A connection on which writing fails as soon as the peer is gone, before reading tells of it. */
+class LateReader implements Connection {
+  readonly #connection: MemoryConnection;
+
+  constructor(connection: MemoryConnection) {
+    this.#connection = connection;
+  }
+
+  get peer(): string {
+    return this.#connection.peer;
+  }
+
+  get written(): number {
+    return this.#connection.written;
+  }
+
+  async read(into: Uint8Array): Promise<number | null> {
+    const count = await this.#connection.read(into);
+    if (count === null) await othersHaveRun();
+    return count;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    await this.#connection.write(bytes);
+  }
+
+  close(): void {
+    this.#connection.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+Deno.test("a secondary that leaves in the middle of what it is sent is nothing to complain of", async () => {
+  const { scene } = sceneWith(history(50, 8 * KIB), 4 * KIB);
+  const network: Network = {
+    connect: (address) => scene.network.connect(address),
+    listen: async (address) => {
+      const listener = await scene.network.listen(address);
+      const accept = listener.accept.bind(listener);
+      return Object.assign(listener, {
+        accept: async () => {
+          const connection = await accept();
+          return connection && new LateReader(connection);
+        },
+      });
+    },
+  };
+  await using primary = await startPrimary({ path: ORIGINAL, replicateTo: HERE }, { ...scene, network });
+  const peer = await scene.connect();
+  await peer.greet(0n);
+  await peer.receive();
+  peer.close();
+  await primary.log.waitFor(/disconnected|dropped/);
+  assert.deepEqual(primary.log.complaints(), []);
 });
