@@ -85,6 +85,18 @@ Deno.test("a file may be written, read and closed while it is being synced", () 
     assert.throws(() => file.size(), /has been closed/);
   }));
 
+Deno.test("a file is synced again and again, after little and after much, until it is closed", () =>
+  inTempDir(async (dir) => {
+    const file = disk.create(`${dir}/Data.fs`);
+    for (const length of [1, 10, 100, 1 << 20, 10, 10, 10]) {
+      file.writeAt(new Uint8Array(length), file.size());
+      await file.sync();
+    }
+    assert.equal(file.size(), (1 << 20) + 141);
+    file.close();
+    await assert.rejects(file.sync(), /has been closed/);
+  }));
+
 Deno.test("a file opened for reading only, and a directory, can be synced", () =>
   inTempDir(async (dir) => {
     Deno.writeTextFileSync(`${dir}/Data.fs`, "FS21");
