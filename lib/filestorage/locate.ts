@@ -192,7 +192,7 @@ export function countedBefore(reader: TransactionReader, position: number): Plac
 
 function readWhole(reader: TransactionReader, position: number): void {
   const state = reader.read(position);
-  if (state !== "whole") throw reader.corrupt(state === "damaged" ? reader.damage : `it is ${state}`);
+  if (state !== "whole") throw reader.notWhole(state);
 }
 
 /**

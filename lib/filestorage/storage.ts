@@ -5,8 +5,8 @@
  * Survives: being killed at any point (the next open cuts what was not finished), a missing, old or wrong
  * index file (the file is scanned). Refuses: files that are damaged before their end.
  */
-import { DiskError, LockedError, UsageError } from "../errors.ts";
-import type { BlockFile, Disk, FileLock } from "../ports/mod.ts";
+import { DiskError, LockedError, NotFoundError, UsageError } from "../errors.ts";
+import type { BlockFile, Disk, FileLock, ReadableFile } from "../ports/mod.ts";
 import { NO_TID } from "../zodb/mod.ts";
 import { Appender, type Run } from "./appender.ts";
 import { checkIndex, readIndexFile, writeIndexFile } from "./index_file.ts";
@@ -72,7 +72,7 @@ export class Storage implements TransactionLog {
    */
   static async open(disk: Disk, path: string, patience: Patience = {}): Promise<Storage> {
     await using owned = new AsyncDisposableStack();
-    checkNoDirectory(disk, path);
+    checkPlace(disk, path);
     owned.use(disk.lock(`${path}.lock`));
     const realPath = disk.realPath(path);
     if (realPath !== path && disk.status(path) !== undefined) lockRealPath(disk, path, realPath, owned);
@@ -81,14 +81,7 @@ export class Storage implements TransactionLog {
     const file = owned.use(created ? disk.create(path) : disk.openWrite(path));
     const mark = markOwned(disk, path);
     if (mark !== undefined) owned.use(mark);
-    const magic = isTornBeginning(file) ? undefined : readMagic(file);
-    if (magic === "FS21") {
-      throw new UsageError(`Cannot write to ${path}: Python 2 wrote it (FS21)`, {
-        path,
-        hint: "convert it with zodbupdate, or let an empty replica begin",
-      });
-    }
-    if (magic === undefined) await writeMagic(disk, file, path);
+    if (isToBegin(file)) await writeMagic(disk, file, path);
     const loaded = loadIndex(disk, file, path);
     const size = file.size();
     const scanned = await scan(file, loaded.position, loaded.lastTid, size, loaded.index, patience);
@@ -191,12 +184,25 @@ export class Storage implements TransactionLog {
   }
 }
 
-function checkNoDirectory(disk: Disk, path: string): void {
-  if (disk.status(path)?.kind !== "directory") return;
-  throw new UsageError(`Cannot open ${path}: it is a directory`, {
-    path,
-    hint: "name the database file in it, usually Data.fs",
-  });
+/** Looks what there is before anything is left beside it. @throws UsageError */
+function checkPlace(disk: Disk, path: string): void {
+  const status = disk.status(path);
+  if (status?.kind === "directory") {
+    throw new UsageError(`Cannot open ${path}: it is a directory`, {
+      path,
+      hint: "name the database file in it, usually Data.fs",
+    });
+  }
+  const directory = directoryOf(path);
+  if (status === undefined && disk.status(directory) === undefined) {
+    throw new NotFoundError(`Cannot create ${path}: there is no directory ${directory}`, {
+      path,
+      hint: "make the directory, or check the path",
+    });
+  }
+  if (status === undefined) return;
+  using file = disk.openRead(path);
+  isToBegin(file);
 }
 
 /** Whoever opens the file by its own name locks beside that. */
@@ -225,12 +231,23 @@ function markOwned(disk: Disk, path: string): FileLock | undefined {
   return undefined;
 }
 
-/** A crash while the file was created leaves it with none or some of its first four bytes. */
-function isTornBeginning(file: BlockFile): boolean {
-  if (file.size() > MAGIC.length) return false;
-  const found = new Uint8Array(file.size());
+/**
+ * Whether the file is empty, or has been created no further: a crash then leaves none or some of its first bytes.
+ * @throws UsageError when it is not a FileStorage that may be written to
+ */
+function isToBegin(file: ReadableFile): boolean {
+  const found = new Uint8Array(Math.min(file.size(), MAGIC.length + 1));
   file.readAt(found, 0);
-  return found.every((byte, at) => byte === 0 || byte === MAGIC[at]);
+  if (found.length <= MAGIC.length && found.every((byte, at) => byte === 0 || byte === MAGIC[at])) {
+    return true;
+  }
+  if (readMagic(file) === "FS21") {
+    throw new UsageError(`Cannot write to ${file.path}: Python 2 wrote it (FS21)`, {
+      path: file.path,
+      hint: "convert it with zodbupdate, or let an empty replica begin",
+    });
+  }
+  return false;
 }
 
 async function writeMagic(disk: Disk, file: BlockFile, path: string): Promise<void> {

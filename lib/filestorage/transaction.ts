@@ -186,6 +186,18 @@ export class TransactionReader {
     return (BigInt(this.oidHigh) << 32n) | BigInt(this.oidLow);
   }
 
+  /** An error that says why the transaction last read is not whole. */
+  notWhole(state: Exclude<TransactionState, "whole">): CorruptError {
+    const problems = {
+      end: "the file ends before it",
+      short: "the file ends within its header",
+      voted: "it was never finished",
+      beyond: `it ends at ${this.end}, behind the end of the file`,
+      damaged: this.damage,
+    } as const;
+    return this.corrupt(problems[state]);
+  }
+
   /** An error about the transaction last read. */
   corrupt(problem: string): CorruptError {
     return new CorruptError(

@@ -98,7 +98,7 @@ export class Outgoing {
     const encoder = this.#encoder;
     reader.window.limit = end;
     const state = reader.read(position);
-    if (state !== "whole") throw reader.corrupt(state === "damaged" ? reader.damage : `it is ${state}`);
+    if (state !== "whole") throw reader.notWhole(state);
     if (reader.status === STATUS.undone) return reader.end;
     if (reader.tid <= this.#lastTid) {
       throw reader.corrupt(`its tid must be greater than the one before, ${describeTid(this.#lastTid)}`);

@@ -5,7 +5,7 @@
 import { type Change, directoryOf, FollowedFile } from "../filestorage/mod.ts";
 import { ZrsError } from "../errors.ts";
 import type { Address, FileLock } from "../ports/mod.ts";
-import { describeTid, formatTid } from "../zodb/mod.ts";
+import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import type { Ports } from "./ports.ts";
 import { Server } from "./server.ts";
@@ -62,10 +62,8 @@ export class Primary {
     });
     owned.move();
     const { lastTid } = file.view;
-    ports.log.info(`Following ${options.path}, last transaction ${describeTid(lastTid)}`, {
-      path: options.path,
-      tid: formatTid(lastTid),
-    });
+    const end = lastTid === NO_TID ? "which is empty so far" : `last transaction ${describeTid(lastTid)}`;
+    ports.log.info(`Following ${options.path}, ${end}`);
     if (options.blobs === "none") {
       ports.log.warning(
         `Blobs are left out (--blobs none): replicas of ${options.path} have the records of blobs, not their files`,

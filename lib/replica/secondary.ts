@@ -54,6 +54,8 @@ const MANY_SCANNED = 1000;
 const POISON_COUNT = 3;
 /** A source that refuses us, or cannot send what comes next, ends a connection much sooner. */
 const IDLE_MS = 2_000;
+/** After so much silence the source has most likely sent all it has. */
+const CALM_MS = 1_000;
 
 export class Secondary {
   readonly #ports: Ports;
@@ -61,6 +63,8 @@ export class Secondary {
   readonly #storage: Storage;
   readonly #server: Server | undefined;
   #nextSaveMs: number;
+  /** Whether it has been told that this connection has brought all there was. */
+  #calmTold = false;
 
   private constructor(ports: Ports, options: SecondaryOptions, storage: Storage, server: Server | undefined) {
     this.#ports = ports;
@@ -173,12 +177,16 @@ export class Secondary {
       if (failure instanceof RefusedError) {
         delay.slowDown();
         this.#tellRefusal(source, failure);
-      } else {
-        log.warning(`${source}: ${sentence(failure)}`, { tid: formatTid(lastTid) });
-        if (fruitless > 0 && fruitless % POISON_COUNT === 0) this.#tellFruitless(source, fruitless, failure);
       }
       const waitMs = delay.next();
-      log.debug(`Connecting to ${source} again in ${(waitMs / 1000).toFixed(1)} s`);
+      const again = `connecting again in ${(waitMs / 1000).toFixed(1)} s`;
+      if (failure instanceof RefusedError) {
+        log.debug(`${source}: ${again}`);
+      } else {
+        const what = failure instanceof NotConnected ? failure.message : `${source}: ${sentence(failure)}`;
+        log.warning(`${what}; ${again}`);
+        if (fruitless > 0 && fruitless % POISON_COUNT === 0) this.#tellFruitless(source, fruitless, failure);
+      }
       await this.#saveIndexWhenDue();
       await sleep(clock, waitMs, signal);
     }
@@ -239,7 +247,9 @@ export class Secondary {
   async #receive(connection: Connection, sink: Sink): Promise<ZrsError> {
     const { clock, log } = this.#ports;
     const start = this.#storage.lastTid;
-    log.info(`Connected to ${connection.peer}, asking for what follows ${describeTid(start)}`);
+    const wanted = start === NO_TID ? "everything" : `what follows ${describeTid(start)}`;
+    this.#calmTold = false;
+    log.info(`Connected to ${connection.peer}, asking for ${wanted}`);
     const incoming = new Incoming(sink.restorer, { blobs: this.#options.blobs, log });
     const decoder = new StreamDecoder(start);
     const chunk = new Uint8Array((this.#options.buffers ?? DEFAULT_BUFFER_SIZES).readBytes);
@@ -254,6 +264,7 @@ export class Secondary {
       for (;;) {
         const sinceMs = clock.monotonic();
         let count: number;
+        using _calm = this.#tellOnceCalm(decoder, start);
         try {
           count = await this.#read(connection, chunk, decoder.idle);
         } catch (error) {
@@ -270,6 +281,21 @@ export class Secondary {
     } finally {
       keepAlive.stop();
     }
+  }
+
+  /**
+   * The source does not say when it has sent all that it has. Where nothing more comes for a moment, after
+   * something has come, that is most likely so; it is told once for each connection.
+   */
+  #tellOnceCalm(decoder: StreamDecoder, start: bigint): Disposable | undefined {
+    const { lastTid } = decoder;
+    if (this.#calmTold || !decoder.idle || lastTid === start) return undefined;
+    return this.#ports.clock.schedule(CALM_MS, () => {
+      this.#calmTold = true;
+      this.#ports.log.info(
+        `${this.#options.path} has all that the source has sent, up to ${describeTid(lastTid)}`,
+      );
+    });
   }
 
   /**
@@ -392,5 +418,5 @@ function tellOpened(ports: Ports, storage: Storage): void {
     log.info(`${path}: scanned ${report.scanned} transactions: ${report.indexReason}`);
   }
   const what = report.created ? "Created" : "Opened";
-  log.info(`${what} ${path}, last transaction ${describeTid(lastTid)}`, { path, tid: formatTid(lastTid) });
+  log.info(`${what} ${path}, ${lastTid === NO_TID ? "empty" : `last transaction ${describeTid(lastTid)}`}`);
 }

@@ -138,7 +138,7 @@ const TABLE: readonly BadInput[] = [
     says: "a secondary's copy lies in a directory",
     args: ["secondary", "@/missing/Data.fs", ...FROM],
     code: 2,
-    line: /missing\/Data\.fs.*: there is no such file or directory/,
+    line: /missing\/Data\.fs.*: there is no directory .*missing/,
   },
   {
     says: "a damaged copy is left alone",

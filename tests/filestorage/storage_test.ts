@@ -195,3 +195,11 @@ Deno.test("a long scan pauses, and is given up when it is asked to", async () =>
   assert.equal(pauses, 2 + 2 + 1, "twice for 45,000 transactions, once for 120 MB");
   assert.equal(storage.report.scanned, 45_004);
 });
+
+Deno.test("nothing is left beside a file that is no FileStorage", async () => {
+  const disk = new MemoryDisk();
+  disk.put(PATH, new TextEncoder().encode("root:x:0:0:root\n"));
+  const before = disk.paths();
+  await assert.rejects(Storage.open(disk, PATH), UsageError);
+  assert.deepEqual(disk.paths(), before);
+});

@@ -36,6 +36,9 @@ function current(scene: Scene, oid: bigint): string | null {
   return data === null ? null : new TextDecoder().decode(data);
 }
 
+/** After so much silence a secondary takes it that the source has sent all it has. */
+const CALM_MS = 1_000;
+
 Deno.test("a secondary greets with its protocol and nothing, and stores what it is sent", async () => {
   const scene = new Scene();
   using primary = await scene.listen();
@@ -83,7 +86,25 @@ Deno.test("a secondary without a keep-alive delay says nothing behind its greeti
   await wire.receiveGreeting();
   await wire.sendTransaction(FIRST);
   await secondary.waitForTid(FIRST.tid);
-  assert.deepEqual(scene.clock.delays, []);
+  await scene.clock.waitForTimer(CALM_MS);
+  assert.deepEqual(scene.clock.delays, [CALM_MS], "no timer but that of the silence");
+});
+
+Deno.test("a secondary tells once for each connection that it has all that was sent", async () => {
+  const scene = new Scene();
+  using primary = await scene.listen();
+  await using secondary = await scene.startSecondary({ keepAliveMs: 0 });
+  const wire = await primary.accept();
+  await wire.receiveGreeting();
+  await wire.sendTransaction(FIRST);
+  await secondary.waitForTid(FIRST.tid);
+  await scene.clock.waitForTimer(CALM_MS);
+  assert.equal(secondary.log.matching(/has all that the source has sent/).length, 0);
+  scene.clock.advance(CALM_MS);
+  await wire.sendTransaction(SECOND);
+  await secondary.waitForTid(SECOND.tid);
+  scene.clock.advance(CALM_MS);
+  assert.equal(secondary.log.matching(/has all that the source has sent, up to /).length, 1);
 });
 
 Deno.test("a secondary that lost its connection comes back with its last tid, and waits longer each time", async () => {
@@ -130,7 +151,7 @@ Deno.test("a transaction that does not come whole leaves nothing, and comes agai
   for (let count = 1; count <= messages.length; count++) {
     await wire.sendMessages(...messages.slice(0, count));
     wire.close();
-    const delayMs = await scene.clock.waitForTimer(1, 10_000);
+    const delayMs = await scene.clock.waitForTimer(1, CALM_MS - 1);
     assert.deepEqual(scene.disk.bytes(COPY), before);
     scene.clock.advance(delayMs);
     wire = await primary.accept();
