@@ -90,7 +90,7 @@ export class PrefixChecker {
         return exactSoFar && index < state.exactCount;
       }
       if (exactSoFar && index < state.exactCount && isAligned(view, state.view, at, index)) {
-        problem = "is not byte for byte what the source had";
+        problem = `is not byte for byte what the source had: ${firstDifference(transaction, there)}`;
         continue;
       }
       if (sayTheSame(transaction, view, there, state.view)) return false;
@@ -98,6 +98,13 @@ export class PrefixChecker {
     }
     return problem;
   }
+}
+
+function firstDifference(found: FoundTransaction, expected: FoundTransaction): string {
+  const at = found.bytes.findIndex((byte, i) => byte !== expected.bytes[i]);
+  return `it has ${found.bytes[at]} at ${at} of ${found.bytes.length}, the source's ${
+    expected.bytes[at]
+  } of ${expected.bytes.length}`;
 }
 
 /** Whether a replica's file and a source's have been the same up to this transaction. */

@@ -19,6 +19,8 @@ class GrowingState implements SourceState {
   exactCount = 0;
   readonly #transactionOf = new Map<number, number>();
   readonly #several = new Set<string>();
+  /** Where each object's last record is. */
+  readonly #current = new Map<bigint, number>();
 
   constructor(view: FileView) {
     this.view = view;
@@ -32,11 +34,18 @@ class GrowingState implements SourceState {
     }
   }
 
-  /** Not where a pack has been, and not where a back pointer leads to one of several records of an object. */
+  /**
+   * Not where a pack has been; not where a back pointer leads to one of several records of an object; and not
+   * where a power loss has put zeros in place of an oid or a link, which nobody checks.
+   */
   #isExact(transaction: FoundTransaction): boolean {
     if (transaction.status === PACKED) return false;
+    if (transaction.records.some(({ oid, previous }) => previous !== (this.#current.get(oid) ?? 0))) {
+      return false;
+    }
     const oids = new Set<bigint>();
     for (const { oid, position, payload } of transaction.records) {
+      this.#current.set(oid, position);
       this.#transactionOf.set(position, transaction.position);
       if (oids.has(oid)) this.#several.add(`${transaction.position} ${oid}`);
       oids.add(oid);

@@ -9,6 +9,7 @@ import { Primary } from "../../lib/replica/mod.ts";
 import { NothingWrittenChecker, PromiseBroken } from "./checkers.ts";
 import { canContinue, checkRefusal, difference } from "./convergence.ts";
 import { TappedLog } from "./log.ts";
+import { sayTheSame } from "./file_view.ts";
 import type { Ports, SimulatedProcess } from "./machine.ts";
 import { SimulatedMachine } from "./machine.ts";
 import { SimulatedNetwork } from "./network.ts";
@@ -350,17 +351,24 @@ export class World {
       return this.count(`refused as ${replica.refusal.refused}`);
     }
     this.count("converged");
-    if (this.#holdsLostTransactions(replica)) return this.count("forks that tids alone cannot tell");
-    if (replica.file.live.lastTid !== this.sourceFile.live.lastTid) return; // as its upstream, which is refused
+    if (replica.file.live.lastTid !== this.sourceFile.live.lastTid) return; // as its upstream, which stands still
     const differs = difference(this.sourceFile.live, replica.file.live);
-    if (differs !== undefined) this.#broken(`${replica.name} is not equal to its source: ${differs}`);
+    if (differs === undefined) return;
+    if (this.#holdsLostTransactions(replica)) return this.count("forks that tids alone cannot tell");
+    this.#broken(`${replica.name} is not equal to its source: ${differs}`);
   }
 
-  /** Behind a pack, or with the same tid given twice, a replica can hold what the source has lost unnoticed. */
-  #holdsLostTransactions(replica: Replica): boolean {
-    return replica.file.live.transactions.some(({ tid }) =>
-      this.history.lost.some((lost) => lost.tid === tid)
-    );
+  /**
+   * Behind a pack, or where a clock that was set back has made the source give a tid twice, a replica can hold
+   * what the source has lost, and nobody notices.
+   */
+  #holdsLostTransactions({ file: { live } }: Replica): boolean {
+    const source = this.sourceFile.live;
+    return this.history.lost.some(({ tid }) => {
+      const held = live.transactions[live.indexOf(tid)];
+      const there = source.transactions[source.indexOf(tid)];
+      return held !== undefined && (there === undefined || !sayTheSame(held, live, there, source));
+    });
   }
 
   #broken(what: string): void {
