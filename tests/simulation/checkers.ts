@@ -4,6 +4,7 @@
  * right. What it finds wrong it reports; the run then fails with the checker's name.
  */
 import { checkIndex, readIndexFile } from "../../lib/filestorage/index_file.ts";
+import { readIndexPosition } from "../../lib/filestorage/index_position.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import type { MachineDisk } from "./disk.ts";
 import { endOf, FileView, sameBytes, sayTheSame } from "./file_view.ts";
@@ -207,6 +208,20 @@ export class IndexChecker {
   constructor(name: string, report: Report) {
     this.#name = name;
     this.#report = report;
+  }
+
+  /** After a stop in order the index covers the whole file, unless that holds nothing. */
+  atEnd(view: FileView, data: Uint8Array | undefined, index: Uint8Array | undefined): void {
+    const when = "after a stop, ";
+    if (data === undefined || view.transactions.every((transaction) => transaction.records.length === 0)) {
+      return;
+    }
+    if (index === undefined) return this.#wrong(when, "there is none");
+    this.check(view, data, index, true, when);
+    const disk = new MemoryDisk();
+    disk.put("/Data.fs.index", index);
+    const position = readIndexPosition(disk, "/Data.fs");
+    if (position !== view.end) this.#wrong(when, `it ends at ${position}, the file at ${view.end}`);
   }
 
   /** @param mustFit whether it has just been written, so that it must be accepted */

@@ -134,12 +134,13 @@ export class Replica implements Upstream {
     if (copy !== undefined) this.machine.disk.place(DATA_FS, copy);
   }
 
-  /** The last sync of a file that is complete. */
+  /** After the process was stopped in order. */
   lookAtSavedIndex(): void {
-    const index = this.machine.disk.bytes(`${DATA_FS}.index`);
-    if (index === undefined) return;
-    const data = this.machine.disk.bytes(DATA_FS) ?? new Uint8Array(0);
-    this.#index.check(this.file.live, data, index, true, "at the end, ");
+    this.#index.atEnd(
+      this.file.live,
+      this.machine.disk.bytes(DATA_FS),
+      this.machine.disk.bytes(`${DATA_FS}.index`),
+    );
   }
 
   #upstreamView(): FileView {

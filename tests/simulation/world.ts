@@ -7,14 +7,14 @@
  */
 import { Primary } from "../../lib/replica/mod.ts";
 import { NothingWrittenChecker, PromiseBroken } from "./checkers.ts";
-import { canContinue, checkRefusal, difference } from "./convergence.ts";
+import { checkRefusal } from "./convergence.ts";
 import { TappedLog } from "./log.ts";
-import { sayTheSame } from "./file_view.ts";
 import type { Ports, SimulatedProcess } from "./machine.ts";
 import { SimulatedMachine } from "./machine.ts";
 import { SimulatedNetwork } from "./network.ts";
 import { SeededRandom } from "./random.ts";
 import { DATA_FS, Replica, type Upstream } from "./replica.ts";
+import { Rest } from "./rest.ts";
 import { Scheduler, SimulationFailure } from "./scheduler.ts";
 import { NaiveSource } from "./source.ts";
 import { SourceHistory } from "./source_history.ts";
@@ -280,14 +280,14 @@ export class World {
     this.#startLastWriter(this.random.fork("last commit").chance(0.7));
     for (const replica of this.replicas) replica.wanted = true;
     await scheduler.runUntil(() => !this.writer!.running, { durationMs: CALM_MS });
-    const sinceMs = scheduler.nowMs;
+    const rest = new Rest(this.sourceFile, this.history, scheduler.nowMs, this.#report);
     try {
-      await scheduler.runUntil(() => this.replicas.every((each) => this.#rests(each, sinceMs)), {
+      await scheduler.runUntil(() => this.replicas.every((each) => rest.hasReached(each)), {
         durationMs: CALM_MS,
         events: 500_000,
       });
     } catch (error) {
-      const restless = this.replicas.filter((each) => !this.#rests(each, sinceMs)).map((each) => each.name);
+      const restless = this.replicas.filter((each) => !rest.hasReached(each)).map((each) => each.name);
       if (restless.length === 0 || !(error instanceof SimulationFailure) || error.cause !== undefined) {
         throw error;
       }
@@ -296,83 +296,8 @@ export class World {
       throw scheduler.broken(what);
     }
     await scheduler.runFor(REST_MS);
-    for (const replica of this.replicas) this.#checkRest(replica, sinceMs);
+    for (const replica of this.replicas) this.count(rest.check(replica));
     await scheduler.runFor(0);
-  }
-
-  /** Whether a replica has caught up, or has been refused since. */
-  #rests(replica: Replica, sinceMs: number): boolean {
-    if (!replica.process?.running) return false;
-    const upstream = replica.upstream.file.live;
-    if (replica.file.live.lastTid === upstream.lastTid) {
-      return upstream.lastTid === this.#endOf(replica.upstream);
-    }
-    if (this.#waits(replica) || this.#isBeyondThePack(replica)) return true;
-    if (replica.refusal.refused === undefined || replica.refusals.at(-1)!.timeMs <= sinceMs) return false;
-    return !canContinue(upstream, replica.file.live.lastTid);
-  }
-
-  /** Whether a chained replica waits, as it should, for one that will never get so far: the source lost that. */
-  #waits({ upstream, file }: Replica): boolean {
-    const { lastTid } = file.live;
-    if (!(upstream instanceof Replica) || lastTid <= upstream.file.live.lastTid) return false;
-    return this.#isStuck(upstream) || !this.sourceFile.live.has(lastTid);
-  }
-
-  /** Whether a replica's end has been packed away, or might have been: so it is taken for one that has caught up. */
-  #isBeyondThePack({ upstream, file }: Replica): boolean {
-    const source = upstream.file.live;
-    return file.live.lastTid > source.lastTid && canContinue(source, file.live.lastTid);
-  }
-
-  /** What an upstream will end with: the source's last tid, unless it has been refused itself. */
-  #endOf(upstream: Upstream): bigint {
-    const stuck = upstream instanceof Replica && this.#isStuck(upstream);
-    return stuck ? upstream.file.live.lastTid : this.sourceFile.live.lastTid;
-  }
-
-  /** Whether a replica, or one between it and the source, has been refused. */
-  #isStuck(replica: Replica): boolean {
-    if (replica.refusal.refused !== undefined || this.#isBeyondThePack(replica)) return true;
-    if (this.#waits(replica)) return true;
-    return replica.upstream instanceof Replica && this.#isStuck(replica.upstream);
-  }
-
-  #checkRest(replica: Replica, sinceMs: number): void {
-    if (!this.#rests(replica, sinceMs)) {
-      return this.#broken(`${replica.name} does not stay at rest`);
-    }
-    if (this.#waits(replica)) return this.count("waiting for what the source has lost");
-    replica.refusal.atRest(replica.upstream.file.live);
-    if (
-      replica.refusal.refused !== undefined &&
-      replica.file.live.lastTid !== replica.upstream.file.live.lastTid
-    ) {
-      return this.count(`refused as ${replica.refusal.refused}`);
-    }
-    this.count("converged");
-    if (replica.file.live.lastTid !== this.sourceFile.live.lastTid) return; // as its upstream, which stands still
-    const differs = difference(this.sourceFile.live, replica.file.live);
-    if (differs === undefined) return;
-    if (this.#holdsLostTransactions(replica)) return this.count("forks that tids alone cannot tell");
-    this.#broken(`${replica.name} is not equal to its source: ${differs}`);
-  }
-
-  /**
-   * Behind a pack, or where a clock that was set back has made the source give a tid twice, a replica can hold
-   * what the source has lost, and nobody notices.
-   */
-  #holdsLostTransactions({ file: { live } }: Replica): boolean {
-    const source = this.sourceFile.live;
-    return this.history.lost.some(({ tid }) => {
-      const held = live.transactions[live.indexOf(tid)];
-      const there = source.transactions[source.indexOf(tid)];
-      return held !== undefined && (there === undefined || !sayTheSame(held, live, there, source));
-    });
-  }
-
-  #broken(what: string): void {
-    this.scheduler.fail(new PromiseBroken("ConvergenceChecker", what));
   }
 
   /** Everything stops when asked, and leaves an index that is right. */
