@@ -65,12 +65,18 @@ export class Names {
   place(path: string, inode: Inode): void {
     this.#seen.set(path, inode);
     this.#durable.set(path, inode);
+    this.#forget(path);
   }
 
   /** Takes an entry away, durably. */
   erase(path: string): void {
     this.#seen.delete(path);
     this.#durable.delete(path);
+    this.#forget(path);
+  }
+
+  /** What was to become of an entry does not become of the one that is there now. */
+  #forget(path: string): void {
     this.#changes = this.#changes.filter((change) => change.path !== path);
   }
 
