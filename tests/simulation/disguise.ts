@@ -113,8 +113,8 @@ export class DisguisedDisk implements Disk {
     return this.disk.mark(path, use);
   }
 
-  watch(directory: string, changed: () => void): Disposable {
-    return this.disk.watch(directory, changed);
+  watch(directory: string, changed: () => void, prefix?: string): Disposable {
+    return this.disk.watch(directory, changed, prefix);
   }
 }
 
