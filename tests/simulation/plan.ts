@@ -48,7 +48,8 @@ const ARRANGEMENTS: readonly (readonly (readonly [name: string, from: string])[]
 
 export function drawPlan(random: SeededRandom): Plan {
   const weatherMs = random.between(4_000, 20_000);
-  const transactions = random.chance(0.05) ? 200 : random.between(5, 60);
+  const bulky = random.chance(0.1);
+  const transactions = random.chance(0.05) ? 200 : bulky ? random.between(5, 15) : random.between(5, 60);
   const peerTimeoutMs = random.between(2_000, 8_000);
   const readBytes = random.pick([64, 1_024, 4_096, 65_536]);
   return {
@@ -63,6 +64,7 @@ export function drawPlan(random: SeededRandom): Plan {
       packs: random.pick([0, 0, 0.02, 0.1]),
       aborts: random.pick([0, 0.15, 0.4]),
       undos: random.pick([0, 0.1, 0.3]),
+      large: bulky ? 0.8 : 0.1,
     },
     source: {
       syncs: !random.chance(0.2),

@@ -69,6 +69,8 @@ export interface Work {
   readonly aborts?: number;
   /** How likely it is an undo; 0.1 unless given. */
   readonly undos?: number;
+  /** How likely an object's new state is tens of kilobytes long; 0.1 unless given. */
+  readonly large?: number;
 }
 
 const NOTHING = new Uint8Array(0);
@@ -220,14 +222,14 @@ export class NaiveSource {
 
   /** Does this and that until it is done or told to stop. */
   async work(work: Work, signal: AbortSignal): Promise<void> {
-    const { random, everyMs = 20, packs = 0.02, aborts = 0.15, undos = 0.1 } = work;
+    const { random, everyMs = 20, packs = 0.02, aborts = 0.15, undos = 0.1, large } = work;
     for (let i = 0; i < work.transactions && !signal.aborted; i++) {
       const transactions = this.#history.transactions;
       if (transactions.length > 0 && random.chance(packs)) await this.pack(random.pick(transactions).tid);
       if (transactions.length > 0 && random.chance(undos)) {
         await this.undo(random.pick(transactions.slice(-3)).tid);
-      } else if (random.chance(aborts)) await this.abort(randomChanges(random), randomTexts(random));
-      else await this.commit(randomChanges(random), randomTexts(random));
+      } else if (random.chance(aborts)) await this.abort(randomChanges(random, large), randomTexts(random));
+      else await this.commit(randomChanges(random, large), randomTexts(random));
       if (random.chance(0.7)) await this.#sleep(2 * everyMs * random.unit());
     }
   }
@@ -335,14 +337,14 @@ export class NaiveSource {
 }
 
 /** A few changes to forty objects: small ones mostly, now and then a large one, none, or one object twice. */
-export function randomChanges(random: SeededRandom): ObjectChange[] {
+export function randomChanges(random: SeededRandom, large = 0.1): ObjectChange[] {
   const count = random.chance(0.03) ? 0 : random.between(1, random.chance(0.1) ? 12 : 4);
   const changes: ObjectChange[] = [];
   for (let i = 0; i < count; i++) {
     const again = i > 0 && random.chance(0.05);
     const oid = again ? changes[0]!.oid : BigInt(random.int(40));
-    const length = random.pick([0, 0, 0, 0, 0, 0, 1, 1, 1, 2]);
-    const size = random.between(1, [200, 3_000, 70_000][length]!);
+    const most = random.chance(large) ? 70_000 : random.chance(0.33) ? 3_000 : 200;
+    const size = random.between(1, most);
     changes.push({ oid, data: random.chance(0.03) ? undefined : random.bytes(size) });
   }
   return changes;
