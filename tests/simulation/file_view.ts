@@ -12,10 +12,14 @@ export class FileView {
   readonly #indexOf = new Map<bigint, number>();
   #records: Map<number, NaiveRecord> | undefined;
 
-  /** A view of a whole file. */
-  static of(bytes: Uint8Array): FileView {
+  /** A view of a whole file that is mostly like another; what is alike is taken from there. */
+  static like(other: FileView, bytes: Uint8Array): FileView {
     const view = new FileView();
-    view.update(bytes, 0);
+    const differs = other.transactions.findIndex((transaction) =>
+      !sameBytes(transaction.bytes, bytes.subarray(transaction.position, endOf(transaction)))
+    );
+    view.append(differs < 0 ? other.transactions : other.transactions.slice(0, differs));
+    view.update(bytes, view.end);
     return view;
   }
 

@@ -49,9 +49,9 @@ const ARRANGEMENTS: readonly (readonly (readonly [name: string, from: string])[]
 export function drawPlan(random: SeededRandom): Plan {
   const weatherMs = random.between(4_000, 20_000);
   const bulky = random.chance(0.1);
-  const transactions = random.chance(0.05) ? 200 : bulky ? random.between(5, 15) : random.between(5, 60);
+  const transactions = bulky ? random.between(5, 15) : random.chance(0.05) ? 200 : random.between(5, 60);
   const peerTimeoutMs = random.between(2_000, 8_000);
-  const readBytes = random.pick([64, 1_024, 4_096, 65_536]);
+  const readBytes = random.pick(bulky ? [4_096, 65_536] : [64, 1_024, 4_096, 65_536]);
   return {
     replicas: random.pick(ARRANGEMENTS).map(([name, from]) => {
       const late = random.chance(0.3);

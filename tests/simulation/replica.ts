@@ -165,7 +165,7 @@ export class Replica implements Upstream {
     const files = this.machine.disk.crashImage(this.#options.random);
     const when = "after a power loss, ";
     const data = files.get(DATA_FS);
-    const view = FileView.of(data ?? new Uint8Array(0));
+    const view = FileView.like(this.file.live, data ?? new Uint8Array(0));
     this.images++;
     this.#opens.check(view, when);
     this.#prefix.image(view, this.file.live);
