@@ -4,6 +4,7 @@
  * Each case measures both sides in the same run, round about, and gives medians and ratios: absolute figures
  * are those of the machine and the moment.
  */
+import { join } from "node:path";
 import { ENVIRONMENTS, prepare } from "../kit/environments.ts";
 import type { Case } from "./bench.ts";
 import { catchUp } from "./catch_up.ts";
@@ -25,6 +26,11 @@ async function main(options: Options): Promise<void> {
   using temporary = new TemporaryDirectories();
   const data = options.data ?? await temporary.make();
   await Deno.mkdir(data, { recursive: true });
+  using lock = await Deno.open(join(data, "lock"), { create: true, write: true });
+  if (!await lock.tryLock(true)) {
+    say(`Waiting for another run that uses ${data}`);
+    await lock.lock(true);
+  }
   const target = await temporary.make(options.target ?? data);
   const bench = { options, files: new DataFiles(data, options.quick, say), target, say };
   const measurements: Measurement[] = [];
