@@ -49,6 +49,8 @@ export interface Fault {
 }
 
 export class Faults {
+  /** How many have happened. */
+  hits = 0;
   readonly #planned: { readonly fault: Fault; skip: number; times: number }[] = [];
 
   add(fault: Fault): void {
@@ -81,6 +83,7 @@ export class Faults {
         if (--plan.times === 0) this.#planned.splice(this.#planned.indexOf(plan), 1);
       }
     }
+    if (effect !== undefined) this.hits++;
     return effect;
   }
 }

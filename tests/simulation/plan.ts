@@ -2,6 +2,7 @@
 import type { BufferSizes } from "../../lib/replica/mod.ts";
 import type { SeededRandom } from "./random.ts";
 import type { SourceOptions, Work } from "./source.ts";
+import type { Happening } from "./weather.ts";
 
 export interface PlannedReplica {
   readonly name: string;
@@ -35,6 +36,8 @@ export interface Plan {
   readonly imageLikelihood: number;
   /** The mean time between two events of the weather. */
   readonly weatherEveryMs: number;
+  /** Only these events happen, all equally often; the seed chooses unless given. */
+  readonly weather?: readonly Happening[];
 }
 
 const ARRANGEMENTS: readonly (readonly (readonly [name: string, from: string])[])[] = [

@@ -8,6 +8,7 @@ import type { Ports } from "./machine.ts";
 import type { Plan } from "./plan.ts";
 import { DATA_FS } from "./replica.ts";
 import type { Scheduler } from "./scheduler.ts";
+import type { Happening } from "./weather.ts";
 
 export interface PlantedBug {
   readonly name: string;
@@ -102,11 +103,19 @@ class ForgetfulConnection extends DisguisedConnection {
   }
 }
 
-/** Much happens, little fits into a buffer, and every moment is one at which the power may be lost. */
-function roughest(plan: Plan): Plan {
-  const { secondary } = plan;
-  const buffers = { ...secondary.buffers, runBytes: 512 };
-  return { ...plan, secondary: { ...secondary, buffers }, weatherEveryMs: 100, imageLikelihood: 1 };
+/** Much of one kind happens, little fits into a buffer, and every moment is one at which the power may be lost. */
+function rough(...weather: readonly Happening[]): (plan: Plan) => Plan {
+  return (plan) => {
+    const { secondary } = plan;
+    const buffers = { ...secondary.buffers, runBytes: 512 };
+    return {
+      ...plan,
+      secondary: { ...secondary, buffers },
+      weather,
+      weatherEveryMs: 500,
+      imageLikelihood: 1,
+    };
+  };
 }
 
 export const PLANTED_BUGS: readonly PlantedBug[] = [
@@ -179,7 +188,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     name: "no sync of the fence before the run",
     foundBy: ["OpensChecker", "PrefixChecker"],
     node: "replicas",
-    plan: roughest,
+    plan: rough("replica crashes"),
     plant: missingSync((kinds) => kinds.has("fence") && kinds.size === 1),
   },
   {
@@ -247,13 +256,14 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     name: "no sync of what a killed process has left before it is shown",
     foundBy: ["DurableChecker"],
     node: "replicas",
+    plan: rough("replicas killed"),
     plant: missingSync((kinds) => kinds.size === 0),
   },
   {
     name: "a torn end cut in one step",
     foundBy: ["OpensChecker"],
     node: "replicas",
-    plan: roughest,
+    plan: rough("replicas killed", "replica crashes", "cut links"),
     plant: inFile((file) =>
       new class extends DisguisedFile {
         override truncate(size: number): void {
@@ -268,6 +278,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     name: "a status that stays although its sync has failed",
     foundBy: ["DurableChecker"],
     node: "replicas",
+    plan: rough("replicas' disks failing"),
     plant: inFile((file) =>
       new class extends ReplicaFile {
         override writeAt(bytes: Uint8Array, position: number): void {

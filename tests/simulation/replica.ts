@@ -46,6 +46,7 @@ export class Replica implements Upstream {
   process: SimulatedProcess | undefined;
   /** The process has opened its file. From then on a full disk is no reason to end. */
   opened = false;
+  #faultsBefore = 0;
   /** Whether the operator lets it run. */
   wanted = true;
   /** Crash images looked at. */
@@ -105,7 +106,24 @@ export class Replica implements Upstream {
     return this.#index.compared;
   }
 
+  /**
+   * Whether the process has ended in a way after which the page cache may show what the platter does not have, and
+   * nobody can tell: a sync failed while the file was opened; or, after a sync had failed, the disk failed again
+   * or the process was killed before it could take back what it had written. Linux counts the pages of a failed
+   * sync as clean, so that the next sync succeeds. An operator starts such a machine again.
+   */
+  get leavesDoubt(): boolean {
+    const outcome = this.process?.outcome;
+    if (outcome === undefined || this.process!.running) return false;
+    const { faults } = this.machine.disk;
+    if (outcome.state === "failed" && !this.opened && outcome.error.message.startsWith("Cannot sync")) {
+      return true;
+    }
+    return faults.hits - this.#faultsBefore > 1;
+  }
+
   start(): void {
+    this.#faultsBefore = this.machine.disk.faults.hits;
     const options: SecondaryOptions = {
       ...this.#options.secondary,
       path: DATA_FS,
@@ -113,9 +131,9 @@ export class Replica implements Upstream {
       replicateTo: { transport: "tcp", host: "0.0.0.0", port: this.port },
       blobs: "refuse",
     };
+    this.opened = false;
     this.process = this.machine.start("zrs", async (ports, signal) => {
       const log = new TappedLog(ports.log, (message) => this.#hear(message));
-      this.opened = false;
       await using secondary = await Secondary.open({ ...this.#options.disguise(ports), log }, options);
       this.opened = true;
       const publish = () =>

@@ -8,10 +8,8 @@ import { DATA_FS, type Replica } from "./replica.ts";
 import type { TrackedFile } from "./tracked_file.ts";
 import type { World } from "./world.ts";
 
-type Happening = (weather: Weather) => void;
-
-/** By name, how often each happens beside the others. */
-const HAPPENINGS: Readonly<Record<string, readonly [weight: number, happening: Happening]>> = {
+/** By name, how often each happens beside the others, and what it is. */
+const HAPPENINGS = {
   "cut links": [3, (weather) => weather.cut()],
   "silences": [2, (weather) => weather.silence()],
   "partitions": [1, (weather) => weather.partition()],
@@ -32,20 +30,30 @@ const HAPPENINGS: Readonly<Record<string, readonly [weight: number, happening: H
   "replicas restored": [0.2, (weather) => weather.restoreReplica()],
   "sources restored": [0.4, (weather) => weather.restoreSource()],
   "nothing": [1, () => {}],
-};
+} as const satisfies Readonly<Record<string, readonly [weight: number, befall: (weather: Weather) => void]>>;
+
+/** The name of something that can befall a world. */
+export type Happening = keyof typeof HAPPENINGS;
 
 export class Weather {
   readonly world: World;
   readonly #random: SeededRandom;
-  readonly #happenings: { readonly name: string; readonly weight: number; readonly happening: Happening }[];
+  readonly #happenings: {
+    readonly name: string;
+    readonly weight: number;
+    befall: (weather: Weather) => void;
+  }[];
   #over = false;
 
   constructor(world: World) {
     this.world = world;
     this.#random = world.random.fork("weather");
-    this.#happenings = Object.entries(HAPPENINGS)
-      .map(([name, [weight, happening]]) => ({ name, weight: weight * this.#random.unit(), happening }))
+    const drawn = Object.entries(HAPPENINGS)
+      .map(([name, [weight, befall]]) => ({ name, weight: weight * this.#random.unit(), befall }))
       .filter(({ name }) => name === "nothing" || this.#random.chance(0.6));
+    this.#happenings = world.plan.weather === undefined
+      ? drawn
+      : world.plan.weather.map((name) => ({ name, weight: 1, befall: HAPPENINGS[name][1] }));
     this.#schedule();
   }
 
@@ -145,8 +153,10 @@ export class Weather {
 
   failDisk(): void {
     const on = this.#random.pick(["sync", "sync", "write", "change", "read", "open"] as const);
+    const { faults } = this.replica().machine.disk;
+    if (faults.pending) return;
     const mayBeFull = on !== "read" && on !== "open";
-    this.replica().machine.disk.faults.add({
+    faults.add({
       on,
       process: "zrs",
       skip: this.#random.int(20),
@@ -221,7 +231,7 @@ export class Weather {
       const next = this.#happenings.find(({ weight }) => (at -= weight) < 0) ?? this.#happenings[0]!;
       this.world.count(next.name);
       this.world.scheduler.note("weather", next.name);
-      next.happening(this);
+      next.befall(this);
       this.#schedule();
     });
   }

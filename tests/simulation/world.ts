@@ -186,6 +186,10 @@ export class World {
     }
     for (const replica of this.replicas) {
       this.#checkEnd(replica.process, replica.name);
+      if (replica.machine.up && replica.leavesDoubt) {
+        replica.machine.crash();
+        replica.process = undefined;
+      }
       if (replica.machine.up && replica.wanted && !replica.process?.running && soon()) replica.start();
     }
     this.scheduler.after(random.between(50, 400), () => this.#tend());
@@ -204,11 +208,6 @@ export class World {
       ? ["DiskError"]
       : ["DiskError", "DiskFullError"];
     this.count(`${who === "the primary" ? who : "replicas"} ended by ${error.name}`);
-    // A sync that failed while opening leaves in the page cache what the platter does not have, and nobody can
-    // tell: the operator starts the machine again, which forgets the cache.
-    if (who !== "the primary" && error.message.startsWith("Cannot sync")) {
-      this.machines.find((machine) => machine.name === who)!.crash();
-    }
     if (!expected.includes(error.name)) this.scheduler.fail(error);
   }
 
