@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { startPrimary, startSecondary } from "../kit/node.ts";
 import { OpenCheck, peerTest, ZodbWriter, ZrsPrimary, ZrsSecondary } from "../kit/peers.ts";
+import { assertSameBytes } from "../kit/same_bytes.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { assertSameFile } from "./sameness.ts";
 
@@ -46,8 +47,8 @@ peerTest("a forked copy is refused in words, with where it parted, and left alon
   for (const fork of forks) await primary.log.waitFor(reason(fork));
   await ours.stop();
   await python.close();
-  assert.deepEqual(await Deno.readFile(path("ours.fs")), before[0]);
-  assert.deepEqual(await Deno.readFile(path("python.fs")), before[1]);
+  assertSameBytes(await Deno.readFile(path("ours.fs")), before[0]!);
+  assertSameBytes(await Deno.readFile(path("python.fs")), before[1]!);
 });
 
 peerTest("a copy that is ahead is refused in words, and left alone", ["zodb55"], async () => {
@@ -70,8 +71,8 @@ peerTest("a copy that is ahead is refused in words, and left alone", ["zodb55"],
   for (const each of ahead) await primary.log.waitFor(reason(each));
   await ours.stop();
   await python.close();
-  assert.deepEqual(await Deno.readFile(path("ours.fs")), before[0]);
-  assert.deepEqual(await Deno.readFile(path("python.fs")), before[1]);
+  assertSameBytes(await Deno.readFile(path("ours.fs")), before[0]!);
+  assertSameBytes(await Deno.readFile(path("python.fs")), before[1]!);
 });
 
 for (
@@ -119,8 +120,8 @@ for (
     await assertSameFile(path("late.fs"), path("Data.fs"));
     await ours.stop();
     await python.close();
-    assert.deepEqual(await Deno.readFile(path("ours.fs")), before[0]);
-    assert.deepEqual(await Deno.readFile(path("python.fs")), before[1]);
+    assertSameBytes(await Deno.readFile(path("ours.fs")), before[0]!);
+    assertSameBytes(await Deno.readFile(path("python.fs")), before[1]!);
   });
 }
 
@@ -141,7 +142,7 @@ peerTest(
     await primary.waitForLog(/TidTooHigh/);
     await ours.log.waitFor(/ended 6 connections in a row/);
     await ours.stop();
-    assert.deepEqual(await Deno.readFile(path("ours.fs")), before);
+    assertSameBytes(await Deno.readFile(path("ours.fs")), before);
     await primary.close();
   },
 );

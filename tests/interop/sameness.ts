@@ -5,20 +5,33 @@ import type { OpenCheck } from "../kit/peers.ts";
 
 /** Asserts that two files have the same bytes; tells where they begin to differ. */
 export async function assertSameFile(actual: string, expected: string): Promise<void> {
-  const [one, other] = [await Deno.readFile(actual), await Deno.readFile(expected)];
-  const same = commonLength(one, other);
-  assert.ok(
-    same === one.length && same === other.length,
-    `${actual} (${one.length} bytes) must equal ${expected} (${other.length} bytes): they differ at ${same}`,
-  );
+  const [one, other] = [Deno.statSync(actual).size, Deno.statSync(expected).size];
+  await assertSameStretch(actual, expected, Math.min(one, other));
+  assert.equal(one, other, `${actual} must be as long as ${expected}`);
 }
 
-/** How many bytes from the start are the same. */
-export function commonLength(one: Uint8Array, other: Uint8Array): number {
-  const length = Math.min(one.length, other.length);
-  let same = 0;
-  while (same < length && one[same] === other[same]) same++;
-  return same;
+/** Asserts that two files begin with the same bytes, `length` of them. */
+export async function assertSameStretch(actual: string, expected: string, length: number): Promise<void> {
+  using one = await Deno.open(actual);
+  using other = await Deno.open(expected);
+  const blocks = [new Uint8Array(1 << 20), new Uint8Array(1 << 20)] as const;
+  for (let position = 0; position < length;) {
+    const count = Math.min(length - position, blocks[0].length);
+    const [a, b] = [blocks[0].subarray(0, count), blocks[1].subarray(0, count)];
+    await readFull(one, a);
+    await readFull(other, b);
+    const same = a.findIndex((byte, at) => byte !== b[at]);
+    assert.equal(same, -1, `${actual} must equal ${expected}: they differ at ${position + same}`);
+    position += count;
+  }
+}
+
+async function readFull(file: Deno.FsFile, into: Uint8Array): Promise<void> {
+  for (let filled = 0; filled < into.length;) {
+    const count = await file.read(into.subarray(filled));
+    assert(count !== null, "The file ends early");
+    filled += count;
+  }
 }
 
 /**

@@ -3,6 +3,7 @@
  * there): greeting, transactions, undo, keep-alives, lost and refused connections.
  */
 import assert from "node:assert/strict";
+import { assertSameBytes } from "../kit/same_bytes.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
 import { messagesOf, type WireTransaction } from "../kit/zrs_wire.ts";
 import { COPY, Scene } from "./scene.ts";
@@ -152,7 +153,7 @@ Deno.test("a transaction that does not come whole leaves nothing, and comes agai
     await wire.sendMessages(...messages.slice(0, count));
     wire.close();
     const delayMs = await scene.clock.waitForTimer(1, CALM_MS - 1);
-    assert.deepEqual(scene.disk.bytes(COPY), before);
+    assertSameBytes(scene.disk.bytes(COPY), before);
     scene.clock.advance(delayMs);
     wire = await primary.accept();
     assert.equal((await wire.receiveGreeting()).tid, UNDO.tid);
