@@ -12,8 +12,8 @@ export type AddressUse = "listen" | "connect";
 /** A port alone means this machine only. */
 const LOOPBACK = "127.0.0.1";
 
-/** A port after a bare colon means every interface. */
-const ALL_INTERFACES = "0.0.0.0";
+/** A port after a bare colon means every interface, in both versions of IP. */
+const ALL_INTERFACES = "::";
 
 /** What the system takes as the path of a Unix socket, its closing zero byte left out. */
 const MAX_SOCKET_PATH_BYTES = 107;
@@ -94,5 +94,5 @@ function isIpv6(host: string): boolean {
 }
 
 function isAny(host: string): boolean {
-  return host === ALL_INTERFACES || host === "::";
+  return host === ALL_INTERFACES || host === "0.0.0.0";
 }

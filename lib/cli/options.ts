@@ -7,7 +7,7 @@ import type { Usage } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { LogOptions } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
-import { blobs, file } from "./values.ts";
+import { blobs, count, file } from "./values.ts";
 
 /** What all server commands are told. Paths are as the user wrote them. */
 export interface ServerOptions {
@@ -53,6 +53,15 @@ export const blobsOption = withDefault(
   }),
   "refuse",
   { message: message`the first blob ends the replication` },
+);
+
+/** `--max-secondaries`, for every node that serves some. */
+export const maxSecondariesOption = withDefault(
+  option("--max-secondaries", count(), {
+    description: message`Serve so many at once; more are refused, in words.`,
+  }),
+  100,
+  { message: message`${text("100")}` },
 );
 
 /** @throws UsageError when both --quiet and --verbose were given */

@@ -6,7 +6,13 @@ import { argument, command, constant, option } from "@optique/core/primitives";
 import type { Host } from "../host/mod.ts";
 import type { Address } from "../ports/mod.ts";
 import { Primary } from "../replica/mod.ts";
-import { blobsOption, type ServerOptions, serverOptions, usageLine } from "./options.ts";
+import {
+  blobsOption,
+  maxSecondariesOption,
+  type ServerOptions,
+  serverOptions,
+  usageLine,
+} from "./options.ts";
 import { serve } from "./server.ts";
 import { address, type Blobs, file } from "./values.ts";
 
@@ -14,6 +20,7 @@ export interface PrimaryCommand extends ServerOptions {
   readonly command: "primary";
   readonly replicateTo: Address;
   readonly blobs: Blobs;
+  readonly maxSecondaries: number;
 }
 
 export const primaryParser = command(
@@ -28,6 +35,7 @@ export const primaryParser = command(
       description: message`Listen here for secondaries.`,
     }),
     blobs: blobsOption,
+    maxSecondaries: maxSecondariesOption,
     ...serverOptions,
   }),
   {
@@ -43,8 +51,8 @@ export const primaryParser = command(
 
 /** Runs until a signal ends it. @throws ZrsError */
 export async function runPrimary(options: PrimaryCommand, host: Host): Promise<void> {
-  const { dataFs, replicateTo, blobs } = options;
+  const { dataFs, replicateTo, blobs, maxSecondaries } = options;
   await serve("zrs primary", options, host, (ports) => {
-    return Primary.open(ports, { path: dataFs, replicateTo, blobs });
+    return Primary.open(ports, { path: dataFs, replicateTo, blobs, maxSecondaries });
   });
 }

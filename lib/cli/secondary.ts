@@ -9,7 +9,13 @@ import type { Host } from "../host/mod.ts";
 import { type Address, formatAddress } from "../ports/mod.ts";
 import { Secondary } from "../replica/mod.ts";
 import { leadsToItself } from "./address.ts";
-import { blobsOption, type ServerOptions, serverOptions, usageLine } from "./options.ts";
+import {
+  blobsOption,
+  maxSecondariesOption,
+  type ServerOptions,
+  serverOptions,
+  usageLine,
+} from "./options.ts";
 import { serve } from "./server.ts";
 import { address, type Blobs, file, seconds } from "./values.ts";
 
@@ -18,6 +24,7 @@ export interface SecondaryCommand extends ServerOptions {
   readonly replicateFrom: Address;
   readonly replicateTo?: Address | undefined;
   readonly blobs: Blobs;
+  readonly maxSecondaries: number;
   /** In seconds. */
   readonly keepAlive: number;
   /** In seconds. */
@@ -38,6 +45,7 @@ export const secondaryParser = command(
     replicateTo: optional(option("--replicate-to", address("listen"), {
       description: message`Listen here for further secondaries, and send on to them what is on disk.`,
     })),
+    maxSecondaries: maxSecondariesOption,
     blobs: blobsOption,
     keepAlive: withDefault(
       option("--keep-alive", seconds(), {
@@ -68,7 +76,7 @@ export const secondaryParser = command(
 
 /** Runs until a signal ends it. @throws ZrsError */
 export async function runSecondary(options: SecondaryCommand, host: Host): Promise<void> {
-  const { dataFs, replicateFrom, replicateTo, blobs } = options;
+  const { dataFs, replicateFrom, replicateTo, blobs, maxSecondaries } = options;
   if (replicateTo !== undefined && leadsToItself(replicateFrom, replicateTo)) {
     throw new UsageError(`Cannot replicate from ${formatAddress(replicateFrom)}: that is where we listen`, {
       hint: "Give the primary's address for --replicate-from, and our own for --replicate-to",
@@ -80,6 +88,7 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       replicateFrom,
       ...(replicateTo !== undefined && { replicateTo }),
       blobs,
+      maxSecondaries,
       keepAliveMs: options.keepAlive * 1000,
       retryMaxMs: options.retryMax * 1000,
       signal,

@@ -1,7 +1,7 @@
 /** What the values of options are: how they are read from the command line, and what is said of bad ones. */
 
 import { type Message, message, text } from "@optique/core/message";
-import { float, type ValueParser, type ValueParserResult } from "@optique/core/valueparser";
+import { float, integer, type ValueParser, type ValueParserResult } from "@optique/core/valueparser";
 import { path } from "@optique/run/valueparser";
 import { ZrsError } from "../errors.ts";
 import { formatAddress } from "../ports/mod.ts";
@@ -51,6 +51,22 @@ function secondsError(found: string): Message {
   return message`Expected a number of seconds from ${text(String(MIN_SECONDS))} to ${
     text(String(MAX_SECONDS))
   }, but got ${found}`;
+}
+
+/** How many secondaries may be served at once. */
+export function count(): ValueParser<"sync", number> {
+  return integer({
+    metavar: "N",
+    min: 1,
+    errors: {
+      invalidInteger: countError,
+      belowMinimum: (value) => countError(String(value)),
+    },
+  });
+}
+
+function countError(found: string): Message {
+  return message`Expected a whole number from 1 on, but got ${found}`;
 }
 
 /** The path of a file; nothing looks at the file yet. */

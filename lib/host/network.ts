@@ -38,7 +38,7 @@ export class HostNetwork implements Network {
     }
     let listener: Deno.TcpListener;
     try {
-      listener = Deno.listen({ hostname: unbracketed(address.host), port: address.port });
+      listener = listenOn(unbracketed(address.host), address.port);
     } catch (cause) {
       throw new UsageError(`Cannot listen on ${formatAddress(address)}: ${networkWords(cause)}`, {
         cause,
@@ -118,6 +118,16 @@ class HostListener implements Listener {
         resolve();
       }
     });
+  }
+}
+
+/** All interfaces are those of IP version 4 where the machine has no others. */
+function listenOn(hostname: string, port: number): Deno.TcpListener {
+  try {
+    return Deno.listen({ hostname, port });
+  } catch (error) {
+    if (hostname !== "::" || !["EAFNOSUPPORT", "EADDRNOTAVAIL"].includes(codeOf(error))) throw error;
+    return Deno.listen({ hostname: "0.0.0.0", port });
   }
 }
 

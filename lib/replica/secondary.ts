@@ -30,6 +30,8 @@ export interface SecondaryOptions {
   readonly replicateFrom: Address;
   /** Where chained secondaries connect to. */
   readonly replicateTo?: Address;
+  /** So many of them are served at once; default: 100. */
+  readonly maxSecondaries?: number;
   /** How often to tell the source that we are still here. */
   readonly keepAliveMs?: number;
   /** The longest wait between two attempts to connect. */
@@ -95,6 +97,7 @@ export class Secondary {
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
         chained: true,
+        ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
       });
     owned.move();
     if (options.blobs === "none") {

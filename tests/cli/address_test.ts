@@ -45,10 +45,10 @@ Deno.test("an address is host:port, [v6]:port, a port of this machine, or a path
 });
 
 Deno.test("a listener may take all interfaces or any free port, a connection may not", () => {
-  assert.deepEqual(parseAddress(":5000", "listen"), tcp("0.0.0.0", 5000));
+  assert.deepEqual(parseAddress(":5000", "listen"), tcp("::", 5000));
   assert.deepEqual(parseAddress("[::]:5000", "listen"), tcp("::", 5000));
   assert.deepEqual(parseAddress("0", "listen"), tcp("127.0.0.1", 0));
-  assert.deepEqual(parseAddress(":0", "listen"), tcp("0.0.0.0", 0));
+  assert.deepEqual(parseAddress(":0", "listen"), tcp("::", 0));
   assert.match(complaint(":5000", "connect"), /names no host/);
   assert.match(complaint("0", "connect"), /port 0/);
   assert.match(complaint("db1:0", "connect"), /port 0/);

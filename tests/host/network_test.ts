@@ -57,6 +57,19 @@ Deno.test("a write larger than every buffer on the way arrives whole, then the e
     assert.ok(equalBytes(await received, sent));
   }));
 
+Deno.test("a listener on all interfaces is reached by both versions of IP, and names peers plainly", async () => {
+  using listener = await network.listen({ transport: "tcp", host: "::", port: 0 });
+  assert(listener.address.transport === "tcp");
+  const { port } = listener.address;
+  for (const host of hasIPv6() ? ["127.0.0.1", "::1"] : ["127.0.0.1"]) {
+    const address = { transport: "tcp", host, port } as const;
+    const [client, server] = await Promise.all([network.connect(address), listener.accept()]);
+    assert.match(server!.peer, host === "::1" ? /^\[::1\]:\d+$/ : /^127\.0\.0\.1:\d+$/);
+    client.close();
+    server!.close();
+  }
+});
+
 Deno.test("both ends name each other by the addresses they have", async () => {
   using listener = await network.listen(loopback);
   const [client, server] = await pairOn(listener);
