@@ -1,12 +1,6 @@
 /**
- * `deno task simulate`: runs worlds from seeds and says what happened in them.
- *
- *     deno task simulate --seeds 20000            # seeds 1 to 20000, on all cores
- *     deno task simulate --seeds 1000 --from 5001
- *     deno task simulate --seed 42                # one world: what happened, or how it failed
- *     deno task simulate --seed 42 --trace        # and every step of it
- *
- * Ends with exit code 1 when a promise was broken. `--workers` says on how many cores to run.
+ * `deno task simulate`: runs worlds from seeds and says what happened in them. Ends with exit code 1 when a
+ * promise was broken.
  */
 import { parseArgs } from "node:util";
 import { describe, emptyTally, type Failure, formatTally, merge, type Tally } from "./campaign.ts";
@@ -19,6 +13,15 @@ export interface Job {
 }
 
 const SEEDS_AT_ONCE = 20;
+
+const USAGE = `deno task simulate -- [options]
+
+  --seeds N        run so many worlds (default: 1000)
+  --from S         beginning with this seed (default: 1)
+  --workers N      on so many cores (default: all)
+  --seed S         run one world: what happened in it, or how it failed
+  --trace          and every step of it
+  --help`;
 
 async function runOne(seed: number, trace: boolean): Promise<number> {
   try {
@@ -94,16 +97,35 @@ function wholeNumber(text: string, option: string): number {
   Deno.exit(2);
 }
 
-const { values } = parseArgs({
-  args: Deno.args[0] === "--" ? Deno.args.slice(1) : Deno.args,
-  options: {
-    seeds: { type: "string", default: "1000" },
-    from: { type: "string", default: "1" },
-    seed: { type: "string" },
-    trace: { type: "boolean", default: false },
-    workers: { type: "string", default: String(navigator.hardwareConcurrency) },
-  },
-});
+/** @throws TypeError for what cannot be understood, in words for the user */
+function readOptions() {
+  return parseArgs({
+    args: Deno.args[0] === "--" ? Deno.args.slice(1) : Deno.args,
+    options: {
+      seeds: { type: "string", default: "1000" },
+      from: { type: "string", default: "1" },
+      seed: { type: "string" },
+      trace: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
+      workers: { type: "string", default: String(navigator.hardwareConcurrency) },
+    },
+  }).values;
+}
+
+function optionsOrUsage(): ReturnType<typeof readOptions> {
+  try {
+    return readOptions();
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : error}\n\n${USAGE}`);
+    Deno.exit(2);
+  }
+}
+
+const values = optionsOrUsage();
+if (values.help) {
+  console.log(USAGE);
+  Deno.exit(0);
+}
 Deno.exitCode = values.seed !== undefined
   ? await runOne(wholeNumber(values.seed, "seed"), values.trace)
   : await runMany(
