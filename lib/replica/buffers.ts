@@ -16,7 +16,7 @@ export interface BufferSizes {
 }
 
 export const DEFAULT_BUFFER_SIZES: BufferSizes = {
-  readBytes: 256 * 1024,
-  runBytes: 4 * 1024 * 1024,
-  sendBytes: 512 * 1024,
+  readBytes: 512 * 1024,
+  runBytes: 12 * 1024 * 1024,
+  sendBytes: 256 * 1024,
 };
