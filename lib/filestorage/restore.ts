@@ -13,6 +13,7 @@ import type { Run } from "./appender.ts";
 import { BACK_POINTER_SIZE, FIRST_POSITION, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import type { ObjectIndex } from "./object_index.ts";
 import { PendingRecords } from "./pending_records.ts";
+import { type ExamineRecord, RawChecker } from "./raw_run.ts";
 import { RevisionFinder } from "./revision_finder.ts";
 import { TransactionReader } from "./transaction.ts";
 import { type ByteSource, Window } from "./window.ts";
@@ -144,6 +145,68 @@ export class Restorer {
       this.#bytes.set(part, offset);
       offset += part.length;
     }
+  }
+
+  /** Starts a stretch of transactions that come through {@link data} as they shall lie in this file. */
+  beginRaw(): void {
+    if (this.#open) throw new RangeError("A transaction is under way");
+    this.#open = true;
+    this.#transactionPosition = this.#base + this.#length;
+    this.#allPacked = undefined;
+  }
+
+  /**
+   * Ends a stretch of transactions as they lie in the source's file. Each counts once it has been checked; when one
+   * is refused, those before it stay whole, and {@link abort} forgets the rest.
+   * @param examine looks at every record besides
+   * @returns how many transactions it had
+   * @throws CorruptError, and what `examine` throws
+   */
+  endRaw(examine: ExamineRecord): number {
+    const end = this.#base + this.#length;
+    const reader = new TransactionReader(new Window(this.#source, end));
+    const checker = new RawChecker(this.#source, this.#index);
+    let position = this.#transactionPosition;
+    if (this.#spilledHeader !== undefined) {
+      this.#endLargeRaw(reader, checker, examine);
+      return 1;
+    }
+    const note: ExamineRecord = (reader) => {
+      examine(reader);
+      this.#pending.add(reader.oidHigh, reader.oidLow, reader.recordPosition);
+    };
+    let transactions = 0;
+    for (; position < end; transactions++) {
+      this.#lastTid = checker.check(reader, position, this.#finishedTid, note);
+      this.#pending.enterInto(this.#index);
+      if (this.#wholeTransactions++ === 0) this.#firstTid = this.#lastTid;
+      this.#finishedTid = this.#lastTid;
+      position = this.#transactionPosition = reader.end;
+      this.#wholeLength = position - this.#base;
+    }
+    this.#open = false;
+    return transactions;
+  }
+
+  /** A stretch that has been spilled must be a single transaction. */
+  #endLargeRaw(reader: TransactionReader, checker: RawChecker, examine: ExamineRecord): void {
+    const header = this.#spilledHeader!;
+    const large = { position: this.#transactionPosition, header, end: this.#base + this.#length };
+    this.#largeEnd = large; // from here on its header can be read
+    try {
+      this.#lastTid = checker.check(reader, large.position, this.#finishedTid, examine);
+      if (reader.end !== large.end) {
+        throw reader.corrupt(`it must end at ${large.end}, found ${reader.end}`);
+      }
+    } catch (error) {
+      this.#largeEnd = undefined;
+      throw error;
+    }
+    this.#indexLarge(large);
+    this.#spilledHeader = undefined;
+    this.#wholeLength = this.#length;
+    this.#finishedTid = this.#lastTid;
+    this.#open = false;
   }
 
   /**

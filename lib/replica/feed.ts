@@ -14,9 +14,10 @@ import { DiskError, DivergedError, ProtocolError, UnavailableError, ZrsError } f
 import type { TransactionLog } from "../filestorage/mod.ts";
 import type { Connection } from "../ports/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
-import { encodeRefusal, GreetingDecoder } from "../zrs/mod.ts";
+import { encodeRefusal, GreetingDecoder, StreamEncoder } from "../zrs/mod.ts";
 import { compareHistories, refusalReason } from "./histories.ts";
-import { ChangedError, Outgoing } from "./outgoing.ts";
+import { Outgoing } from "./outgoing.ts";
+import { ChangedError } from "./still_there.ts";
 import type { Ports } from "./ports.ts";
 import type { RepeatedLog } from "./repeated_log.ts";
 import type { SharedLook } from "./shared_look.ts";
@@ -134,7 +135,7 @@ export class Feed {
         peer,
         tid: formatTid(start.startTid),
       });
-      const outgoing = new Outgoing(generation, start.startTid, {
+      const outgoing = new Outgoing(generation, start.startTid, new StreamEncoder(start.startTid), {
         blobs: this.#options.blobs,
         bufferBytes: this.#options.sendBytes,
         write: (bytes) => this.#write(bytes),

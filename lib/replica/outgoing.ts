@@ -1,5 +1,6 @@
 /**
- * Sending transactions of a Data.fs as a zrs2 stream: read in place, encoded into one of two buffers, the
+ * Sending transactions of a Data.fs record by record, as zrs2 does and the native stream where the two files lie
+ * differently: read in place, encoded into one of two buffers, the
  * other being written meanwhile. Memory does not depend on the transactions: a record larger than a buffer
  * goes through it in parts.
  */
@@ -8,23 +9,46 @@ import {
   type Generation,
   RECORD,
   RecordReader,
-  TRAILER_SIZE,
-  TRANSACTION,
   TransactionReader,
   Window,
 } from "../filestorage/mod.ts";
-import { readU64 } from "../bytes/mod.ts";
 import { UnavailableError } from "../errors.ts";
 import type { Log } from "../ports/mod.ts";
-import { BLOB_SNIFF_BYTES, describeTid, formatOid, formatTid, isBlobRecord, STATUS } from "../zodb/mod.ts";
-import { MAX_RECORD_HEAD, StreamEncoder, transactionMessageRoom } from "../zrs/mod.ts";
+import {
+  BLOB_SNIFF_BYTES,
+  describeTid,
+  formatOid,
+  formatTid,
+  isBlobRecord,
+  STATUS,
+  type TransactionHead,
+} from "../zodb/mod.ts";
+import { MAX_RECORD_HEAD } from "../zrs/mod.ts";
 import { DuplicateFinder } from "./duplicates.ts";
+import { type FillableBuffer, SendBuffers } from "./send_buffers.ts";
+import { checkStillThere } from "./still_there.ts";
 
 /** The length in front of a message has 32 bits. */
 const MAX_DATA_LENGTH = 0xffff_ffff;
 const DATA_BLOCK_BYTES = 64 * 1024;
-/** Room for any message but a transaction's head, and for some data. */
-const LEAST_BUFFER_BYTES = 2 * MAX_RECORD_HEAD;
+
+/** Writes transactions record by record; the stream of either protocol. */
+export interface TransactionEncoder extends FillableBuffer {
+  readonly room: number;
+  headRoom(head: TransactionHead): number;
+  /** @returns how the extension travels */
+  transaction(head: TransactionHead): string;
+  record(
+    source: Uint8Array,
+    oidAt: number,
+    tidAt: number,
+    dataTidSource: Uint8Array | null,
+    dataTidAt: number,
+    dataLength: number,
+  ): void;
+  data(source: Uint8Array, from: number, to: number): void;
+  commit(): void;
+}
 
 export interface OutgoingOptions {
   readonly blobs: "refuse" | "none";
@@ -37,35 +61,34 @@ export interface OutgoingOptions {
   readonly pause: () => Promise<void>;
 }
 
-/** The file was rolled back under what was being sent: the peer is to ask again. */
-export class ChangedError extends UnavailableError {}
-
 /** One secondary's way through one generation of the file. */
 export class Outgoing {
-  readonly #encoder: StreamEncoder;
+  readonly #encoder: TransactionEncoder;
+  readonly #buffers: SendBuffers;
   readonly #options: OutgoingOptions;
   readonly #reader: TransactionReader;
   #generation: Generation;
   #target: RecordReader;
   #duplicates: DuplicateFinder;
-  /** Both are made when there is something to put into them: most secondaries have all there is. */
-  #filling: Uint8Array = new Uint8Array();
-  #idle: Uint8Array = new Uint8Array();
-  #writing: Promise<void> = Promise.resolve();
   #dataBlock: Uint8Array | undefined;
   #withinData = false;
   readonly #targetTid = new Uint8Array(8);
   #lastTid: bigint;
 
   /**
-   * @param startTid what the secondary has, as it said
    * @param generation held by the caller
+   * @param startTid what the secondary has, as it said
    */
-  constructor(generation: Generation, startTid: bigint, options: OutgoingOptions) {
+  constructor(
+    generation: Generation,
+    startTid: bigint,
+    encoder: TransactionEncoder,
+    options: OutgoingOptions,
+  ) {
     this.#options = options;
     this.#lastTid = startTid;
-    this.#encoder = new StreamEncoder(startTid);
-    this.#encoder.attach(this.#filling);
+    this.#encoder = encoder;
+    this.#buffers = new SendBuffers(encoder, options.bufferBytes, options.write);
     this.#generation = generation;
     const { file } = generation;
     this.#reader = new TransactionReader(new Window(file, 0, DEFAULT_WINDOW_BYTES));
@@ -104,8 +127,8 @@ export class Outgoing {
       throw reader.corrupt(`its tid must be greater than the one before, ${describeTid(this.#lastTid)}`);
     }
     const head = reader.head();
-    const room = transactionMessageRoom(head);
-    if (encoder.room < room) await this.#turn(room);
+    const room = encoder.headRoom(head);
+    if (encoder.room < room) await this.#buffers.turn(room);
     const extension = encoder.transaction(head);
     if (extension !== "spliced") this.#noteExtension(extension, head.tid);
     for (let at = reader.nextRecord(); at >= 0; at = reader.nextRecord()) {
@@ -115,7 +138,7 @@ export class Outgoing {
         continue;
       }
       if (dataLength > MAX_DATA_LENGTH) this.#refuseTooLong(dataLength);
-      if (encoder.room < MAX_RECORD_HEAD + dataLength) await this.#turn();
+      if (encoder.room < MAX_RECORD_HEAD + dataLength) await this.#buffers.turn();
       const length = RECORD.size + dataLength;
       if (length > DEFAULT_WINDOW_BYTES || encoder.room < MAX_RECORD_HEAD + dataLength) {
         const { bytes } = reader.window;
@@ -132,8 +155,8 @@ export class Outgoing {
       encoder.record(bytes, loaded + RECORD.oid, loaded + RECORD.tid, null, 0, dataLength);
       encoder.data(bytes, from, from + dataLength);
     }
-    if (encoder.room < MAX_RECORD_HEAD) await this.#turn();
-    this.#checkStillThere(head.tid);
+    if (encoder.room < MAX_RECORD_HEAD) await this.#buffers.turn();
+    checkStillThere(this.#generation.file, reader);
     encoder.commit();
     this.#lastTid = head.tid;
     return reader.end;
@@ -141,8 +164,7 @@ export class Outgoing {
 
   /** Waits until all that has been encoded is on its way. */
   async flush(): Promise<void> {
-    await this.#turn(0);
-    await this.#writing;
+    await this.#buffers.flush();
   }
 
   /**
@@ -153,27 +175,6 @@ export class Outgoing {
   async giveUp(): Promise<boolean> {
     await this.flush();
     return !this.#withinData;
-  }
-
-  /**
-   * A file that is cut and written anew while a transaction is being sent from it would otherwise give a mixture
-   * of both, under a digest that is right. Whatever lies before the transaction can only have changed with it.
-   * @throws ChangedError
-   */
-  #checkStillThere(tid: bigint): void {
-    const { position, length, recordsEnd } = this.#reader;
-    const { file } = this.#generation;
-    const header = new DataView(new ArrayBuffer(TRANSACTION.size));
-    const trailer = new DataView(new ArrayBuffer(TRAILER_SIZE));
-    const isThere = file.readAt(new Uint8Array(header.buffer), position) === TRANSACTION.size &&
-      file.readAt(new Uint8Array(trailer.buffer), recordsEnd) === TRAILER_SIZE &&
-      header.getBigUint64(TRANSACTION.tid) === tid &&
-      readU64(header, TRANSACTION.length) === length && readU64(trailer, 0) === length;
-    if (isThere) return;
-    throw new ChangedError(
-      `Cannot send transaction ${describeTid(tid)}: it has been taken out of the file meanwhile`,
-      { position, tid },
-    );
   }
 
   /** Sends a record whose data another record has. */
@@ -193,7 +194,7 @@ export class Outgoing {
       several = this.#duplicates.hasSeveral(transaction, oidHigh, oidLow);
       exists = target.resolve(oidHigh, oidLow);
     }
-    if (encoder.room < MAX_RECORD_HEAD) await this.#turn();
+    if (encoder.room < MAX_RECORD_HEAD) await this.#buffers.turn();
     const { bytes } = reader.window;
     const link = backPointer === 0 || several ? null : this.#targetTid;
     const length = exists ? target.dataLength : 0;
@@ -208,7 +209,7 @@ export class Outgoing {
     const block = this.#dataBlock ??= new Uint8Array(DATA_BLOCK_BYTES);
     this.#withinData = true;
     for (let done = 0; done < length;) {
-      if (this.#encoder.room === 0) await this.#turn();
+      if (this.#encoder.room === 0) await this.#buffers.turn();
       const wanted = Math.min(block.length, length - done, this.#encoder.room);
       const part = block.subarray(0, wanted);
       if (this.#generation.file.readAt(part, position + done) < wanted) {
@@ -253,31 +254,12 @@ export class Outgoing {
     );
   }
 
-  #noteExtension(travelled: ReturnType<StreamEncoder["transaction"]>, tid: bigint): void {
+  #noteExtension(travelled: string, tid: bigint): void {
     if (travelled !== "left_out") return;
     this.#options.log.warning(
       `The extension of transaction ${describeTid(tid)} is not a pickled dict that Python could load: ` +
         `it is sent without one`,
       { tid: formatTid(tid) },
     );
-  }
-
-  /**
-   * Starts writing what is encoded, and goes on in the other buffer once it is free.
-   * @param room how much of it is needed
-   */
-  async #turn(room = 1): Promise<void> {
-    const length = this.#encoder.length;
-    if (length === 0 && room <= this.#filling.length) return;
-    const full = this.#filling;
-    await this.#writing; // the other buffer is free from here on
-    this.#filling = room <= this.#idle.length
-      ? this.#idle
-      : new Uint8Array(Math.max(room, this.#options.bufferBytes, LEAST_BUFFER_BYTES));
-    this.#idle = full;
-    this.#encoder.attach(this.#filling);
-    if (length === 0) return;
-    this.#writing = this.#options.write(full.subarray(0, length));
-    this.#writing.catch(() => {}); // told by the next await
   }
 }

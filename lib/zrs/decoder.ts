@@ -9,7 +9,7 @@ import { latin1OfUtf8 } from "../pickle/mod.ts";
 import { describeTid, type TransactionHead } from "../zodb/mod.ts";
 import { DIGEST_LENGTH, DigestChain } from "./chain.ts";
 import { FormCursor, Literal } from "./form.ts";
-import { FrameReader, type MessageSink, tooLong } from "./framing.ts";
+import { FrameReader, type MessageSink, tooLong } from "../bytes/mod.ts";
 import { bytesOf, expectFields, type LooseMessage, readLoosely } from "./loose.ts";
 import { BLOB_BLOCK_LENGTH, CLOSING, openingOf, REFUSED } from "./messages.ts";
 import { RecordHead } from "./record_head.ts";

@@ -12,7 +12,7 @@ import {
 } from "../pickle/mod.ts";
 import { MAX_METADATA_LENGTH, type TransactionHead } from "../zodb/mod.ts";
 import { DigestChain } from "./chain.ts";
-import { PREFIX_LENGTH, putPrefix } from "./framing.ts";
+import { PREFIX_LENGTH, putPrefix } from "../bytes/mod.ts";
 import {
   BLOB_BLOCK_LENGTH,
   close,
@@ -122,6 +122,11 @@ export class StreamEncoder {
   /** Bytes of the buffer that are still free. */
   get room(): number {
     return this.#target.length - this.#length;
+  }
+
+  /** The most bytes that the transaction's message takes. */
+  headRoom(head: TransactionHead): number {
+    return transactionMessageRoom(head);
   }
 
   /** Whether a transaction has been begun and not been committed. */

@@ -3,7 +3,7 @@
  * only empty messages, to show that it is alive (docs/zrs_protocol.md, "Framing and handshake").
  */
 import { ProtocolError } from "../errors.ts";
-import { frame, FrameReader, type MessageSink, tooLong } from "./framing.ts";
+import { frame, FrameReader, type MessageSink, tooLong } from "../bytes/mod.ts";
 
 /** `zrs2.1` says that the secondary takes blobs. */
 export type Version = "zrs2.0" | "zrs2.1";

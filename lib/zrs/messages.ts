@@ -13,7 +13,7 @@ import {
 } from "../pickle/mod.ts";
 import type { TransactionHead } from "../zodb/mod.ts";
 import { DIGEST_LENGTH } from "./chain.ts";
-import { frame, PREFIX_LENGTH, putPrefix } from "./framing.ts";
+import { frame, PREFIX_LENGTH, putPrefix } from "../bytes/mod.ts";
 
 const encoder = new TextEncoder();
 

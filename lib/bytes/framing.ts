@@ -1,6 +1,6 @@
 /**
- * Messages of the zrs2 protocol: a 4-byte big-endian length, then that many bytes (docs/zrs_protocol.md,
- * "Framing and handshake"). Survives any cut of the stream; a length is judged before anything is done
+ * Messages with a 4-byte big-endian length in front, as zrs2 and the native stream have them
+ * (docs/zrs_protocol.md, "Framing and handshake"; docs/native_protocol.md, "Frames"). Survives any cut of the stream; a length is judged before anything is done
  * because of it, and room is made only for bytes that have come.
  */
 import { ProtocolError } from "../errors.ts";

@@ -1,0 +1,88 @@
+/** Acknowledgements: what has been sent or received, and how far that is durable at the secondary. */
+import { frame, viewOf, writeU64 } from "../bytes/mod.ts";
+import { ProtocolError } from "../errors.ts";
+import { describeTid } from "../zodb/mod.ts";
+import type { Checksum } from "./checksum.ts";
+import type { Acknowledgement } from "./decoder.ts";
+import { ACKNOWLEDGEMENT, KIND } from "./frames.ts";
+
+/** @returns the whole frame */
+export function encodeAcknowledgement(acknowledgement: Acknowledgement): Uint8Array {
+  const body = new Uint8Array(ACKNOWLEDGEMENT.size);
+  const view = viewOf(body);
+  body[0] = KIND.acknowledgement;
+  view.setBigUint64(ACKNOWLEDGEMENT.received, acknowledgement.received);
+  view.setBigUint64(ACKNOWLEDGEMENT.durable, acknowledgement.durable);
+  writeU64(view, ACKNOWLEDGEMENT.bytes, acknowledgement.bytes);
+  view.setUint32(ACKNOWLEDGEMENT.checksum, acknowledgement.checksum);
+  return frame(body);
+}
+
+interface Milestone {
+  readonly tid: bigint;
+  readonly bytes: number;
+  readonly checksum: number;
+}
+
+/** The ends of runs that have passed by, until they are acknowledged. Both ends keep such an account. */
+export class Milestones {
+  #waiting: Milestone[] = [];
+  #durable: Milestone;
+  #last: bigint;
+
+  /** @param startTid what the secondary had at the welcome */
+  constructor(startTid: bigint) {
+    this.#durable = { tid: startTid, bytes: 0, checksum: 0 };
+    this.#last = startTid;
+  }
+
+  /** The last transaction that is durable at the secondary. */
+  get durable(): bigint {
+    return this.#durable.tid;
+  }
+
+  /** A run, or a transaction, has passed by whole. */
+  pass(tid: bigint, { bytes, value }: Readonly<Checksum>): void {
+    this.#waiting.push({ tid, bytes, checksum: value });
+    this.#last = tid;
+  }
+
+  /**
+   * What the secondary can acknowledge now that `durable` is on its disk.
+   * @returns undefined when that is nothing new
+   */
+  reach(durable: bigint): Acknowledgement | undefined {
+    let reached = 0;
+    while (reached < this.#waiting.length && this.#waiting[reached]!.tid <= durable) reached++;
+    if (reached === 0) return undefined;
+    const { tid, bytes, checksum } = this.#durable = this.#waiting[reached - 1]!;
+    this.#waiting = this.#waiting.slice(reached);
+    return { received: this.#last, durable: tid, bytes, checksum };
+  }
+
+  /**
+   * Takes what the secondary has acknowledged.
+   * @throws ProtocolError when that was never sent, or is not what was sent
+   */
+  take({ received, durable, bytes, checksum }: Acknowledgement): void {
+    const at = this.#waiting.findIndex(({ tid }) => tid === durable);
+    if (at < 0 || received > this.#last || received < durable) {
+      throw new ProtocolError(
+        `Cannot take acknowledgement of ${describeTid(durable)}: what was sent ends with ` +
+          `${describeTid(this.#last)}, and up to ${describeTid(this.#durable.tid)} is acknowledged`,
+        { tid: durable },
+      );
+    }
+    const sent = this.#waiting[at]!;
+    if (sent.bytes !== bytes || sent.checksum !== checksum) {
+      throw new ProtocolError(
+        `Cannot take acknowledgement of ${
+          describeTid(durable)
+        }: the secondary has other bytes than were sent`,
+        { tid: durable },
+      );
+    }
+    this.#durable = sent;
+    this.#waiting = this.#waiting.slice(at + 1);
+  }
+}

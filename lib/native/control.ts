@@ -1,0 +1,257 @@
+/**
+ * Control messages: JSON objects in frames of their own, for everything but transactions and acknowledgements
+ * (docs/native_protocol.md, "Control messages"). Fields that are not known are ignored, and so are messages of a
+ * type that is not known, unless they say that they must be understood.
+ */
+import { frame } from "../bytes/mod.ts";
+import { ProtocolError } from "../errors.ts";
+import { formatTid } from "../zodb/mod.ts";
+import { MAX_CONTROL_BYTES } from "./frames.ts";
+
+/** The version of the protocol: what changes the meaning of anything below raises it. */
+export const VERSION = 1;
+
+/** What an end can do; an end asks only for what the other one has named. */
+export type Capability =
+  /** Runs may travel as bytes of the file. */
+  | "raw"
+  /** Data may be compressed with zstd. */
+  | "zstd";
+
+/** The secondary begins with this. */
+export interface Hello {
+  readonly type: "hello";
+  readonly version: number;
+  /** Name and version of the program, for logs. */
+  readonly software: string;
+  readonly lastTid: bigint;
+  /** The digest of the last transaction's content; undefined when there is none. */
+  readonly digest: string | undefined;
+  /** Where the secondary's file ends. */
+  readonly end: number;
+  readonly capabilities: readonly string[];
+  /** Capabilities without which the secondary cannot go on. */
+  readonly required: readonly string[];
+}
+
+/** The source asks about the secondary's history, and gets an `answer`. */
+export interface Ask {
+  readonly type: "ask";
+  readonly question: unknown;
+}
+
+export interface Answer {
+  readonly type: "answer";
+  readonly answer: unknown;
+}
+
+/** The source takes the secondary: from now on runs follow. */
+export interface Welcome {
+  readonly type: "welcome";
+  readonly version: number;
+  readonly software: string;
+  /** What both can do, and will. */
+  readonly capabilities: readonly string[];
+  /** The source's last transaction on disk, and the end of its file. */
+  readonly lastTid: bigint;
+  readonly end: number;
+  /** How often the source sends a `beat`, and wants one, in milliseconds. */
+  readonly beatMs: number;
+  /** What the secondary's administrator should know although all goes on. */
+  readonly notice: string | undefined;
+}
+
+/** Why refused: for programs; the words are in `reason`. */
+export type RefusalCode = "version" | "capability" | "ahead" | "forked" | "busy" | "trouble";
+
+/** The source does not take the secondary, or not any more; it closes the connection behind this. */
+export interface Refused {
+  readonly type: "refused";
+  readonly code: string;
+  readonly reason: string;
+  /** The last transaction that both have, where that is known. */
+  readonly commonTid: bigint | undefined;
+}
+
+/** Either end is alive. The source's: what it has on disk; the secondary's: what is durable there. */
+export interface Beat {
+  readonly type: "beat";
+  readonly lastTid: bigint;
+  readonly end: number;
+  /** The sender's time of day in milliseconds since 1970 UTC. */
+  readonly time: number;
+}
+
+/** The secondary has been sent all that the source has on disk. */
+export interface Complete {
+  readonly type: "complete";
+  readonly lastTid: bigint;
+  readonly end: number;
+}
+
+/** The last packed transaction of the source's file. */
+export interface Packed {
+  readonly type: "packed";
+  readonly tid: bigint;
+}
+
+/** The sender closes the connection in good order. */
+export interface Bye {
+  readonly type: "bye";
+  /** `again`: connect again at once; `stopping`: later; `trouble`: something is wrong. */
+  readonly code: string;
+  readonly reason: string;
+}
+
+export type Control = Hello | Ask | Answer | Welcome | Refused | Beat | Complete | Packed | Bye;
+
+/** @returns the whole frame. @throws ProtocolError when it would be longer than a control message may be */
+export function encodeControl(message: Control): Uint8Array {
+  const json = JSON.stringify(message, (_key, value) => typeof value === "bigint" ? formatTid(value) : value);
+  const body = new TextEncoder().encode(json);
+  if (body.length > MAX_CONTROL_BYTES) {
+    throw new ProtocolError(
+      `Cannot send ${message.type}: it must have at most ${MAX_CONTROL_BYTES} bytes, and has ${body.length}`,
+    );
+  }
+  return frame(body);
+}
+
+/**
+ * @returns undefined for a message of a type that is not known and need not be
+ * @throws ProtocolError
+ */
+export function decodeControl(body: Uint8Array): Control | undefined {
+  const fields = new Fields(parse(body));
+  const type = fields.text("type");
+  switch (type) {
+    case "hello":
+      return {
+        type,
+        version: fields.count("version"),
+        software: fields.words("software"),
+        lastTid: fields.tid("lastTid"),
+        digest: fields.digest("digest"),
+        end: fields.count("end"),
+        capabilities: fields.names("capabilities"),
+        required: fields.names("required"),
+      };
+    case "ask":
+      return { type, question: fields.any("question") };
+    case "answer":
+      return { type, answer: fields.any("answer") };
+    case "welcome":
+      return {
+        type,
+        version: fields.count("version"),
+        software: fields.words("software"),
+        capabilities: fields.names("capabilities"),
+        lastTid: fields.tid("lastTid"),
+        end: fields.count("end"),
+        beatMs: fields.count("beatMs"),
+        notice: fields.has("notice") ? fields.words("notice") : undefined,
+      };
+    case "refused":
+      return {
+        type,
+        code: fields.words("code"),
+        reason: fields.words("reason"),
+        commonTid: fields.has("commonTid") ? fields.tid("commonTid") : undefined,
+      };
+    case "beat":
+      return {
+        type,
+        lastTid: fields.tid("lastTid"),
+        end: fields.count("end"),
+        time: fields.time("time"),
+      };
+    case "complete":
+      return { type, lastTid: fields.tid("lastTid"), end: fields.count("end") };
+    case "packed":
+      return { type, tid: fields.tid("tid") };
+    case "bye":
+      return { type, code: fields.words("code"), reason: fields.words("reason") };
+    default:
+      if (!fields.has("mustUnderstand")) return undefined;
+      throw new ProtocolError(`Cannot understand message ${printable(type)}: it comes from a later version`);
+  }
+}
+
+function parse(body: Uint8Array): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+  } catch (cause) {
+    throw new ProtocolError("Cannot read control message: it is not JSON", { cause });
+  }
+  if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
+  throw new ProtocolError("Cannot read control message: it is not an object");
+}
+
+/** What a peer says, fit for a log. */
+function printable(text: string): string {
+  return text.slice(0, 1000).replace(/\p{Cc}/gu, "?");
+}
+
+const MAX_NAMES = 100;
+
+/** The fields of a message, each judged as it is taken. */
+class Fields {
+  readonly #values: Record<string, unknown>;
+
+  constructor(values: Record<string, unknown>) {
+    this.#values = values;
+  }
+
+  has(name: string): boolean {
+    return this.any(name) !== undefined && this.any(name) !== null;
+  }
+
+  any(name: string): unknown {
+    return Object.hasOwn(this.#values, name) ? this.#values[name] : undefined;
+  }
+
+  text(name: string): string {
+    const value = this.any(name);
+    return typeof value === "string" ? value : this.#refuse(name, "text");
+  }
+
+  words(name: string): string {
+    return printable(this.text(name));
+  }
+
+  tid(name: string): bigint {
+    const value = this.any(name);
+    if (typeof value === "string" && /^[0-9a-f]{16}$/.test(value)) return BigInt(`0x${value}`);
+    return this.#refuse(name, "16 hexadecimal digits");
+  }
+
+  digest(name: string): string | undefined {
+    if (!this.has(name)) return undefined;
+    const value = this.any(name);
+    return typeof value === "string" && /^[0-9a-f]{32}$/.test(value) ? value : this.#refuse(name, "a digest");
+  }
+
+  count(name: string): number {
+    const value = this.any(name);
+    if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+    return this.#refuse(name, "a whole number that is not negative");
+  }
+
+  time(name: string): number {
+    const value = this.any(name);
+    return typeof value === "number" && Number.isFinite(value) ? value : this.#refuse(name, "a number");
+  }
+
+  names(name: string): string[] {
+    const value = this.any(name);
+    const isList = Array.isArray(value) && value.length <= MAX_NAMES;
+    return isList && value.every((each) => typeof each === "string")
+      ? value.map(printable)
+      : this.#refuse(name, "a list of names");
+  }
+
+  #refuse(name: string, expected: string): never {
+    throw new ProtocolError(`Cannot read control message: its field ${name} must be ${expected}`);
+  }
+}

@@ -1,0 +1,22 @@
+/**
+ * The native stream between two nodes of ours (docs/native_protocol.md): bytes to messages and back. No sockets,
+ * no timers, no files: whoever has them drives these objects.
+ */
+export { encodeAcknowledgement, Milestones } from "./acknowledge.ts";
+export {
+  type Beat,
+  type Bye,
+  type Capability,
+  type Complete,
+  type Control,
+  encodeControl,
+  type Hello,
+  type Packed,
+  type RefusalCode,
+  type Refused,
+  VERSION,
+  type Welcome,
+} from "./control.ts";
+export { type Acknowledgement, NativeDecoder, type NativeHandler, type Whole } from "./decoder.ts";
+export { MAX_HEAD_FRAME, NativeEncoder } from "./encoder.ts";
+export { KIND, MAX_CONTROL_BYTES, MAX_RUN_BYTES } from "./frames.ts";
