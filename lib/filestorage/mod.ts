@@ -6,6 +6,7 @@ export { Generation, type LogView, Subscribers, type TransactionLog } from "./lo
 export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
 export { type LargeEnd, Restorer } from "./restore.ts";
+export type { ExamineRecord } from "./raw_run.ts";
 export { RecordReader } from "./revision.ts";
 export { type OpenReport, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";

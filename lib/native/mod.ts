@@ -19,4 +19,5 @@ export {
 } from "./control.ts";
 export { type Acknowledgement, NativeDecoder, type NativeHandler, type Whole } from "./decoder.ts";
 export { MAX_HEAD_FRAME, NativeEncoder } from "./encoder.ts";
+export { protocolOf } from "./opening.ts";
 export { KIND, MAX_CONTROL_BYTES, MAX_RUN_BYTES } from "./frames.ts";

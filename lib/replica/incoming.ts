@@ -1,5 +1,5 @@
-/** From the messages of a zrs2 stream to transactions at the end of a file. */
-import type { Restorer } from "../filestorage/mod.ts";
+/** From the messages of a stream to transactions at the end of a file. */
+import { RECORD, type Restorer, type TransactionReader } from "../filestorage/mod.ts";
 import { UnavailableError } from "../errors.ts";
 import type { Log } from "../ports/mod.ts";
 import {
@@ -81,6 +81,19 @@ export class Incoming implements StreamHandler {
 
   commit(): void {
     this.#restorer.commit();
+  }
+
+  /** Looks at a record that lies in a file. @throws UnwantedError for a blob that is refused */
+  examine(reader: TransactionReader): void {
+    if (this.#options.blobs === "none" || reader.dataLength === 0) return;
+    const { window, recordPosition, dataLength } = reader;
+    const length = RECORD.size + Math.min(dataLength, BLOB_SNIFF_BYTES);
+    const at = window.locate(recordPosition, length);
+    if (at < 0 || !isBlobRecord(window.bytes, at + RECORD.size, at + length)) return;
+    this.#tid = reader.tid;
+    this.#oidHigh = reader.oidHigh;
+    this.#oidLow = reader.oidLow;
+    this.#meetBlob();
   }
 
   #sniff(source: Uint8Array, from: number, to: number): void {

@@ -23,9 +23,12 @@ export interface PrimaryOptions {
   readonly buffers?: BufferSizes;
   /** So many secondaries are served at once; default: 100. */
   readonly maxSecondaries?: number;
+  /** Name and version of this program, for the other end's log. */
+  readonly software?: string;
 }
 
 export const DEFAULT_PEER_TIMEOUT_MS = 60_000;
+export const DEFAULT_SOFTWARE = "zrs";
 const DEFAULT_LOOK_EVERY_MS = 1_000;
 const ABSENCE_TOLD_AFTER_MS = 1_000;
 const TRY_AGAIN_AFTER_MS = 1_000;
@@ -58,6 +61,7 @@ export class Primary {
       peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
       sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
       chained: false,
+      software: options.software ?? DEFAULT_SOFTWARE,
       ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
     });
     owned.move();

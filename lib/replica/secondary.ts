@@ -3,27 +3,22 @@
  * chained secondaries. Owns its file; connects again whenever the connection ends, for as long as it runs.
  */
 import { type OpenReport, Storage } from "../filestorage/mod.ts";
-import {
-  DiskFullError,
-  ProtocolError,
-  RefusedError,
-  UnavailableError,
-  UsageError,
-  ZrsError,
-} from "../errors.ts";
+import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
 import { type Address, type Connection, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
-import { encodeGreeting, KEEP_ALIVE, StreamDecoder } from "../zrs/mod.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
 import { isDivergence } from "./histories.ts";
-import { Incoming, UnwantedError } from "./incoming.ts";
+import { UnwantedError } from "./incoming.ts";
+import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
+import { MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
 import type { Ports } from "./ports.ts";
-import { DEFAULT_PEER_TIMEOUT_MS } from "./primary.ts";
+import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
 import { RetryDelay } from "./retry_delay.ts";
 import { Server } from "./server.ts";
 import { Sink } from "./sink.ts";
-import { pauser, sleep, withDeadline } from "./waiting.ts";
+import { pauser, sleep } from "./waiting.ts";
+import { ZrsIntake } from "./zrs_intake.ts";
 
 export interface SecondaryOptions {
   readonly path: string;
@@ -32,6 +27,8 @@ export interface SecondaryOptions {
   readonly replicateTo?: Address;
   /** So many of them are served at once; default: 100. */
   readonly maxSecondaries?: number;
+  /** Name and version of this program, for the other end's log. */
+  readonly software?: string;
   /** How often to tell the source that we are still here. */
   readonly keepAliveMs?: number;
   /** The longest wait between two attempts to connect. */
@@ -43,6 +40,8 @@ export interface SecondaryOptions {
   /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
+  /** `auto`: the native stream where the source speaks it, else zrs2. */
+  readonly protocol?: "auto" | "native" | "zrs2";
   /** Ends {@link Secondary.open} while it scans the file, which may take long without an index. */
   readonly signal?: AbortSignal;
 }
@@ -54,10 +53,10 @@ const DEFAULT_INDEX_SAVE_MS = 60_000;
 const MANY_SCANNED = 1000;
 /** After so many connections that end without a transaction at the same tid, something is wrong there. */
 const POISON_COUNT = 3;
-/** A source that refuses us, or cannot send what comes next, ends a connection much sooner. */
-const IDLE_MS = 2_000;
-/** After so much silence the source has most likely sent all it has. */
-const CALM_MS = 1_000;
+/** A source that spoke no native stream is asked for zrs2 so long; it may be another program by then. */
+const ZRS2_MEMORY_MS = 600_000;
+/** A source that has spoken it before must be silent in so many connections to be asked for zrs2. */
+const UNHEARD_COUNT = 3;
 
 export class Secondary {
   readonly #ports: Ports;
@@ -65,8 +64,13 @@ export class Secondary {
   readonly #storage: Storage;
   readonly #server: Server | undefined;
   #nextSaveMs: number;
-  /** Whether it has been told that this connection has brought all there was. */
-  #calmTold = false;
+  /** Until then the source is taken for one that speaks zrs2 only. */
+  #zrs2UntilMs = -Infinity;
+  /** How many connections in a row ended without a word of the native stream, and whether there was ever one. */
+  #unheard = 0;
+  #hasHeard = false;
+  /** Whether the source may send bytes as they lie in its file. */
+  #raw = true;
 
   private constructor(ports: Ports, options: SecondaryOptions, storage: Storage, server: Server | undefined) {
     this.#ports = ports;
@@ -97,6 +101,7 @@ export class Secondary {
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
         chained: true,
+        software: options.software ?? DEFAULT_SOFTWARE,
         ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
       });
     owned.move();
@@ -170,6 +175,7 @@ export class Secondary {
         throw error;
       }
       if (signal.aborted) break;
+      if (this.#learn(failure)) continue;
       const { lastTid } = this.#storage;
       if (lastTid !== before || failure instanceof IdleEnd) {
         fruitless = 0;
@@ -234,94 +240,67 @@ export class Secondary {
       if (error instanceof UnavailableError) return new NotConnected(error.message, error.facts);
       throw error;
     }
-    const close = () => connection.close();
-    signal.addEventListener("abort", close);
-    sink.onFailure = close; // an idle source would let it go unnoticed for ever
+    const intake = this.#intake(sink, connection);
+    const stop = () => intake.stop();
+    signal.addEventListener("abort", stop);
+    sink.onFailure = () => connection.close(); // an idle source would let it go unnoticed for ever
     try {
-      return await this.#receive(connection, sink);
+      return await intake.receive();
     } finally {
+      this.#hasHeard ||= intake instanceof NativeIntake && intake.source !== undefined;
       sink.onFailure = () => {};
-      signal.removeEventListener("abort", close);
+      signal.removeEventListener("abort", stop);
       connection.close();
       await sink.abort();
     }
   }
 
-  async #receive(connection: Connection, sink: Sink): Promise<ZrsError> {
-    const { clock, log } = this.#ports;
-    const start = this.#storage.lastTid;
-    const wanted = start === NO_TID ? "everything" : `what follows ${describeTid(start)}`;
-    this.#calmTold = false;
-    log.info(`Connected to ${connection.peer}, asking for ${wanted}`);
-    const incoming = new Incoming(sink.restorer, { blobs: this.#options.blobs, log });
-    const decoder = new StreamDecoder(start);
-    const chunk = new Uint8Array((this.#options.buffers ?? DEFAULT_BUFFER_SIZES).readBytes);
-    const keepAlive = new KeepAlive(
-      this.#ports,
+  #intake(sink: Sink, connection: Connection): Intake {
+    const options = this.#options;
+    const context: IntakeContext = {
+      ports: this.#ports,
+      storage: this.#storage,
+      sink,
       connection,
-      this.#options.keepAliveMs ?? DEFAULT_KEEP_ALIVE_MS,
-    );
-    try {
-      await keepAlive.write(encodeGreeting("zrs2.1", start));
-      keepAlive.start();
-      for (;;) {
-        const sinceMs = clock.monotonic();
-        let count: number;
-        using _calm = this.#tellOnceCalm(decoder, start);
-        try {
-          count = await this.#read(connection, chunk, decoder.idle);
-        } catch (error) {
-          const quiet = decoder.idle && clock.monotonic() - sinceMs >= IDLE_MS;
-          throw quiet && error instanceof UnavailableError ? new IdleEnd(error.message, error.facts) : error;
-        }
-        decoder.push(chunk, 0, count, incoming);
-        await sink.settle();
-        await this.#saveIndexWhenDue(sink);
-      }
-    } catch (error) {
-      if (error instanceof UnavailableError || error instanceof ProtocolError) return error;
-      throw error;
-    } finally {
-      keepAlive.stop();
-    }
-  }
-
-  /**
-   * The source does not say when it has sent all that it has. Where nothing more comes for a moment, after
-   * something has come, that is most likely so; it is told once for each connection.
-   */
-  #tellOnceCalm(decoder: StreamDecoder, start: bigint): Disposable | undefined {
-    const { lastTid } = decoder;
-    if (this.#calmTold || !decoder.idle || lastTid === start) return undefined;
-    return this.#ports.clock.schedule(CALM_MS, () => {
-      this.#calmTold = true;
-      this.#ports.log.info(
-        `${this.#options.path} has all that the source has sent, up to ${describeTid(lastTid)}`,
-      );
-    });
-  }
-
-  /**
-   * The next bytes from the source.
-   * @param idle no transaction is under way: it may be silent for as long as it likes
-   * @throws UnavailableError when it has closed, is lost, or stops in the middle of a transaction
-   */
-  async #read(connection: Connection, chunk: Uint8Array, idle: boolean): Promise<number> {
-    if (idle) return receivedOf(await connection.read(chunk));
-    const timeoutMs = this.#options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS;
-    let stalled = false;
-    const stop = () => {
-      stalled = true;
-      connection.close();
+      options: {
+        path: options.path,
+        blobs: options.blobs,
+        keepAliveMs: options.keepAliveMs ?? DEFAULT_KEEP_ALIVE_MS,
+        peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
+        readBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).readBytes,
+        software: options.software ?? DEFAULT_SOFTWARE,
+      },
+      saveIndexWhenDue: () => this.#saveIndexWhenDue(sink),
     };
-    try {
-      return receivedOf(await withDeadline(this.#ports.clock, timeoutMs, stop, connection.read(chunk)));
-    } catch (error) {
-      if (!stalled) throw error;
-      throw new UnavailableError(
-        `Cannot receive: the source stopped in the middle of a transaction for ${timeoutMs / 1000} s`,
-      );
+    const { protocol = "auto" } = options;
+    const isZrs2 = protocol === "zrs2" ||
+      protocol === "auto" && this.#ports.clock.monotonic() < this.#zrs2UntilMs;
+    return isZrs2 ? new ZrsIntake(context) : new NativeIntake(context, this.#raw);
+  }
+
+  /**
+   * Learns from the end of a connection in what way to ask next time.
+   * @returns whether to ask at once
+   */
+  #learn(failure: ZrsError): boolean {
+    const { clock, log } = this.#ports;
+    const source = formatAddress(this.#options.replicateFrom);
+    if (failure instanceof MisfitError) {
+      this.#raw = false;
+      log.info(`${failure.message}; asking ${source} for it record by record`);
+      return true;
     }
+    if ((this.#options.protocol ?? "auto") !== "auto") return false;
+    if (!(failure instanceof NoNativeError)) {
+      this.#unheard = 0;
+      return false;
+    }
+    // A source of ours that is just going away looks the same.
+    if (++this.#unheard < UNHEARD_COUNT && this.#hasHeard) return false;
+    this.#unheard = 0;
+    this.#zrs2UntilMs = clock.monotonic() + ZRS2_MEMORY_MS;
+    log.info(`${source} does not speak zrs's native stream: going on with zrs2`);
+    return true;
   }
 
   async #saveIndexWhenDue(sink?: Sink): Promise<void> {
@@ -342,60 +321,8 @@ export class Secondary {
   }
 }
 
-function receivedOf(count: number | null): number {
-  if (count === null) throw new UnavailableError("The source has closed the connection");
-  return count;
-}
-
 /** There was nobody to connect to: no judgement on what the source sends. */
 class NotConnected extends UnavailableError {}
-
-/** The connection ended while the source had nothing new for a while, which is nothing to wonder at. */
-class IdleEnd extends UnavailableError {}
-
-/** Writes the greeting and then empty messages, one at a time. */
-class KeepAlive {
-  readonly #ports: Ports;
-  readonly #connection: Connection;
-  readonly #everyMs: number;
-  #stopped = false;
-  #timer: Disposable | undefined;
-
-  constructor(ports: Ports, connection: Connection, everyMs: number) {
-    this.#ports = ports;
-    this.#connection = connection;
-    this.#everyMs = everyMs;
-  }
-
-  async write(bytes: Uint8Array): Promise<void> {
-    await this.#connection.write(bytes);
-  }
-
-  start(): void {
-    if (this.#everyMs <= 0 || this.#stopped) return;
-    this.#timer = this.#ports.clock.schedule(this.#everyMs, () => void this.#send());
-  }
-
-  stop(): void {
-    this.#stopped = true;
-    this.#timer?.[Symbol.dispose]();
-  }
-
-  async #send(): Promise<void> {
-    try {
-      await withDeadline(
-        this.#ports.clock,
-        DEFAULT_PEER_TIMEOUT_MS,
-        () => this.#connection.close(),
-        this.#connection.write(KEEP_ALIVE),
-      );
-      this.start();
-    } catch (error) {
-      if (!(error instanceof ZrsError)) throw error;
-      this.#connection.close(); // the reader meets the same end, and tells
-    }
-  }
-}
 
 /** @throws UsageError when the file is most likely the one that the source follows */
 function refuseItself(storage: Storage, from: Address): void {

@@ -2,9 +2,10 @@
 import { UnavailableError } from "../errors.ts";
 import type { TransactionLog } from "../filestorage/mod.ts";
 import { type Address, type Connection, formatAddress, type Listener } from "../ports/mod.ts";
-import { Feed, type FeedOptions, type Shared } from "./feed.ts";
+import { Feed } from "./feed.ts";
 import type { Ports } from "./ports.ts";
 import { RepeatedLog } from "./repeated_log.ts";
+import type { FeedOptions, Shared } from "./service.ts";
 import { SharedLook } from "./shared_look.ts";
 
 export interface ServerOptions extends FeedOptions {

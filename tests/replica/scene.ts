@@ -34,9 +34,15 @@ export class Scene {
     this.disk.addDirectory("/copy");
   }
 
-  /** Our secondary, which replicates from {@link SOURCE} to {@link COPY}. */
+  /** Our secondary, which replicates from {@link SOURCE} to {@link COPY}, by zrs2 unless told otherwise. */
   async startSecondary(options: SecondaryOptions = {}): Promise<RunningNode<Secondary>> {
-    return await startSecondary({ retryMaxMs: 60_000, ...options, path: COPY, replicateFrom: SOURCE }, this);
+    return await startSecondary({
+      retryMaxMs: 60_000,
+      protocol: "zrs2",
+      ...options,
+      path: COPY,
+      replicateFrom: SOURCE,
+    }, this);
   }
 
   /** Our primary, which follows {@link ORIGINAL} and listens at {@link HERE}. */

@@ -1,0 +1,320 @@
+/**
+ * One secondary of ours attached to a log by the native stream: hello, comparing the histories, then every
+ * transaction behind its last one, as bytes of the file where its own file is a prefix of ours, else record by
+ * record. Tells how far it has sent all there is, hears how far that is durable, and says why it ends.
+ */
+import { type Generation, LOCATE_WINDOW_BYTES, TransactionReader, Window } from "../filestorage/mod.ts";
+import type { LogView, TransactionLog } from "../filestorage/mod.ts";
+import { DivergedError, ProtocolError, UnavailableError } from "../errors.ts";
+import {
+  type Acknowledgement,
+  type Control,
+  encodeControl,
+  type Hello,
+  Milestones,
+  NativeDecoder,
+  NativeEncoder,
+  type NativeHandler,
+  type RefusalCode,
+  VERSION,
+} from "../native/mod.ts";
+import { describeTid, formatTid } from "../zodb/mod.ts";
+import { type FeedOptions, type Line, PeerLeft, type Service, type Shared } from "./service.ts";
+import { compareHistories, refusalReason } from "./histories.ts";
+import { Outgoing } from "./outgoing.ts";
+import type { Ports } from "./ports.ts";
+import { RawOutgoing } from "./raw_outgoing.ts";
+import { pauser } from "./waiting.ts";
+
+/** How often either end says that it is there. */
+export const BEAT_MS = 10_000;
+
+/** What this end can do. */
+const CAPABILITIES: readonly string[] = ["raw"];
+
+/** Larger buffers would make frames of more than they may have. */
+const MAX_BUFFER_BYTES = 1024 * 1024;
+
+interface Start {
+  readonly position: number;
+  readonly generation: Generation;
+  readonly notice: string | undefined;
+}
+
+export class NativeFeed implements Service, NativeHandler {
+  readonly farewell = encodeControl({ type: "bye", code: "stopping", reason: "this source stops" });
+  readonly #ports: Ports;
+  readonly #log: TransactionLog;
+  readonly #line: Line;
+  readonly #options: FeedOptions;
+  readonly #shared: Shared;
+  readonly #decoder = new NativeDecoder();
+  #hello: Hello | undefined;
+  #answer: { readonly value: unknown } | undefined;
+  #asking = false;
+  #milestones: Milestones | undefined;
+  #beatDue = false;
+  #heardMs: number;
+
+  constructor(ports: Ports, log: TransactionLog, line: Line, options: FeedOptions, shared: Shared) {
+    this.#ports = ports;
+    this.#log = log;
+    this.#line = line;
+    this.#options = options;
+    this.#shared = shared;
+    this.#heardMs = ports.clock.monotonic();
+  }
+
+  /** Takes what the secondary says. @throws ProtocolError, UnavailableError when it says goodbye */
+  push(chunk: Uint8Array, from: number, to: number): void {
+    this.#heardMs = this.#ports.clock.monotonic();
+    this.#decoder.push(chunk, from, to, this);
+  }
+
+  async greeted(): Promise<void> {
+    while (this.#hello === undefined) await this.#line.wait();
+  }
+
+  /**
+   * Serves until the secondary goes, or must be let go.
+   * @throws ZrsError
+   */
+  async serve(): Promise<void> {
+    using _beats = this.#beat();
+    const hello = this.#hello!;
+    await this.#checkUnderstands(hello);
+    using place = this.#shared.admit();
+    if (place === undefined) {
+      return await this.#refuse("busy", "this source serves as many secondaries already as it may");
+    }
+    using _changes = this.#log.subscribe(() => this.#line.ring());
+    const { position, generation, notice } = await this.#compare(hello);
+    try {
+      const view = this.#log.view;
+      // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
+      const raw = position === hello.end && hello.capabilities.includes("raw");
+      this.#ports.log.info(
+        `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
+        { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
+      );
+      await this.#line.write(encodeControl({
+        type: "welcome",
+        version: VERSION,
+        software: this.#options.software,
+        capabilities: CAPABILITIES.filter((each) => hello.capabilities.includes(each)),
+        lastTid: view.lastTid,
+        end: view.end,
+        beatMs: BEAT_MS,
+        notice,
+      }));
+      this.#milestones = new Milestones(hello.lastTid);
+      await this.#stream(generation, position, hello.lastTid, raw);
+    } finally {
+      generation.release();
+    }
+  }
+
+  control(message: Control): void {
+    switch (message.type) {
+      case "hello":
+        if (this.#hello !== undefined) break;
+        this.#hello = message;
+        return this.#line.ring();
+      case "answer":
+        if (!this.#asking) break;
+        this.#asking = false;
+        this.#answer = { value: message.answer };
+        return this.#line.ring();
+      case "beat":
+        return;
+      case "bye":
+        throw new PeerLeft(message.reason);
+    }
+    throw new ProtocolError(`Cannot take message ${message.type}: no secondary says that here`);
+  }
+
+  acknowledgement(acknowledgement: Acknowledgement): void {
+    if (this.#milestones === undefined) {
+      throw new ProtocolError("Cannot take acknowledgement: nothing has been sent");
+    }
+    this.#milestones.take(acknowledgement);
+  }
+
+  raw(): never {
+    throw new ProtocolError("Cannot take transaction: this end is the source");
+  }
+  whole(): never {
+    return this.raw();
+  }
+  transaction(): never {
+    return this.raw();
+  }
+  record(): never {
+    return this.raw();
+  }
+  data(): never {
+    return this.raw();
+  }
+  recordEnd(): never {
+    return this.raw();
+  }
+  commit(): never {
+    return this.raw();
+  }
+
+  async #checkUnderstands({ version, required, software }: Hello): Promise<void> {
+    if (version !== VERSION) {
+      await this.#refuse(
+        "version",
+        `this source speaks version ${VERSION} of the native stream, ${software} speaks ${version}`,
+      );
+    }
+    const missing = required.filter((each) => !CAPABILITIES.includes(each));
+    if (missing.length > 0) {
+      await this.#refuse("capability", `this source cannot do what is required: ${missing.join(", ")}`);
+    }
+  }
+
+  async #refuse(code: RefusalCode, reason: string, commonTid?: bigint): Promise<never> {
+    await this.#line.write(encodeControl({ type: "refused", code, reason, commonTid }));
+    throw code === "ahead" || code === "forked"
+      ? new DivergedError(reason, { tid: this.#hello!.lastTid })
+      : new UnavailableError(`Cannot serve ${this.#line.peer}: ${reason}`);
+  }
+
+  /** Finds where the secondary goes on. The generation is held for the caller. */
+  async #compare({ lastTid }: Hello): Promise<Start> {
+    let lookedAgain = false;
+    for (;;) {
+      const view = this.#log.view;
+      const generation = view.generation.hold();
+      let keep = false;
+      try {
+        const reader = new TransactionReader(new Window(generation.file, view.end, LOCATE_WINDOW_BYTES));
+        const comparison = await compareHistories(reader, view, lastTid, pauser(this.#ports.clock));
+        if (comparison.kind === "shared" || comparison.kind === "beyond the pack") {
+          keep = true;
+          return { position: comparison.position, generation, notice: undefined };
+        }
+        if (this.#log.view !== view) continue; // it has changed meanwhile: look again before refusing
+        if (!lookedAgain) {
+          lookedAgain = true;
+          await this.#line.lookAgain();
+          continue;
+        }
+        if (comparison.kind === "ahead" && this.#options.chained) {
+          await this.#waitUntilReached(lastTid);
+          continue;
+        }
+        await this.#refuse(comparison.kind, refusalReason(comparison, lastTid, view.lastTid));
+      } finally {
+        if (!keep) generation.release();
+      }
+    }
+  }
+
+  /** A chained node lags: its own source will bring it there. */
+  async #waitUntilReached(tid: bigint): Promise<void> {
+    this.#ports.log.info(
+      `${this.#line.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
+        `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
+    );
+    while (this.#log.view.lastTid < tid) await this.#wait();
+  }
+
+  /** Sends what there is and what comes, from one file: behind another the secondary asks anew. */
+  async #stream(generation: Generation, from: number, startTid: bigint, raw: boolean): Promise<void> {
+    const encoder = new NativeEncoder();
+    const bufferBytes = Math.min(this.#options.sendBytes, MAX_BUFFER_BYTES);
+    const write = (bytes: Uint8Array) => this.#line.write(bytes);
+    const outgoing = raw
+      ? new RawOutgoing(generation, startTid, encoder, { bufferBytes, write })
+      : new Outgoing(generation, startTid, encoder, {
+        blobs: this.#options.blobs,
+        bufferBytes,
+        write,
+        log: this.#ports.log,
+        pause: pauser(this.#ports.clock),
+      });
+    let position = from;
+    let told: LogView | undefined;
+    for (;;) {
+      const view = this.#log.view;
+      if (view.generation !== generation) {
+        await outgoing.flush();
+        return await this.#sayGoodbye("again", "this source's file has been packed, replaced or rolled back");
+      }
+      if (position < view.end) {
+        this.#line.check();
+        position = await this.#sendOne(outgoing, position, view.end, encoder);
+      } else {
+        await outgoing.flush();
+        if (told !== view) await this.#tellComplete(told = view);
+        if (this.#log.view === view) await this.#wait();
+      }
+    }
+  }
+
+  /** Where sending fails, what is whole before it still gets there, and the reason. */
+  async #sendOne(
+    outgoing: RawOutgoing | Outgoing,
+    position: number,
+    end: number,
+    encoder: NativeEncoder,
+  ): Promise<number> {
+    const before = outgoing.lastTid;
+    try {
+      const next = await outgoing.send(position, end);
+      if (outgoing.lastTid !== before) this.#milestones!.pass(outgoing.lastTid, encoder.checksum);
+      return next;
+    } catch (error) {
+      if (this.#line.hasEnded) throw error;
+      await outgoing.flush();
+      await this.#line.tellFailure(
+        error,
+        (reason) => encodeControl({ type: "bye", code: "trouble", reason }),
+      );
+      throw error;
+    }
+  }
+
+  async #tellComplete({ lastTid, end }: LogView): Promise<void> {
+    await this.#line.write(encodeControl({ type: "complete", lastTid, end }));
+  }
+
+  async #sayGoodbye(code: string, reason: string): Promise<void> {
+    await this.#line.write(encodeControl({ type: "bye", code, reason }));
+    throw new PeerLeft(reason);
+  }
+
+  /** Waits for anything to happen, and says now and then that we are there. */
+  async #wait(): Promise<void> {
+    await this.#line.wait();
+    if (!this.#beatDue) return;
+    this.#beatDue = false;
+    const { clock } = this.#ports;
+    const { lastTid, end } = this.#log.view;
+    await this.#line.write(encodeControl({ type: "beat", lastTid, end, time: clock.now() }));
+  }
+
+  /** Rings when a beat is due; ends the connection when the secondary has not been heard of for too long. */
+  #beat(): Disposable {
+    const { clock } = this.#ports;
+    const { peerTimeoutMs } = this.#options;
+    const tick = () => {
+      const silentMs = clock.monotonic() - this.#heardMs;
+      if (silentMs >= peerTimeoutMs) {
+        return this.#line.end(
+          new UnavailableError(
+            `Cannot serve ${this.#line.peer}: it has said nothing for ${peerTimeoutMs / 1000} s`,
+          ),
+        );
+      }
+      this.#beatDue = true;
+      this.#line.ring();
+      timer = clock.schedule(BEAT_MS, tick);
+    };
+    let timer = clock.schedule(BEAT_MS, tick);
+    return { [Symbol.dispose]: () => timer.cancel() };
+  }
+}

@@ -1,0 +1,293 @@
+/**
+ * Receiving by the native stream: a hello, questions about our history, then runs. Acknowledges what is durable,
+ * says now and then that we are there, and knows when it has all that the source has.
+ */
+import type { ExamineRecord } from "../filestorage/mod.ts";
+import { CorruptError, ProtocolError, RefusedError, UnavailableError, type ZrsError } from "../errors.ts";
+import {
+  type Control,
+  encodeAcknowledgement,
+  encodeControl,
+  Milestones,
+  NativeDecoder,
+  type NativeHandler,
+  VERSION,
+  type Whole,
+} from "../native/mod.ts";
+import { describeTid, NO_TID, type TransactionHead } from "../zodb/mod.ts";
+import { Incoming } from "./incoming.ts";
+import { IdleEnd, type Intake, type IntakeContext, readWithin } from "./intake.ts";
+import { BEAT_MS } from "./native_feed.ts";
+import { Speaker } from "./speaker.ts";
+
+/** The source closed the connection without a word of the native stream: it most likely speaks zrs2 only. */
+export class NoNativeError extends UnavailableError {}
+
+/** What the source's file holds does not fit behind ours, byte by byte: to be asked for record by record. */
+export class MisfitError extends UnavailableError {}
+
+/** Clocks that differ by more are worth a warning: lag in seconds and new tids depend on them. */
+const CLOCK_TOLERANCE_MS = 60_000;
+
+/** What the source has said of itself. */
+export interface SourceState {
+  readonly lastTid: bigint;
+  readonly end: number;
+}
+
+export class NativeIntake implements Intake, NativeHandler {
+  readonly #context: IntakeContext;
+  readonly #raw: boolean;
+  readonly #speaker: Speaker;
+  readonly #decoder = new NativeDecoder();
+  readonly #incoming: Incoming;
+  readonly #examine: ExamineRecord;
+  readonly #milestones: Milestones;
+  readonly #start: bigint;
+  #lastTid: bigint;
+  #heard = false;
+  #welcome = false;
+  #question: { readonly value: unknown } | undefined;
+  #source: SourceState | undefined;
+  #clockTold = false;
+  #completeTold = false;
+
+  /** @param raw whether the source may send bytes as they lie in its file */
+  constructor(context: IntakeContext, raw: boolean) {
+    const { ports, storage, sink, connection, options } = context;
+    this.#context = context;
+    this.#raw = raw;
+    this.#start = this.#lastTid = storage.lastTid;
+    this.#milestones = new Milestones(storage.lastTid);
+    this.#speaker = new Speaker(ports, connection, options.peerTimeoutMs);
+    this.#incoming = new Incoming(sink.restorer, { blobs: options.blobs, log: ports.log });
+    this.#examine = (reader) => this.#incoming.examine(reader);
+  }
+
+  /** What the source has, as far as it has said; undefined before that. */
+  get source(): SourceState | undefined {
+    return this.#source;
+  }
+
+  stop(): void {
+    const { connection } = this.#context;
+    void this.#speaker.say(encodeControl({ type: "bye", code: "stopping", reason: "this secondary stops" }))
+      .finally(() => connection.close());
+  }
+
+  async receive(): Promise<ZrsError> {
+    const { connection, sink, storage, options, ports: { clock, log } } = this.#context;
+    const wanted = this.#start === NO_TID ? "everything" : `what follows ${describeTid(this.#start)}`;
+    log.info(`Connected to ${connection.peer}, asking for ${wanted}`);
+    const chunk = new Uint8Array(options.readBytes);
+    using _acknowledging = storage.subscribe(() => this.#acknowledge());
+    using _beating = this.#beat();
+    try {
+      void this.#speaker.say(this.#hello());
+      for (;;) {
+        const silence = "the source has said nothing";
+        const count = await readWithin(clock, connection, chunk, options.peerTimeoutMs, silence);
+        this.#push(chunk, count);
+        if (this.#question !== undefined) await this.#answer();
+        await sink.settle();
+        await this.#context.saveIndexWhenDue();
+      }
+    } catch (error) {
+      if (error instanceof ProtocolError) {
+        await this.#speaker.say(encodeControl({ type: "bye", code: "trouble", reason: error.message }));
+        return error;
+      }
+      if (!(error instanceof UnavailableError)) throw error;
+      if (this.#heard || error instanceof NoNativeError) return error;
+      return new NoNativeError(error.message, error.facts);
+    } finally {
+      this.#speaker.stop();
+    }
+  }
+
+  control(message: Control): void {
+    this.#heard = true;
+    switch (message.type) {
+      case "ask":
+        if (this.#welcome || this.#question !== undefined) break;
+        this.#question = { value: message.question };
+        return;
+      case "welcome":
+        return this.#welcomed(message);
+      case "refused":
+        throw new RefusedError(message.reason);
+      case "beat":
+        this.#source = message;
+        return this.#compareClocks(message.time);
+      case "complete":
+        if (!this.#welcome) break;
+        this.#source = message;
+        return this.#tellComplete(message.lastTid);
+      case "packed":
+        return;
+      case "bye":
+        throw message.code === "trouble"
+          ? new RefusedError(message.reason)
+          : new IdleEnd(`The source says goodbye: ${message.reason}`);
+    }
+    throw new ProtocolError(`Cannot take message ${message.type}: no source says that here`);
+  }
+
+  acknowledgement(): never {
+    throw new ProtocolError("Cannot take acknowledgement: this end has sent no transaction");
+  }
+
+  raw(source: Uint8Array, from: number, to: number): void {
+    const { restorer } = this.#context.sink;
+    if (!this.#raw) throw new ProtocolError("Cannot take bytes of a file: they were not asked for");
+    this.#mustBeWelcome();
+    if (!restorer.isOpen) restorer.beginRaw();
+    restorer.data(source, from, to);
+  }
+
+  whole({ lastTid, transactions }: Whole): void {
+    const { restorer } = this.#context.sink;
+    let count: number;
+    try {
+      count = restorer.endRaw(this.#examine);
+    } catch (error) {
+      if (!(error instanceof CorruptError)) throw error;
+      throw new MisfitError(
+        `What the source's file has next does not fit behind this one: ${error.message}`,
+        {
+          cause: error,
+        },
+      );
+    }
+    if (count !== transactions || restorer.lastTid !== lastTid) {
+      throw new ProtocolError(
+        `Cannot take run: it must have ${transactions} transactions and end with ${describeTid(lastTid)}, ` +
+          `and has ${count} and ends with ${describeTid(restorer.lastTid)}`,
+      );
+    }
+    this.#passed(lastTid);
+  }
+
+  transaction(head: TransactionHead): void {
+    this.#mustBeWelcome();
+    if (head.tid <= this.#lastTid) {
+      throw new ProtocolError(
+        `Cannot take transaction ${describeTid(head.tid)}: its tid must be greater than the last, ` +
+          describeTid(this.#lastTid),
+        { tid: head.tid },
+      );
+    }
+    this.#incoming.transaction(head, { extension: "kept" });
+  }
+
+  record(
+    oidHigh: number,
+    oidLow: number,
+    tid: bigint,
+    dataTid: bigint | undefined,
+    dataLength: number,
+  ): void {
+    this.#incoming.record(oidHigh, oidLow, tid, dataTid, dataLength, undefined);
+  }
+
+  data(source: Uint8Array, from: number, to: number): void {
+    this.#incoming.data(source, from, to);
+  }
+
+  recordEnd(): void {
+    this.#incoming.recordEnd();
+  }
+
+  commit(): void {
+    this.#incoming.commit();
+    this.#passed(this.#context.sink.restorer.lastTid);
+  }
+
+  #hello(): Uint8Array {
+    const { storage, options } = this.#context;
+    return encodeControl({
+      type: "hello",
+      version: VERSION,
+      software: options.software,
+      lastTid: this.#start,
+      digest: undefined,
+      end: storage.end,
+      capabilities: this.#raw ? ["raw"] : [],
+      required: [],
+    });
+  }
+
+  /** @throws NoNativeError when the first that came is none of the native stream */
+  #push(chunk: Uint8Array, count: number): void {
+    try {
+      this.#decoder.push(chunk, 0, count, this);
+    } catch (error) {
+      if (this.#heard || !(error instanceof ProtocolError)) throw error;
+      throw new NoNativeError(error.message, { cause: error });
+    }
+  }
+
+  async #answer(): Promise<void> {
+    await Promise.reject(new ProtocolError("Cannot answer: this end does not know the question"));
+  }
+
+  #welcomed(message: Extract<Control, { type: "welcome" }>): void {
+    const { ports: { log }, connection } = this.#context;
+    if (this.#welcome) throw new ProtocolError("Cannot take welcome: it has been said");
+    if (message.version !== VERSION) {
+      throw new ProtocolError(
+        `Cannot take welcome: this end speaks version ${VERSION} of the native stream, the source ${message.version}`,
+      );
+    }
+    this.#welcome = true;
+    this.#source = message;
+    if (message.notice !== undefined) log.warning(`${connection.peer}: ${message.notice}`);
+  }
+
+  #mustBeWelcome(): void {
+    if (!this.#welcome) throw new ProtocolError("Cannot take transaction: it comes before the welcome");
+  }
+
+  #passed(tid: bigint): void {
+    if (tid === this.#lastTid) return;
+    this.#lastTid = tid;
+    this.#milestones.pass(tid, this.#decoder.checksum);
+  }
+
+  /** Says what is durable now, unless it is said already. */
+  #acknowledge(): void {
+    const acknowledgement = this.#milestones.reach(this.#context.storage.lastTid);
+    if (acknowledgement !== undefined) void this.#speaker.say(encodeAcknowledgement(acknowledgement));
+  }
+
+  #beat(): Disposable {
+    const { ports: { clock }, storage } = this.#context;
+    const tick = () => {
+      const { lastTid, end } = storage;
+      if (!this.#speaker.isBusy) {
+        void this.#speaker.say(encodeControl({ type: "beat", lastTid, end, time: clock.now() }));
+      }
+      timer = clock.schedule(BEAT_MS, tick);
+    };
+    let timer = clock.schedule(BEAT_MS, tick);
+    return { [Symbol.dispose]: () => timer.cancel() };
+  }
+
+  #compareClocks(time: number): void {
+    const { ports: { clock, log }, connection } = this.#context;
+    const aheadMs = time - clock.now();
+    if (this.#clockTold || Math.abs(aheadMs) < CLOCK_TOLERANCE_MS) return;
+    this.#clockTold = true;
+    log.warning(
+      `The clock of ${connection.peer} is ${Math.round(Math.abs(aheadMs) / 1000)} s ` +
+        `${aheadMs > 0 ? "ahead of" : "behind"} this machine's: times and lags in the log will mislead`,
+    );
+  }
+
+  #tellComplete(tid: bigint): void {
+    if (this.#completeTold || tid !== this.#lastTid) return;
+    this.#completeTold = true;
+    const { ports: { log }, options } = this.#context;
+    log.info(`${options.path} has all that the source has, up to ${describeTid(tid)}`);
+  }
+}

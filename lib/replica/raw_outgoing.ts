@@ -1,0 +1,129 @@
+/**
+ * Sending a Data.fs as it lies, to a secondary whose file is a prefix of it: whole transactions in runs, copied
+ * from the file into one of two buffers while the other is being written (docs/native_protocol.md, "Runs").
+ */
+import { DEFAULT_WINDOW_BYTES, type Generation, TransactionReader, Window } from "../filestorage/mod.ts";
+import { ZrsError } from "../errors.ts";
+import { MAX_RUN_BYTES, type NativeEncoder } from "../native/mod.ts";
+import { describeTid, STATUS } from "../zodb/mod.ts";
+import { SendBuffers } from "./send_buffers.ts";
+import { checkStillThere } from "./still_there.ts";
+
+export interface RawOutgoingOptions {
+  /** The size of each of the two buffers. */
+  readonly bufferBytes: number;
+  /** Writes to the peer; the bytes are lent until the promise resolves. */
+  readonly write: (bytes: Uint8Array) => Promise<void>;
+}
+
+export class RawOutgoing {
+  readonly #encoder: NativeEncoder;
+  readonly #generation: Generation;
+  readonly #reader: TransactionReader;
+  readonly #buffers: SendBuffers;
+  #block: Uint8Array | undefined;
+  #lastTid: bigint;
+
+  /** @param generation held by the caller */
+  constructor(
+    generation: Generation,
+    startTid: bigint,
+    encoder: NativeEncoder,
+    options: RawOutgoingOptions,
+  ) {
+    this.#generation = generation;
+    this.#lastTid = startTid;
+    this.#encoder = encoder;
+    this.#reader = new TransactionReader(new Window(generation.file, 0, DEFAULT_WINDOW_BYTES));
+    this.#buffers = new SendBuffers(encoder, options.bufferBytes, options.write);
+  }
+
+  /** The last transaction encoded. */
+  get lastTid(): bigint {
+    return this.#lastTid;
+  }
+
+  /**
+   * Sends one run: transactions from `position` on, as many as fit into one, or a single one that is larger. It may
+   * still be in a buffer afterwards: see {@link flush}. Where one cannot be read, the run ends before it.
+   * @param end the end of what may be read
+   * @returns the position behind the run
+   * @throws CorruptError, DiskError when the first transaction cannot be read; ChangedError
+   */
+  async send(position: number, end: number): Promise<number> {
+    const reader = this.#reader;
+    reader.window.limit = end;
+    let at = position;
+    let last = position;
+    let transactions = 0;
+    while (at < end && this.#load(at, transactions === 0)) {
+      const length = reader.end - at;
+      const isLarge = length > reader.window.bytes.length;
+      if (transactions > 0 && (isLarge || at + length - position > MAX_RUN_BYTES)) break;
+      if (reader.status !== STATUS.undone) this.#lastTid = reader.tid;
+      if (isLarge) await this.#copyLarge(at, length);
+      else await this.#copy(at, length);
+      last = at;
+      at += length;
+      transactions++;
+      if (isLarge) break;
+    }
+    reader.read(last);
+    checkStillThere(this.#generation.file, reader);
+    this.#encoder.whole(this.#lastTid, at - position, transactions);
+    return at;
+  }
+
+  /** Waits until all that has been encoded is on its way. */
+  async flush(): Promise<void> {
+    await this.#buffers.flush();
+  }
+
+  /**
+   * Reads the transaction at a position, into memory where it fits.
+   * @returns false when it cannot be read, and is not the run's first
+   */
+  #load(at: number, isFirst: boolean): boolean {
+    const reader = this.#reader;
+    const { window } = reader;
+    try {
+      const state = reader.read(at);
+      if (state !== "whole") throw reader.notWhole(state);
+      if (reader.status !== STATUS.undone && reader.tid <= this.#lastTid) {
+        throw reader.corrupt(`its tid must be greater than the one before, ${describeTid(this.#lastTid)}`);
+      }
+      const length = reader.end - at;
+      if (length <= window.bytes.length && window.locate(at, length) < 0) {
+        throw reader.corrupt("the file ends within it");
+      }
+      return true;
+    } catch (error) {
+      if (isFirst || !(error instanceof ZrsError)) throw error;
+      return false;
+    }
+  }
+
+  async #copy(position: number, length: number): Promise<void> {
+    const { window } = this.#reader;
+    const from = window.locate(position, length);
+    for (let done = 0; done < length;) {
+      if (this.#encoder.room === 0) await this.#buffers.turn();
+      const count = Math.min(this.#encoder.room, length - done);
+      this.#encoder.raw(window.bytes, from + done, from + done + count);
+      done += count;
+    }
+  }
+
+  async #copyLarge(position: number, length: number): Promise<void> {
+    const block = this.#block ??= new Uint8Array(DEFAULT_WINDOW_BYTES);
+    for (let done = 0; done < length;) {
+      if (this.#encoder.room === 0) await this.#buffers.turn();
+      const part = block.subarray(0, Math.min(block.length, this.#encoder.room, length - done));
+      if (this.#generation.file.readAt(part, position + done) < part.length) {
+        throw this.#reader.corrupt("the file ends within it");
+      }
+      this.#encoder.raw(part, 0, part.length);
+      done += part.length;
+    }
+  }
+}

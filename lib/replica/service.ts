@@ -1,0 +1,64 @@
+/**
+ * What serving a secondary needs of the connection it comes by, and what the connection needs of it: the seam
+ * between a connection (feed.ts) and the protocols (zrs_feed.ts, native_feed.ts).
+ */
+import { UnavailableError } from "../errors.ts";
+import type { RepeatedLog } from "./repeated_log.ts";
+import type { SharedLook } from "./shared_look.ts";
+
+export interface FeedOptions {
+  readonly blobs: "refuse" | "none";
+  /** A peer that takes nothing, or does not greet, for so long is dropped. */
+  readonly peerTimeoutMs: number;
+  /** The size of each of the two buffers that a secondary costs. */
+  readonly sendBytes: number;
+  /** The log is itself a replica: a secondary ahead of it is let wait until it has caught up. */
+  readonly chained: boolean;
+  /** Name and version of this program, for the other end's log. */
+  readonly software: string;
+}
+
+/** What the feeds of one server have in common. */
+export interface Shared {
+  readonly repeated: RepeatedLog;
+  readonly look: SharedLook;
+  /** Takes a place among those that are served; undefined when there is none. */
+  readonly admit: () => Disposable | undefined;
+}
+
+/** A connection, as one protocol sees it. */
+export interface Line {
+  readonly peer: string;
+  readonly hasEnded: boolean;
+  /** @throws why the connection has ended, once it has */
+  check(): void;
+  /**
+   * Writes all of it; the bytes are lent until the promise resolves. One write at a time.
+   * @throws UnavailableError also when the peer takes nothing for too long
+   */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Resolves after the next {@link ring}, or at once when there was one since. @throws why the connection has ended */
+  wait(): Promise<void>;
+  ring(): void;
+  /** Ends the connection at once. */
+  end(reason: Error): void;
+  /** Resolves once the log shows what is on disk now. @throws why the connection has ended */
+  lookAgain(): Promise<void>;
+  /** Writes why sending failed, unless that is nobody's business at the other end. */
+  tellFailure(error: unknown, encode: (reason: string) => Uint8Array): Promise<void>;
+}
+
+/** One secondary by one protocol. */
+export interface Service {
+  /** Takes what the secondary says. @throws ZrsError to end the connection */
+  push(chunk: Uint8Array, from: number, to: number): void;
+  /** Resolves when the secondary has said who it is and what it has. */
+  greeted(): Promise<void>;
+  /** Serves until there is a reason to end. @throws ZrsError that reason */
+  serve(): Promise<void>;
+  /** What to say when this node stops; undefined where the protocol has no words for it. */
+  readonly farewell: Uint8Array | undefined;
+}
+
+/** The peer went away, or we let it go: nothing is wrong. */
+export class PeerLeft extends UnavailableError {}

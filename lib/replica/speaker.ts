@@ -1,0 +1,60 @@
+/**
+ * Says things to a peer one after another, for callers that do not wait. A peer that takes nothing for too long is
+ * left: whoever reads from the connection meets its end, and tells.
+ */
+import { ZrsError } from "../errors.ts";
+import type { Connection } from "../ports/mod.ts";
+import type { Ports } from "./ports.ts";
+import { withDeadline } from "./waiting.ts";
+
+/** More than so many bytes are never kept for a peer that does not take them. */
+const MAX_WAITING_BYTES = 1024 * 1024;
+
+export class Speaker {
+  readonly #ports: Ports;
+  readonly #connection: Connection;
+  readonly #timeoutMs: number;
+  #waitingBytes = 0;
+  #said: Promise<void> = Promise.resolve();
+  #stopped = false;
+
+  constructor(ports: Ports, connection: Connection, timeoutMs: number) {
+    this.#ports = ports;
+    this.#connection = connection;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** Whether something waits to be taken. */
+  get isBusy(): boolean {
+    return this.#waitingBytes > 0;
+  }
+
+  /** Resolves when it has been taken, or the connection has ended. Never rejects for a lost peer. */
+  say(bytes: Uint8Array): Promise<void> {
+    if (this.#waitingBytes > MAX_WAITING_BYTES) this.#connection.close();
+    this.#waitingBytes += bytes.length;
+    return this.#said = this.#said.then(() => this.#write(bytes));
+  }
+
+  /** Nothing more is said. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
+    try {
+      if (this.#stopped) return;
+      await withDeadline(
+        this.#ports.clock,
+        this.#timeoutMs,
+        () => this.#connection.close(),
+        this.#connection.write(bytes),
+      );
+    } catch (error) {
+      if (!(error instanceof ZrsError)) throw error;
+      this.#connection.close();
+    } finally {
+      this.#waitingBytes -= bytes.length;
+    }
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * One secondary attached to a log by zrs2: greeting, comparing the histories by tids, then every transaction behind
+ * its last one, oldest first, for as long as it stays. Holds two buffers and a window, however far behind or slow
+ * the secondary is.
+ */
+import {
+  type Generation,
+  LOCATE_WINDOW_BYTES,
+  type LogView,
+  type TransactionLog,
+  TransactionReader,
+  Window,
+} from "../filestorage/mod.ts";
+import { DivergedError, UnavailableError, ZrsError } from "../errors.ts";
+import { describeTid, formatTid } from "../zodb/mod.ts";
+import { encodeRefusal, GreetingDecoder, StreamEncoder } from "../zrs/mod.ts";
+import { compareHistories, refusalReason } from "./histories.ts";
+import { Outgoing } from "./outgoing.ts";
+import type { Ports } from "./ports.ts";
+import type { FeedOptions, Line, Service, Shared } from "./service.ts";
+import { pauser } from "./waiting.ts";
+
+export class ZrsFeed implements Service {
+  readonly farewell = undefined;
+  readonly #ports: Ports;
+  readonly #log: TransactionLog;
+  readonly #line: Line;
+  readonly #options: FeedOptions;
+  readonly #shared: Shared;
+  readonly #greeting = new GreetingDecoder();
+
+  constructor(ports: Ports, log: TransactionLog, line: Line, options: FeedOptions, shared: Shared) {
+    this.#ports = ports;
+    this.#log = log;
+    this.#line = line;
+    this.#options = options;
+    this.#shared = shared;
+  }
+
+  push(chunk: Uint8Array, from: number, to: number): void {
+    this.#greeting.push(chunk, from, to);
+  }
+
+  async greeted(): Promise<void> {
+    while (this.#greeting.greeting === undefined) await this.#line.wait();
+  }
+
+  async serve(): Promise<void> {
+    const { clock, log } = this.#ports;
+    const { peer } = this.#line;
+    const start = this.#greeting.greeting!;
+    using place = this.#shared.admit();
+    if (place === undefined) await this.#refuseForWantOfRoom();
+    using _changes = this.#log.subscribe(() => this.#line.ring());
+    let { position, generation } = await this.#compare(start.startTid);
+    try {
+      log.info(`${peer}: connected with ${start.version}, has ${describeTid(start.startTid)}`, {
+        peer,
+        tid: formatTid(start.startTid),
+      });
+      const outgoing = new Outgoing(generation, start.startTid, new StreamEncoder(start.startTid), {
+        blobs: this.#options.blobs,
+        bufferBytes: this.#options.sendBytes,
+        write: (bytes) => this.#line.write(bytes),
+        log,
+        pause: pauser(clock),
+      });
+      for (;;) {
+        const view = this.#log.view;
+        if (view.generation !== generation) {
+          await outgoing.flush();
+          const next = await this.#compare(outgoing.lastTid);
+          generation.release();
+          ({ position, generation } = next);
+          outgoing.switchTo(generation);
+        } else if (position < view.end) {
+          this.#line.check();
+          position = await this.#send(outgoing, position, view.end);
+        } else {
+          await outgoing.flush();
+          if (this.#log.view === view) await this.#line.wait();
+        }
+      }
+    } finally {
+      generation.release();
+    }
+  }
+
+  /**
+   * Sends one transaction. Where that fails, what is whole before it still gets there, and the reason.
+   * @throws CorruptError, DiskError, UnavailableError
+   */
+  async #send(outgoing: Outgoing, position: number, end: number): Promise<number> {
+    try {
+      return await outgoing.send(position, end);
+    } catch (error) {
+      if (!(error instanceof ZrsError) || this.#line.hasEnded) throw error;
+      if (await outgoing.giveUp()) await this.#line.tellFailure(error, encodeRefusal);
+      throw error;
+    }
+  }
+
+  /**
+   * The position behind the secondary's last transaction in the log's present file, which is held for the
+   * caller.
+   * @throws DivergedError after telling the peer
+   */
+  async #compare(tid: bigint): Promise<{ position: number; generation: Generation }> {
+    let lookedAgain = false;
+    for (;;) {
+      const view = this.#log.view;
+      const generation = view.generation.hold();
+      let keep = false;
+      try {
+        const reader = new TransactionReader(new Window(view.generation.file, view.end, LOCATE_WINDOW_BYTES));
+        const comparison = await compareHistories(reader, view, tid, pauser(this.#ports.clock));
+        if (comparison.kind === "shared" || comparison.kind === "beyond the pack") {
+          if (comparison.kind === "beyond the pack") this.#noteBeyondPack(tid, view);
+          keep = true;
+          return { position: comparison.position, generation };
+        }
+        if (this.#log.view !== view) continue; // it has changed meanwhile: look again before refusing
+        if (!lookedAgain) {
+          lookedAgain = true;
+          await this.#line.lookAgain();
+          continue;
+        }
+        if (comparison.kind === "ahead" && this.#options.chained) {
+          await this.#waitUntilReached(tid);
+          continue;
+        }
+        const reason = refusalReason(comparison, tid, view.lastTid);
+        await this.#line.write(encodeRefusal(reason));
+        throw new DivergedError(reason, { tid });
+      } finally {
+        if (!keep) generation.release();
+      }
+    }
+  }
+
+  async #refuseForWantOfRoom(): Promise<never> {
+    const reason = "this source serves as many secondaries already as it may";
+    await this.#line.write(encodeRefusal(reason));
+    throw new UnavailableError(`Cannot serve one more: ${reason}`);
+  }
+
+  #noteBeyondPack(tid: bigint, view: LogView): void {
+    this.#shared.repeated.tell(
+      "warning",
+      this.#line.peer,
+      `beyond the pack: its last transaction is ${describeTid(tid)}, which is not ` +
+        `here any more or never was; tids alone cannot tell. It gets what is later, up to ` +
+        describeTid(view.lastTid),
+      { tid: formatTid(tid), lastTid: formatTid(view.lastTid) },
+    );
+  }
+
+  /** A chained node lags: its own source will bring it there. */
+  async #waitUntilReached(tid: bigint): Promise<void> {
+    this.#ports.log.info(
+      `${this.#line.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
+        `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
+    );
+    while (this.#log.view.lastTid < tid) await this.#line.wait();
+  }
+}

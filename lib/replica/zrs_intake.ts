@@ -1,0 +1,130 @@
+/** Receiving by zrs2: a greeting, then whatever the source sends; empty messages say that we are still there. */
+import { ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
+import type { Connection } from "../ports/mod.ts";
+import { describeTid, NO_TID } from "../zodb/mod.ts";
+import { encodeGreeting, KEEP_ALIVE, StreamDecoder } from "../zrs/mod.ts";
+import { Incoming } from "./incoming.ts";
+import { IdleEnd, type Intake, type IntakeContext, readWithin } from "./intake.ts";
+import type { Ports } from "./ports.ts";
+import { withDeadline } from "./waiting.ts";
+
+/** A source that refuses us, or cannot send what comes next, ends a connection much sooner. */
+const IDLE_MS = 2_000;
+/** After so much silence the source has most likely sent all it has. */
+const CALM_MS = 1_000;
+
+export class ZrsIntake implements Intake {
+  readonly #context: IntakeContext;
+  /** Whether it has been told that this connection has brought all there was. */
+  #calmTold = false;
+
+  constructor(context: IntakeContext) {
+    this.#context = context;
+  }
+
+  stop(): void {
+    this.#context.connection.close();
+  }
+
+  async receive(): Promise<ZrsError> {
+    const { connection, sink, storage, options, ports: { clock, log } } = this.#context;
+    const start = storage.lastTid;
+    const wanted = start === NO_TID ? "everything" : `what follows ${describeTid(start)}`;
+    log.info(`Connected to ${connection.peer}, asking for ${wanted}`);
+    const incoming = new Incoming(sink.restorer, { blobs: options.blobs, log });
+    const decoder = new StreamDecoder(start);
+    const chunk = new Uint8Array(options.readBytes);
+    const keepAlive = new KeepAlive(
+      this.#context.ports,
+      connection,
+      options.keepAliveMs,
+      options.peerTimeoutMs,
+    );
+    try {
+      await keepAlive.write(encodeGreeting("zrs2.1", start));
+      keepAlive.start();
+      for (;;) {
+        const sinceMs = clock.monotonic();
+        let count: number;
+        using _calm = this.#tellOnceCalm(decoder, start);
+        try {
+          // Between two transactions it may be silent for as long as it likes.
+          const timeoutMs = decoder.idle ? undefined : options.peerTimeoutMs;
+          const silence = "the source stopped in the middle of a transaction";
+          count = await readWithin(clock, connection, chunk, timeoutMs, silence);
+        } catch (error) {
+          const quiet = decoder.idle && clock.monotonic() - sinceMs >= IDLE_MS;
+          throw quiet && error instanceof UnavailableError ? new IdleEnd(error.message, error.facts) : error;
+        }
+        decoder.push(chunk, 0, count, incoming);
+        await sink.settle();
+        await this.#context.saveIndexWhenDue();
+      }
+    } catch (error) {
+      if (error instanceof UnavailableError || error instanceof ProtocolError) return error;
+      throw error;
+    } finally {
+      keepAlive.stop();
+    }
+  }
+
+  /**
+   * The source does not say when it has sent all that it has. Where nothing more comes for a moment, after
+   * something has come, that is most likely so; it is told once for each connection.
+   */
+  #tellOnceCalm(decoder: StreamDecoder, start: bigint): Disposable | undefined {
+    const { ports, options } = this.#context;
+    const { lastTid } = decoder;
+    if (this.#calmTold || !decoder.idle || lastTid === start) return undefined;
+    return ports.clock.schedule(CALM_MS, () => {
+      this.#calmTold = true;
+      ports.log.info(`${options.path} has all that the source has sent, up to ${describeTid(lastTid)}`);
+    });
+  }
+}
+
+/** Writes the greeting and then empty messages, one at a time. */
+class KeepAlive {
+  readonly #ports: Ports;
+  readonly #connection: Connection;
+  readonly #everyMs: number;
+  readonly #timeoutMs: number;
+  #stopped = false;
+  #timer: Disposable | undefined;
+
+  constructor(ports: Ports, connection: Connection, everyMs: number, timeoutMs: number) {
+    this.#ports = ports;
+    this.#connection = connection;
+    this.#everyMs = everyMs;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    await this.#connection.write(bytes);
+  }
+
+  start(): void {
+    if (this.#everyMs <= 0 || this.#stopped) return;
+    this.#timer = this.#ports.clock.schedule(this.#everyMs, () => void this.#send());
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.[Symbol.dispose]();
+  }
+
+  async #send(): Promise<void> {
+    try {
+      await withDeadline(
+        this.#ports.clock,
+        this.#timeoutMs,
+        () => this.#connection.close(),
+        this.#connection.write(KEEP_ALIVE),
+      );
+      this.start();
+    } catch (error) {
+      if (!(error instanceof ZrsError)) throw error;
+      this.#connection.close(); // the reader meets the same end, and tells
+    }
+  }
+}
