@@ -71,6 +71,18 @@ export class TidMap {
     return this.#positions[this.#indexAfter(tid)];
   }
 
+  /** The last known transaction start at or before a position. */
+  floorOfPosition(position: number): number {
+    let low = 0;
+    let high = this.#positions.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#positions[middle]! <= position) low = middle + 1;
+      else high = middle;
+    }
+    return low === 0 ? FIRST_POSITION : this.#positions[low - 1]!;
+  }
+
   /** The index of the first sample with a greater tid. */
   #indexAfter(tid: bigint): number {
     let low = 0;
@@ -116,7 +128,8 @@ function isNearerToEnd(reader: TransactionReader, low: number, high: number, tid
   return tid > last || last - tid < tid - first;
 }
 
-function placeOf(reader: TransactionReader): Place {
+/** The transaction last read. */
+export function placeOf(reader: TransactionReader): Place {
   return { tid: reader.tid, position: reader.position, end: reader.end, status: reader.status };
 }
 
@@ -190,7 +203,8 @@ export function countedBefore(reader: TransactionReader, position: number): Plac
   return undefined;
 }
 
-function readWhole(reader: TransactionReader, position: number): void {
+/** @throws CorruptError where no whole transaction is */
+export function readWhole(reader: TransactionReader, position: number): void {
   const state = reader.read(position);
   if (state !== "whole") throw reader.notWhole(state);
 }

@@ -1,7 +1,17 @@
 export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
+export { type ContentDigest, ContentDigester } from "./content_digest.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
-export { LOCATE_WINDOW_BYTES, locateTid, type Location, type Place, TidMap } from "./locate.ts";
+export {
+  countedBefore,
+  LOCATE_WINDOW_BYTES,
+  locateTid,
+  type Location,
+  type Place,
+  placeOf,
+  readWhole,
+  TidMap,
+} from "./locate.ts";
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
