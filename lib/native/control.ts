@@ -29,6 +29,8 @@ export interface Hello {
   readonly digest: string | undefined;
   /** Where the secondary's file ends. */
   readonly end: number;
+  /** A run of several transactions may have so many bytes: the secondary holds it until it is whole. */
+  readonly runBytes: number;
   readonly capabilities: readonly string[];
   /** Capabilities without which the secondary cannot go on. */
   readonly required: readonly string[];
@@ -133,6 +135,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         lastTid: fields.tid("lastTid"),
         digest: fields.digest("digest"),
         end: fields.count("end"),
+        runBytes: fields.count("runBytes"),
         capabilities: fields.names("capabilities"),
         required: fields.names("required"),
       };

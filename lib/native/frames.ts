@@ -39,7 +39,7 @@ export const MAX_DATA_BYTES = 1024 * 1024;
 /** The longest control message. */
 export const MAX_CONTROL_BYTES = 64 * 1024;
 /**
- * A run of several transactions has at most so many bytes; a single transaction may have more. A receiver holds
- * a run in memory until it is whole.
+ * A run of several transactions has at most so many bytes, or fewer where the secondary says so; a single
+ * transaction may have more.
  */
 export const MAX_RUN_BYTES = 8 * 1024 * 1024;

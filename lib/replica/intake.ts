@@ -31,6 +31,7 @@ export interface IntakeContext {
     /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
     readonly peerTimeoutMs: number;
     readonly readBytes: number;
+    readonly runBytes: number;
     /** Name and version of this program, for the other end's log. */
     readonly software: string;
   };

@@ -3,14 +3,14 @@
  * transaction behind its last one, as bytes of the file where its own file is a prefix of ours, else record by
  * record. Tells how far it has sent all there is, hears how far that is durable, and says why it ends.
  */
-import { type Generation, LOCATE_WINDOW_BYTES, TransactionReader, Window } from "../filestorage/mod.ts";
-import type { LogView, TransactionLog } from "../filestorage/mod.ts";
+import type { Generation, LogView, TransactionLog } from "../filestorage/mod.ts";
 import { DivergedError, ProtocolError, UnavailableError } from "../errors.ts";
 import {
   type Acknowledgement,
   type Control,
   encodeControl,
   type Hello,
+  MAX_RUN_BYTES,
   Milestones,
   NativeDecoder,
   NativeEncoder,
@@ -20,7 +20,7 @@ import {
 } from "../native/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
 import { type FeedOptions, type Line, PeerLeft, type Service, type Shared } from "./service.ts";
-import { compareHistories, refusalReason } from "./histories.ts";
+import { compareLineage, describeLineage, type Question } from "./lineage.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
@@ -38,6 +38,7 @@ const MAX_BUFFER_BYTES = 1024 * 1024;
 interface Start {
   readonly position: number;
   readonly generation: Generation;
+  readonly isShared: boolean;
   readonly notice: string | undefined;
 }
 
@@ -88,11 +89,11 @@ export class NativeFeed implements Service, NativeHandler {
       return await this.#refuse("busy", "this source serves as many secondaries already as it may");
     }
     using _changes = this.#log.subscribe(() => this.#line.ring());
-    const { position, generation, notice } = await this.#compare(hello);
+    const { position, generation, isShared, notice } = await this.#compare(hello);
     try {
       const view = this.#log.view;
       // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
-      const raw = position === hello.end && hello.capabilities.includes("raw");
+      const raw = isShared && position === hello.end && hello.capabilities.includes("raw");
       this.#ports.log.info(
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
@@ -108,7 +109,7 @@ export class NativeFeed implements Service, NativeHandler {
         notice,
       }));
       this.#milestones = new Milestones(hello.lastTid);
-      await this.#stream(generation, position, hello.lastTid, raw);
+      await this.#stream(generation, position, hello, raw);
     } finally {
       generation.release();
     }
@@ -183,18 +184,23 @@ export class NativeFeed implements Service, NativeHandler {
   }
 
   /** Finds where the secondary goes on. The generation is held for the caller. */
-  async #compare({ lastTid }: Hello): Promise<Start> {
+  async #compare({ lastTid, digest }: Hello): Promise<Start> {
     let lookedAgain = false;
     for (;;) {
       const view = this.#log.view;
       const generation = view.generation.hold();
       let keep = false;
       try {
-        const reader = new TransactionReader(new Window(generation.file, view.end, LOCATE_WINDOW_BYTES));
-        const comparison = await compareHistories(reader, view, lastTid, pauser(this.#ports.clock));
-        if (comparison.kind === "shared" || comparison.kind === "beyond the pack") {
+        const ask = (question: Question) => this.#ask(question);
+        const lineage = await compareLineage(view, { lastTid, digest }, ask, pauser(this.#ports.clock));
+        const words = describeLineage(lineage, lastTid, view.lastTid);
+        if (lineage.kind === "shared" || lineage.kind === "beyond the pack") {
           keep = true;
-          return { position: comparison.position, generation, notice: undefined };
+          const isShared = lineage.kind === "shared";
+          if (!isShared) {
+            this.#shared.repeated.tell("warning", this.#line.peer, words, { tid: formatTid(lastTid) });
+          }
+          return { position: lineage.position, generation, isShared, notice: isShared ? undefined : words };
         }
         if (this.#log.view !== view) continue; // it has changed meanwhile: look again before refusing
         if (!lookedAgain) {
@@ -202,15 +208,24 @@ export class NativeFeed implements Service, NativeHandler {
           await this.#line.lookAgain();
           continue;
         }
-        if (comparison.kind === "ahead" && this.#options.chained) {
+        if (lineage.kind === "ahead" && this.#options.chained) {
           await this.#waitUntilReached(lastTid);
           continue;
         }
-        await this.#refuse(comparison.kind, refusalReason(comparison, lastTid, view.lastTid));
+        await this.#refuse(lineage.kind, words, lineage.common);
       } finally {
         if (!keep) generation.release();
       }
     }
+  }
+
+  async #ask(question: Question): Promise<unknown> {
+    this.#asking = true;
+    await this.#line.write(encodeControl({ type: "ask", question }));
+    while (this.#answer === undefined) await this.#line.wait();
+    const { value } = this.#answer;
+    this.#answer = undefined;
+    return value;
   }
 
   /** A chained node lags: its own source will bring it there. */
@@ -223,12 +238,17 @@ export class NativeFeed implements Service, NativeHandler {
   }
 
   /** Sends what there is and what comes, from one file: behind another the secondary asks anew. */
-  async #stream(generation: Generation, from: number, startTid: bigint, raw: boolean): Promise<void> {
+  async #stream(generation: Generation, from: number, hello: Hello, raw: boolean): Promise<void> {
+    const startTid = hello.lastTid;
     const encoder = new NativeEncoder();
     const bufferBytes = Math.min(this.#options.sendBytes, MAX_BUFFER_BYTES);
     const write = (bytes: Uint8Array) => this.#line.write(bytes);
     const outgoing = raw
-      ? new RawOutgoing(generation, startTid, encoder, { bufferBytes, write })
+      ? new RawOutgoing(generation, startTid, encoder, {
+        bufferBytes,
+        write,
+        runBytes: Math.min(hello.runBytes, MAX_RUN_BYTES),
+      })
       : new Outgoing(generation, startTid, encoder, {
         blobs: this.#options.blobs,
         bufferBytes,

@@ -15,13 +15,18 @@ import {
   type Whole,
 } from "../native/mod.ts";
 import { describeTid, NO_TID, type TransactionHead } from "../zodb/mod.ts";
-import { Incoming } from "./incoming.ts";
+import { Incoming, UnwantedError } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext, readWithin } from "./intake.ts";
+import { answerQuestion, lastDigest } from "./lineage.ts";
 import { BEAT_MS } from "./native_feed.ts";
 import { Speaker } from "./speaker.ts";
+import { pauser } from "./waiting.ts";
 
 /** The source closed the connection without a word of the native stream: it most likely speaks zrs2 only. */
 export class NoNativeError extends UnavailableError {}
+
+/** The source asks to be connected to again, now. */
+export class AgainError extends IdleEnd {}
 
 /** What the source's file holds does not fit behind ours, byte by byte: to be asked for record by record. */
 export class MisfitError extends UnavailableError {}
@@ -83,7 +88,7 @@ export class NativeIntake implements Intake, NativeHandler {
     using _acknowledging = storage.subscribe(() => this.#acknowledge());
     using _beating = this.#beat();
     try {
-      void this.#speaker.say(this.#hello());
+      await this.#speaker.say(await this.#hello());
       for (;;) {
         const silence = "the source has said nothing";
         const count = await readWithin(clock, connection, chunk, options.peerTimeoutMs, silence);
@@ -93,7 +98,7 @@ export class NativeIntake implements Intake, NativeHandler {
         await this.#context.saveIndexWhenDue();
       }
     } catch (error) {
-      if (error instanceof ProtocolError) {
+      if (error instanceof ProtocolError || error instanceof UnwantedError) {
         await this.#speaker.say(encodeControl({ type: "bye", code: "trouble", reason: error.message }));
         return error;
       }
@@ -126,6 +131,7 @@ export class NativeIntake implements Intake, NativeHandler {
       case "packed":
         return;
       case "bye":
+        if (message.code === "again") throw new AgainError(message.reason);
         throw message.code === "trouble"
           ? new RefusedError(message.reason)
           : new IdleEnd(`The source says goodbye: ${message.reason}`);
@@ -203,15 +209,16 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#passed(this.#context.sink.restorer.lastTid);
   }
 
-  #hello(): Uint8Array {
-    const { storage, options } = this.#context;
+  async #hello(): Promise<Uint8Array> {
+    const { storage, options, ports: { clock } } = this.#context;
     return encodeControl({
       type: "hello",
       version: VERSION,
       software: options.software,
       lastTid: this.#start,
-      digest: undefined,
+      digest: await lastDigest(storage.view, pauser(clock)),
       end: storage.end,
+      runBytes: options.runBytes - 1, // at that many it would be taken for a single transaction
       capabilities: this.#raw ? ["raw"] : [],
       required: [],
     });
@@ -228,7 +235,11 @@ export class NativeIntake implements Intake, NativeHandler {
   }
 
   async #answer(): Promise<void> {
-    await Promise.reject(new ProtocolError("Cannot answer: this end does not know the question"));
+    const { storage, ports: { clock } } = this.#context;
+    const question = this.#question!.value;
+    const answer = await answerQuestion(storage.view, question, pauser(clock));
+    this.#question = undefined;
+    await this.#speaker.say(encodeControl({ type: "answer", answer }));
   }
 
   #welcomed(message: Extract<Control, { type: "welcome" }>): void {

@@ -4,7 +4,7 @@
  */
 import { DEFAULT_WINDOW_BYTES, type Generation, TransactionReader, Window } from "../filestorage/mod.ts";
 import { ZrsError } from "../errors.ts";
-import { MAX_RUN_BYTES, type NativeEncoder } from "../native/mod.ts";
+import type { NativeEncoder } from "../native/mod.ts";
 import { describeTid, STATUS } from "../zodb/mod.ts";
 import { SendBuffers } from "./send_buffers.ts";
 import { checkStillThere } from "./still_there.ts";
@@ -14,6 +14,8 @@ export interface RawOutgoingOptions {
   readonly bufferBytes: number;
   /** Writes to the peer; the bytes are lent until the promise resolves. */
   readonly write: (bytes: Uint8Array) => Promise<void>;
+  /** A run of several transactions has at most so many bytes. */
+  readonly runBytes: number;
 }
 
 export class RawOutgoing {
@@ -21,6 +23,7 @@ export class RawOutgoing {
   readonly #generation: Generation;
   readonly #reader: TransactionReader;
   readonly #buffers: SendBuffers;
+  readonly #runBytes: number;
   #block: Uint8Array | undefined;
   #lastTid: bigint;
 
@@ -34,6 +37,7 @@ export class RawOutgoing {
     this.#generation = generation;
     this.#lastTid = startTid;
     this.#encoder = encoder;
+    this.#runBytes = options.runBytes;
     this.#reader = new TransactionReader(new Window(generation.file, 0, DEFAULT_WINDOW_BYTES));
     this.#buffers = new SendBuffers(encoder, options.bufferBytes, options.write);
   }
@@ -59,7 +63,7 @@ export class RawOutgoing {
     while (at < end && this.#load(at, transactions === 0)) {
       const length = reader.end - at;
       const isLarge = length > reader.window.bytes.length;
-      if (transactions > 0 && (isLarge || at + length - position > MAX_RUN_BYTES)) break;
+      if (transactions > 0 && (isLarge || at + length - position > this.#runBytes)) break;
       if (reader.status !== STATUS.undone) this.#lastTid = reader.tid;
       if (isLarge) await this.#copyLarge(at, length);
       else await this.#copy(at, length);

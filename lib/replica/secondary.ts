@@ -11,7 +11,7 @@ import { sentence } from "./feed.ts";
 import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
-import { MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
+import { AgainError, MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
 import { RetryDelay } from "./retry_delay.ts";
@@ -183,14 +183,17 @@ export class Secondary {
       } else if (!(failure instanceof NotConnected)) {
         fruitless++;
       }
-      if (failure instanceof RefusedError) {
+      const isRefused = failure instanceof RefusedError;
+      if (isRefused) {
         delay.slowDown();
         this.#tellRefusal(source, failure);
       }
       const waitMs = delay.next();
       const again = `connecting again in ${(waitMs / 1000).toFixed(1)} s`;
-      if (failure instanceof RefusedError) {
+      if (isRefused) {
         log.debug(`${source}: ${again}`);
+      } else if (failure instanceof AgainError) {
+        log.info(`${source}: ${failure.message}; ${again}`);
       } else {
         const what = failure instanceof NotConnected ? failure.message : `${source}: ${sentence(failure)}`;
         log.warning(`${what}; ${again}`);
@@ -202,8 +205,9 @@ export class Secondary {
     return true;
   }
 
-  #tellRefusal(source: string, { message }: RefusedError): void {
+  #tellRefusal(source: string, failure: ZrsError): void {
     const { lastTid } = this.#storage;
+    const message = sentence(failure);
     this.#ports.log.error(
       isDivergence(message)
         ? `${source} refuses this replica: ${message}; nothing was changed. ` +
@@ -268,6 +272,7 @@ export class Secondary {
         keepAliveMs: options.keepAliveMs ?? DEFAULT_KEEP_ALIVE_MS,
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         readBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).readBytes,
+        runBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).runBytes,
         software: options.software ?? DEFAULT_SOFTWARE,
       },
       saveIndexWhenDue: () => this.#saveIndexWhenDue(sink),

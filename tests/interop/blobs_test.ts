@@ -58,7 +58,7 @@ peerTest("with --blobs none our copy of a zc.zrs primary has all records", ["zod
 });
 
 peerTest(
-  "our primary ends the stream at the first blob, and says why to copies of both kinds",
+  "by zrs2 our primary ends the stream at the first blob, and says why to copies of both kinds",
   ["zodb55"],
   async () => {
     await using directory = await TempDirectory.make();
@@ -70,7 +70,11 @@ peerTest(
     });
     const { before } = await writeBlobs(writer);
     await using primary = await startPrimary({ path: path("Data.fs") });
-    await using ours = await startSecondary({ path: path("ours.fs"), replicateFrom: primary.address });
+    await using ours = await startSecondary({
+      path: path("ours.fs"),
+      replicateFrom: primary.address,
+      protocol: "zrs2",
+    });
     await using python = await ZrsSecondary.start({
       path: path("python.fs"),
       replicateFrom: primary.address,

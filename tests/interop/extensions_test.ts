@@ -68,13 +68,32 @@ async function extensionsOf(path: string): Promise<string[]> {
   return transactionsOf(await Deno.readFile(path)).map(({ extension }) => extension.toHex());
 }
 
-peerTest("our copy has the very extensions, zc.zrs's copies what they say", ["zodb55"], async () => {
+Deno.test("between nodes of ours the very bytes of any extension are copied", async () => {
+  await using directory = await TempDirectory.make();
+  const path = (name: string) => directory.join(name);
+  const cases = [...REAL, ...BROKEN];
+  await Deno.writeFile(path("Data.fs"), fileWith(cases));
+  await using primary = await startPrimary({ path: path("Data.fs") });
+  await using ours = await startSecondary({ path: path("ours.fs"), replicateFrom: primary.address });
+  await ours.waitForTid(BASE_TID + BigInt(cases.length - 1));
+  await ours.stop();
+  assert.deepEqual(
+    await extensionsOf(path("ours.fs")),
+    cases.map(({ stored }) => stored.toHex()),
+  );
+});
+
+peerTest("by zrs2 our copy has the very extensions, zc.zrs's copies what they say", ["zodb55"], async () => {
   await using directory = await TempDirectory.make();
   const path = (name: string) => directory.join(name);
   await Deno.writeFile(path("Data.fs"), fileWith(REAL));
   const lastTid = BASE_TID + BigInt(REAL.length - 1);
   await using primary = await startPrimary({ path: path("Data.fs") });
-  await using ours = await startSecondary({ path: path("ours.fs"), replicateFrom: primary.address });
+  await using ours = await startSecondary({
+    path: path("ours.fs"),
+    replicateFrom: primary.address,
+    protocol: "zrs2",
+  });
   await using python = await ZrsSecondary.start({
     path: path("python.fs"),
     replicateFrom: primary.address,
@@ -94,13 +113,17 @@ peerTest("our copy has the very extensions, zc.zrs's copies what they say", ["zo
   assert.equal(primary.log.matching(/sent without one/).length, 2 * 2);
 });
 
-peerTest("an extension that nobody could load stops no stream", ["zodb55"], async () => {
+peerTest("by zrs2 an extension that nobody could load stops no stream", ["zodb55"], async () => {
   await using directory = await TempDirectory.make();
   const path = (name: string) => directory.join(name);
   await Deno.writeFile(path("Data.fs"), fileWith(BROKEN));
   const lastTid = BASE_TID + BigInt(BROKEN.length - 1);
   await using primary = await startPrimary({ path: path("Data.fs") });
-  await using ours = await startSecondary({ path: path("ours.fs"), replicateFrom: primary.address });
+  await using ours = await startSecondary({
+    path: path("ours.fs"),
+    replicateFrom: primary.address,
+    protocol: "zrs2",
+  });
   await using python = await ZrsSecondary.start({
     path: path("python.fs"),
     replicateFrom: primary.address,

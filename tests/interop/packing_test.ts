@@ -151,7 +151,12 @@ for (const environment of ["zodb55", "zodb6"] as const) {
       await secondary.waitForTid(tid);
       await secondary.stop();
       assert.equal(primary.log.matching(/beyond the pack/).length, 3);
-      assert.deepEqual(secondary.log.complaints(), []);
+      const complaints = secondary.log.complaints();
+      assert.equal(complaints.length, 1);
+      assert.match(
+        complaints[0]!,
+        /beyond the pack: .* may have been packed away here, which you will not get/,
+      );
       await using zodb = await OpenCheck.start(environment);
       assert.equal((await zodb.check(copy, { transactions: false })).fstest, null);
       await assertCurrentState(zodb, copy, source);
