@@ -31,6 +31,8 @@ export interface Hello {
   readonly end: number;
   /** A run of several transactions may have so many bytes: the secondary holds it until it is whole. */
   readonly runBytes: number;
+  /** How often the secondary wants to hear from the source, and will say a `beat` itself, in milliseconds. */
+  readonly beatMs: number;
   readonly capabilities: readonly string[];
   /** Capabilities without which the secondary cannot go on. */
   readonly required: readonly string[];
@@ -57,7 +59,7 @@ export interface Welcome {
   /** The source's last transaction on disk, and the end of its file. */
   readonly lastTid: bigint;
   readonly end: number;
-  /** How often the source sends a `beat`, and wants one, in milliseconds. */
+  /** How often the source says a `beat`, and wants one, in milliseconds. */
   readonly beatMs: number;
   /** What the secondary's administrator should know although all goes on. */
   readonly notice: string | undefined;
@@ -136,6 +138,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         digest: fields.digest("digest"),
         end: fields.count("end"),
         runBytes: fields.count("runBytes"),
+        beatMs: fields.count("beatMs"),
         capabilities: fields.names("capabilities"),
         required: fields.names("required"),
       };

@@ -70,13 +70,18 @@ export class Feed implements Line {
     const farewell = this.#writing || this.hasEnded ? undefined : this.#service?.farewell;
     if (farewell === undefined) return this.end(new PeerLeft("Closed here"));
     this.#ended = new PeerLeft("Closed here");
-    this.#farewell = withDeadline(
-      this.#ports.clock,
-      FAREWELL_MS,
-      () => this.#connection.close(),
-      this.#connection.write(farewell),
-    ).catch(() => {}); // gone already
+    this.#farewell = this.#say(farewell);
     this.#bell.ring();
+  }
+
+  async #say(farewell: Uint8Array): Promise<void> {
+    const { clock } = this.#ports;
+    try {
+      const said = this.#connection.write(farewell);
+      await withDeadline(clock, FAREWELL_MS, () => this.#connection.close(), said);
+    } catch {
+      // Gone already, which comes to the same.
+    }
   }
 
   get peer(): string {

@@ -20,14 +20,12 @@ import {
 } from "../native/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
 import { type FeedOptions, type Line, PeerLeft, type Service, type Shared } from "./service.ts";
+import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { compareLineage, describeLineage, type Question } from "./lineage.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
 import { pauser } from "./waiting.ts";
-
-/** How often either end says that it is there. */
-export const BEAT_MS = 10_000;
 
 /** What this end can do. */
 const CAPABILITIES: readonly string[] = ["raw"];
@@ -81,8 +79,9 @@ export class NativeFeed implements Service, NativeHandler {
    * @throws ZrsError
    */
   async serve(): Promise<void> {
-    using _beats = this.#beat();
     const hello = this.#hello!;
+    const beatMs = agreedBeatMs(wantedBeatMs(this.#options.peerTimeoutMs), hello.beatMs);
+    using _beats = new Beats(this.#ports.clock, beatMs, () => this.#beat());
     await this.#checkUnderstands(hello);
     using place = this.#shared.admit();
     if (place === undefined) {
@@ -105,7 +104,7 @@ export class NativeFeed implements Service, NativeHandler {
         capabilities: CAPABILITIES.filter((each) => hello.capabilities.includes(each)),
         lastTid: view.lastTid,
         end: view.end,
-        beatMs: BEAT_MS,
+        beatMs,
         notice,
       }));
       this.#milestones = new Milestones(hello.lastTid);
@@ -318,23 +317,13 @@ export class NativeFeed implements Service, NativeHandler {
   }
 
   /** Rings when a beat is due; ends the connection when the secondary has not been heard of for too long. */
-  #beat(): Disposable {
-    const { clock } = this.#ports;
+  #beat(): void {
     const { peerTimeoutMs } = this.#options;
-    const tick = () => {
-      const silentMs = clock.monotonic() - this.#heardMs;
-      if (silentMs >= peerTimeoutMs) {
-        return this.#line.end(
-          new UnavailableError(
-            `Cannot serve ${this.#line.peer}: it has said nothing for ${peerTimeoutMs / 1000} s`,
-          ),
-        );
-      }
-      this.#beatDue = true;
-      this.#line.ring();
-      timer = clock.schedule(BEAT_MS, tick);
-    };
-    let timer = clock.schedule(BEAT_MS, tick);
-    return { [Symbol.dispose]: () => timer.cancel() };
+    if (this.#ports.clock.monotonic() - this.#heardMs >= peerTimeoutMs) {
+      const words = `it has said nothing for ${peerTimeoutMs / 1000} s`;
+      return this.#line.end(new UnavailableError(`Cannot serve ${this.#line.peer}: ${words}`));
+    }
+    this.#beatDue = true;
+    this.#line.ring();
   }
 }

@@ -17,8 +17,8 @@ import {
 import { describeTid, NO_TID, type TransactionHead } from "../zodb/mod.ts";
 import { Incoming, UnwantedError } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext, readWithin } from "./intake.ts";
+import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { answerQuestion, lastDigest } from "./lineage.ts";
-import { BEAT_MS } from "./native_feed.ts";
 import { Speaker } from "./speaker.ts";
 import { pauser } from "./waiting.ts";
 
@@ -54,6 +54,7 @@ export class NativeIntake implements Intake, NativeHandler {
   #welcome = false;
   #question: { readonly value: unknown } | undefined;
   #source: SourceState | undefined;
+  #beatMs: number | undefined;
   #clockTold = false;
   #completeTold = false;
 
@@ -86,13 +87,15 @@ export class NativeIntake implements Intake, NativeHandler {
     log.info(`Connected to ${connection.peer}, asking for ${wanted}`);
     const chunk = new Uint8Array(options.readBytes);
     using _acknowledging = storage.subscribe(() => this.#acknowledge());
-    using _beating = this.#beat();
+    const wantedMs = wantedBeatMs(options.peerTimeoutMs);
+    using beats = new Beats(clock, wantedMs, () => this.#beat());
     try {
       await this.#speaker.say(await this.#hello());
       for (;;) {
         const silence = "the source has said nothing";
         const count = await readWithin(clock, connection, chunk, options.peerTimeoutMs, silence);
         this.#push(chunk, count);
+        if (this.#beatMs !== undefined) beats.everyMs = agreedBeatMs(wantedMs, this.#beatMs);
         if (this.#question !== undefined) await this.#answer();
         await sink.settle();
         await this.#context.saveIndexWhenDue();
@@ -219,6 +222,7 @@ export class NativeIntake implements Intake, NativeHandler {
       digest: await lastDigest(storage.view, pauser(clock)),
       end: storage.end,
       runBytes: options.runBytes - 1, // at that many it would be taken for a single transaction
+      beatMs: wantedBeatMs(options.peerTimeoutMs),
       capabilities: this.#raw ? ["raw"] : [],
       required: [],
     });
@@ -251,6 +255,7 @@ export class NativeIntake implements Intake, NativeHandler {
       );
     }
     this.#welcome = true;
+    this.#beatMs = message.beatMs;
     this.#source = message;
     if (message.notice !== undefined) log.warning(`${connection.peer}: ${message.notice}`);
   }
@@ -271,17 +276,11 @@ export class NativeIntake implements Intake, NativeHandler {
     if (acknowledgement !== undefined) void this.#speaker.say(encodeAcknowledgement(acknowledgement));
   }
 
-  #beat(): Disposable {
+  #beat(): void {
     const { ports: { clock }, storage } = this.#context;
-    const tick = () => {
-      const { lastTid, end } = storage;
-      if (!this.#speaker.isBusy) {
-        void this.#speaker.say(encodeControl({ type: "beat", lastTid, end, time: clock.now() }));
-      }
-      timer = clock.schedule(BEAT_MS, tick);
-    };
-    let timer = clock.schedule(BEAT_MS, tick);
-    return { [Symbol.dispose]: () => timer.cancel() };
+    if (this.#speaker.isBusy) return;
+    const { lastTid, end } = storage;
+    void this.#speaker.say(encodeControl({ type: "beat", lastTid, end, time: clock.now() }));
   }
 
   #compareClocks(time: number): void {

@@ -15,6 +15,21 @@ export function canContinue(source: FileView, tid: bigint): boolean {
   return (before ?? source.transactions[after])?.status === PACKED;
 }
 
+/** What is right to tell a refused replica by its content: it has all that the source has, or it does not. */
+function wordByContent(source: FileView, replica: FileView): string {
+  const last = source.transactions.at(-1);
+  const other = replica.transactions[replica.indexOf(source.lastTid)];
+  if (last === undefined) return "ahead";
+  return other !== undefined && sayTheSame(last, source, other, replica) ? "ahead" : "forked";
+}
+
+function isPacked(view: FileView): boolean {
+  return view.transactions.some(({ status }) => status === PACKED);
+}
+
+/** A refusal that rests on the content of both ends says more of what is common than tids can tell. */
+const BY_CONTENT = /; (the last|no transaction|nothing is known)|, which you have too/;
+
 /** The word that a refused replica was told; undefined when a log's message tells of no refusal. */
 export function refusalWord(message: string): string | undefined {
   return / refuses this replica: .*?\b(ahead|forked): /.exec(message)?.[1];
@@ -28,6 +43,7 @@ export function checkRefusal(message: string, source: FileView, report: Report):
   const [, peer, word, tid] =
     /^(\w+):\d+: refused: (ahead|forked): your last transaction is ([0-9a-f]{16})\b/.exec(message) ?? [];
   if (tid === undefined || !canContinue(source, BigInt(`0x${tid}`))) return;
+  if (BY_CONTENT.test(message) && isPacked(source)) return; // what tids cannot tell, content can
   report("RefusalChecker", `${peer} is refused as ${word}, and the source has ${tid}`);
 }
 
@@ -35,7 +51,7 @@ export class RefusalChecker {
   readonly #name: string;
   readonly #report: Report;
   /** What the replica held when it was refused. */
-  #refused: { readonly tid: bigint; readonly word: string } | undefined;
+  #refused: { readonly tid: bigint; readonly word: string; readonly byContent: boolean } | undefined;
 
   constructor(name: string, report: Report) {
     this.#name = name;
@@ -48,18 +64,19 @@ export class RefusalChecker {
   }
 
   /** At rest the word must be right, too. */
-  atRest(source: FileView): void {
+  atRest(source: FileView, replica: FileView): void {
     if (this.#refused === undefined || canContinue(source, this.#refused.tid)) return;
-    const { word, tid } = this.#refused;
-    const right = tid > source.lastTid ? "ahead" : "forked";
+    const { word, tid, byContent } = this.#refused;
+    if (byContent && (isPacked(source) || isPacked(replica))) return;
+    const right = byContent ? wordByContent(source, replica) : tid > source.lastTid ? "ahead" : "forked";
     if (word !== right) {
       this.#report("RefusalChecker", `${this.#name} is refused as ${word}, and it is ${right}`);
     }
   }
 
   /** The replica hears that it is refused. */
-  told(word: string, replica: FileView): void {
-    this.#refused = { tid: replica.lastTid, word };
+  told(word: string, message: string, replica: FileView): void {
+    this.#refused = { tid: replica.lastTid, word, byContent: BY_CONTENT.test(message) };
   }
 
   /** The replica's file has changed. */

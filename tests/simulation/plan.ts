@@ -30,6 +30,7 @@ export interface Plan {
     readonly indexSaveMs: number;
     readonly peerTimeoutMs: number;
     readonly buffers: BufferSizes;
+    readonly protocol: "auto" | "zrs2";
   };
   readonly syncMostMs: number;
   readonly missedChanges: number;
@@ -89,6 +90,7 @@ export function drawPlan(random: SeededRandom): Plan {
       indexSaveMs: random.pick([300, 2_000, 60_000]),
       peerTimeoutMs,
       buffers: buffers(random, readBytes),
+      protocol: random.pick(["auto", "auto", "zrs2"]),
     },
     syncMostMs: random.pick([1, 8, 8, 60]),
     missedChanges: random.pick([0, 0.1, 0.1, 1]),

@@ -176,7 +176,7 @@ export class Replica implements Upstream {
     const word = refusalWord(message);
     if (word === undefined) return;
     this.refusals.push({ timeMs: this.machine.disk.scheduler.nowMs, word });
-    this.refusal.told(word, this.file.live);
+    this.refusal.told(word, message, this.file.live);
   }
 
   #lookAtImage(): void {

@@ -40,7 +40,7 @@ export class Rest {
     const { name, refusal, upstream, file } = replica;
     if (!this.hasReached(replica)) this.#broken(`${name} does not stay at rest`);
     if (this.#waits(replica)) return "waiting for what the source has lost";
-    refusal.atRest(upstream.file.live);
+    refusal.atRest(upstream.file.live, file.live);
     if (refusal.refused !== undefined && file.live.lastTid !== upstream.file.live.lastTid) {
       return `refused as ${refusal.refused}`;
     }
