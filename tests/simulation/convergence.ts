@@ -15,12 +15,14 @@ export function canContinue(source: FileView, tid: bigint): boolean {
   return (before ?? source.transactions[after])?.status === PACKED;
 }
 
-/** What is right to tell a refused replica by its content: it has all that the source has, or it does not. */
-function wordByContent(source: FileView, replica: FileView): string {
-  const last = source.transactions.at(-1);
-  const other = replica.transactions[replica.indexOf(source.lastTid)];
-  if (last === undefined) return "ahead";
-  return other !== undefined && sayTheSame(last, source, other, replica) ? "ahead" : "forked";
+/** What is right to tell a replica by its content, where neither end was packed. */
+function wordByContent(source: FileView, replica: FileView): "shared" | "ahead" | "forked" {
+  const isSame = (tid: bigint) => {
+    const [one, other] = [source, replica].map((view) => view.transactions[view.indexOf(tid)]);
+    return one !== undefined && other !== undefined && sayTheSame(one, source, other, replica);
+  };
+  if (isSame(replica.lastTid)) return "shared";
+  return source.lastTid === 0n || isSame(source.lastTid) ? "ahead" : "forked";
 }
 
 function isPacked(view: FileView): boolean {
@@ -43,7 +45,7 @@ export function checkRefusal(message: string, source: FileView, report: Report):
   const [, peer, word, tid] =
     /^(\w+):\d+: refused: (ahead|forked): your last transaction is ([0-9a-f]{16})\b/.exec(message) ?? [];
   if (tid === undefined || !canContinue(source, BigInt(`0x${tid}`))) return;
-  if (BY_CONTENT.test(message) && isPacked(source)) return; // what tids cannot tell, content can
+  if (BY_CONTENT.test(message)) return; // content can tell more; whether it does, the checker of the replica asks
   report("RefusalChecker", `${peer} is refused as ${word}, and the source has ${tid}`);
 }
 
@@ -63,11 +65,16 @@ export class RefusalChecker {
     return this.#refused?.word;
   }
 
+  /** Whether the refusal rests on more than tids. */
+  get isByContent(): boolean {
+    return this.#refused?.byContent ?? false;
+  }
+
   /** At rest the word must be right, too. */
   atRest(source: FileView, replica: FileView): void {
-    if (this.#refused === undefined || canContinue(source, this.#refused.tid)) return;
+    if (this.#refused === undefined) return;
     const { word, tid, byContent } = this.#refused;
-    if (byContent && (isPacked(source) || isPacked(replica))) return;
+    if (byContent ? isPacked(source) || isPacked(replica) : canContinue(source, tid)) return;
     const right = byContent ? wordByContent(source, replica) : tid > source.lastTid ? "ahead" : "forked";
     if (word !== right) {
       this.#report("RefusalChecker", `${this.#name} is refused as ${word}, and it is ${right}`);

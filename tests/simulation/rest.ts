@@ -32,7 +32,7 @@ export class Rest {
     if (this.#waits(replica) || isBeyondThePack(replica)) return true;
     const refusal = replica.refusals.at(-1);
     if (replica.refusal.refused === undefined || refusal!.timeMs <= this.#sinceMs) return false;
-    return !canContinue(upstream, lastTid);
+    return replica.refusal.isByContent || !canContinue(upstream, lastTid);
   }
 
   /** Judges a replica that has rested for a while. @returns what became of it, for the summary */
