@@ -160,7 +160,8 @@ export class Restorer {
    * is refused, those before it stay whole, and {@link abort} forgets the rest.
    * @param examine looks at every record besides
    * @returns how many transactions it had
-   * @throws CorruptError, and what `examine` throws
+   * @throws CorruptError, and what `examine` throws; DiskError where what was spilled cannot be read back: nothing
+   * may be restored any more then
    */
   endRaw(examine: ExamineRecord): number {
     const end = this.#base + this.#length;
@@ -198,11 +199,11 @@ export class Restorer {
       if (reader.end !== large.end) {
         throw reader.corrupt(`it must end at ${large.end}, found ${reader.end}`);
       }
+      this.#indexLarge(large);
     } catch (error) {
       this.#largeEnd = undefined;
       throw error;
     }
-    this.#indexLarge(large);
     this.#spilledHeader = undefined;
     this.#wholeLength = this.#length;
     this.#finishedTid = this.#lastTid;
