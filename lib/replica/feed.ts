@@ -20,6 +20,7 @@ import { ChangedError, Outgoing } from "./outgoing.ts";
 import type { Ports } from "./ports.ts";
 import type { RepeatedLog } from "./repeated_log.ts";
 import type { SharedLook } from "./shared_look.ts";
+import { type PeerStatus, secondsBehind } from "./status.ts";
 import { Bell, pauser, withDeadline, withProgress } from "./waiting.ts";
 
 export interface FeedOptions {
@@ -40,6 +41,14 @@ export interface Shared {
   readonly admit: () => Disposable | undefined;
 }
 
+/** A peer that has greeted and is served. */
+interface Attached {
+  readonly protocol: string;
+  readonly connectedMs: number;
+  /** How far it has come; what is undefined is being found out. */
+  progress: () => { tid: bigint; position?: number; generation?: Generation };
+}
+
 export class Feed {
   readonly #ports: Ports;
   readonly #log: TransactionLog;
@@ -48,6 +57,7 @@ export class Feed {
   readonly #shared: Shared;
   readonly #greeting = new GreetingDecoder();
   readonly #bell = new Bell();
+  #attached: Attached | undefined;
   /** Why the connection must end, as soon as that is known. */
   #ended: Error | undefined;
 
@@ -84,6 +94,27 @@ export class Feed {
       this.#connection.close();
       await listening;
     }
+  }
+
+  /** Undefined until the peer has greeted and been given a place. */
+  status(): PeerStatus | undefined {
+    if (this.#attached === undefined) return undefined;
+    const { protocol, connectedMs, progress } = this.#attached;
+    const { tid, position, generation } = progress();
+    const { end, lastTid, generation: present } = this.#log.view;
+    const bytes = tid >= lastTid
+      ? 0
+      : position !== undefined && generation === present
+      ? end - position
+      : undefined;
+    return {
+      address: this.#connection.peer,
+      protocol,
+      connectedMs,
+      sentTid: tid,
+      position,
+      lag: { bytes, seconds: secondsBehind(tid, lastTid) },
+    };
   }
 
   /** Ends the connection at once. */
@@ -126,6 +157,11 @@ export class Feed {
     );
     using place = this.#shared.admit();
     if (place === undefined) await this.#refuseForWantOfRoom();
+    const attached: Attached = this.#attached = {
+      protocol: start.version,
+      connectedMs: clock.now(),
+      progress: () => ({ tid: start.startTid }),
+    };
     using changes = this.#log.subscribe(() => this.#bell.ring());
     void changes;
     let { position, generation } = await this.#compare(start.startTid);
@@ -141,6 +177,7 @@ export class Feed {
         log,
         pause: pauser(clock),
       });
+      attached.progress = () => ({ tid: outgoing.lastTid, position, generation });
       for (;;) {
         const view = this.#log.view;
         if (view.generation !== generation) {

@@ -23,6 +23,8 @@ import { DEFAULT_PEER_TIMEOUT_MS } from "./primary.ts";
 import { RetryDelay } from "./retry_delay.ts";
 import { Server } from "./server.ts";
 import { Sink } from "./sink.ts";
+import { SourceWatch } from "./source_watch.ts";
+import type { NodeStatus } from "./status.ts";
 import { pauser, sleep, withDeadline } from "./waiting.ts";
 
 export interface SecondaryOptions {
@@ -47,6 +49,8 @@ export interface SecondaryOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What we greet with: it takes blobs. */
+const PROTOCOL = "zrs2.1";
 const DEFAULT_KEEP_ALIVE_MS = 30_000;
 const DEFAULT_RETRY_MAX_MS = 60_000;
 const DEFAULT_INDEX_SAVE_MS = 60_000;
@@ -64,6 +68,9 @@ export class Secondary {
   readonly #options: SecondaryOptions;
   readonly #storage: Storage;
   readonly #server: Server | undefined;
+  readonly #source: SourceWatch;
+  /** While replicating. */
+  #sink: Sink | undefined;
   #nextSaveMs: number;
   /** Whether it has been told that this connection has brought all there was. */
   #calmTold = false;
@@ -73,6 +80,7 @@ export class Secondary {
     this.#options = options;
     this.#storage = storage;
     this.#server = server;
+    this.#source = new SourceWatch(ports.clock, options.replicateFrom);
     this.#nextSaveMs = ports.clock.monotonic() + this.#indexSaveMs;
   }
 
@@ -126,6 +134,24 @@ export class Secondary {
     return this.#storage.subscribe(changed);
   }
 
+  status(): NodeStatus {
+    const { path, blobs } = this.#options;
+    const { lastTid, end } = this.#storage.view;
+    const durable = { tid: lastTid, end };
+    const restorer = this.#sink?.restorer;
+    const received = restorer === undefined ? durable : { tid: restorer.lastTid, end: restorer.end };
+    return {
+      role: "secondary",
+      path,
+      lastTid,
+      bytes: end,
+      blobs,
+      problem: this.#sink?.problem,
+      source: this.#source.status(received, durable),
+      peers: this.#server?.peers ?? [],
+    };
+  }
+
   /**
    * Replicates until the signal aborts; then saves the index.
    * @throws DiskError a failure that trying again does not mend
@@ -157,6 +183,7 @@ export class Secondary {
   async #replicate(signal: AbortSignal): Promise<boolean> {
     const { clock, log, random } = this.#ports;
     const sink = new Sink(this.#ports, this.#storage, this.#options.buffers ?? DEFAULT_BUFFER_SIZES, signal);
+    this.#sink = sink;
     const delay = new RetryDelay(random, this.#options.retryMaxMs ?? DEFAULT_RETRY_MAX_MS);
     const source = formatAddress(this.#options.replicateFrom);
     let fruitless = 0;
@@ -191,6 +218,7 @@ export class Secondary {
         if (fruitless > 0 && fruitless % POISON_COUNT === 0) this.#tellFruitless(source, fruitless, failure);
       }
       await this.#saveIndexWhenDue();
+      this.#source.waiting(waitMs);
       await sleep(clock, waitMs, signal);
     }
     return true;
@@ -228,12 +256,15 @@ export class Secondary {
   async #attend(sink: Sink, signal: AbortSignal): Promise<ZrsError> {
     const { network } = this.#ports;
     let connection: Connection;
+    this.#source.connecting();
     try {
       connection = await network.connect(this.#options.replicateFrom, { signal });
     } catch (error) {
-      if (error instanceof UnavailableError) return new NotConnected(error.message, error.facts);
-      throw error;
+      if (!(error instanceof UnavailableError)) throw error;
+      this.#source.ended(error);
+      return new NotConnected(error.message, error.facts);
     }
+    this.#source.connected(PROTOCOL);
     const close = () => connection.close();
     signal.addEventListener("abort", close);
     sink.onFailure = close; // an idle source would let it go unnoticed for ever
@@ -262,7 +293,7 @@ export class Secondary {
       this.#options.keepAliveMs ?? DEFAULT_KEEP_ALIVE_MS,
     );
     try {
-      await keepAlive.write(encodeGreeting("zrs2.1", start));
+      await keepAlive.write(encodeGreeting(PROTOCOL, start));
       keepAlive.start();
       for (;;) {
         const sinceMs = clock.monotonic();
@@ -279,8 +310,9 @@ export class Secondary {
         await this.#saveIndexWhenDue(sink);
       }
     } catch (error) {
-      if (error instanceof UnavailableError || error instanceof ProtocolError) return error;
-      throw error;
+      if (!(error instanceof UnavailableError || error instanceof ProtocolError)) throw error;
+      this.#source.ended(error);
+      return error;
     } finally {
       keepAlive.stop();
     }

@@ -6,6 +6,7 @@ import { Feed, type FeedOptions, type Shared } from "./feed.ts";
 import type { Ports } from "./ports.ts";
 import { RepeatedLog } from "./repeated_log.ts";
 import { SharedLook } from "./shared_look.ts";
+import type { PeerStatus } from "./status.ts";
 
 export interface ServerOptions extends FeedOptions {
   /** So many are served at once; whoever greets beyond that is refused in words. */
@@ -52,6 +53,11 @@ export class Server {
   /** The address really listened on. */
   get address(): Address {
     return this.#listener.address;
+  }
+
+  /** Those that are served now, the one that came first in front. */
+  get peers(): PeerStatus[] {
+    return [...this.#feeds.keys()].map((feed) => feed.status()).filter((status) => status !== undefined);
   }
 
   /** Serves until {@link close}. */
