@@ -18,7 +18,7 @@ function linesIn(bytes: Uint8Array, pieceBytes: number, limit: number): string[]
 }
 
 Deno.test("lines are the same however the bytes are cut", () => {
-  const lines = ["", "one", "zweite – ü", "x".repeat(5_000), "", "{}"];
+  const lines = ["", "one", "zweite – ü", "x".repeat(1_000), "y".repeat(50), "z".repeat(5_000), "", "{}"];
   const bytes = encoder.encode(lines.map((line) => `${line}\n`).join("") + "not whole");
   for (const pieceBytes of [1, 2, 3, 7, 1_000, 1_024, 4_096, bytes.length]) {
     assert.deepEqual(linesIn(bytes, pieceBytes, 5_000), lines, `pieces of ${pieceBytes}`);

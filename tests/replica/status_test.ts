@@ -150,17 +150,24 @@ Deno.test("a secondary says whether it is connected, since when, why not, and wh
     lastError: { words: "Cannot connect to source:5000: nobody listens there", atMs: startedMs },
     nextAttemptMs: startedMs + 50,
   });
+  scene.clock.advance(50);
+  await scene.clock.waitForTimer(100);
+  const again = sourceOf(secondary.node.status());
+  assert.deepEqual(
+    [again.sinceMs, again.lastError?.atMs, again.nextAttemptMs],
+    [startedMs, startedMs + 50, startedMs + 150],
+  );
 
   using primary = await scene.listen();
-  scene.clock.advance(50);
+  scene.clock.advance(100);
   const wire = await primary.accept();
   await wire.receiveGreeting();
   await wire.sendTransaction({ tid: TID, records: [{ oid: 0n, data: "x" }] });
   await secondary.waitForTid(TID);
   assert.deepEqual(sourceOf(secondary.node.status()), {
-    ...waiting,
+    ...again,
     connected: true,
-    sinceMs: startedMs + 50,
+    sinceMs: startedMs + 150,
     protocol: "zrs2.1",
     receivedTid: TID,
     durableTid: TID,
@@ -174,9 +181,9 @@ Deno.test("a secondary says whether it is connected, since when, why not, and wh
   await secondary.log.waitFor(/connecting again/, { from: before });
   await scene.clock.waitForTimer(50);
   const lost = sourceOf(secondary.node.status());
-  assert.deepEqual([lost.connected, lost.sinceMs, lost.protocol], [false, startedMs + 1_550, undefined]);
+  assert.deepEqual([lost.connected, lost.sinceMs, lost.protocol], [false, startedMs + 1_650, undefined]);
   assert.equal(lost.lastError?.words, "The source has closed the connection");
-  assert.equal(lost.nextAttemptMs, startedMs + 1_600);
+  assert.equal(lost.nextAttemptMs, startedMs + 1_700);
 });
 
 Deno.test("what has come and cannot be written is a secondary's lag, and the full disk its problem", async () => {
