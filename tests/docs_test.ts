@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { readAnswer, toAnswer } from "../lib/cli/status_answer.ts";
 import { RefusedError } from "../lib/errors.ts";
 import { checkIndex, readIndexFile, writeIndexFile } from "../lib/filestorage/index_file.ts";
 import { Restorer, Storage, TransactionReader, Window } from "../lib/filestorage/mod.ts";
@@ -39,6 +40,7 @@ const UNDO = parseTid("03f594581ddddddd");
 const SILENT = { debug() {}, info() {}, warning() {}, error() {} };
 
 const filestorage = readDocument("docs/filestorage_format.md");
+const control = readDocument("docs/control_protocol.md");
 const zrs = readDocument("docs/zrs_protocol.md");
 const vectors = new Map([...vectorsOf(filestorage), ...vectorsOf(zrs)]);
 const DATABASE = vectorOf("filestorage database").bytes;
@@ -371,6 +373,58 @@ Deno.test("extensions travel as printed, and come back as they were stored", () 
   const bytes = vectorOf("zrs stream").bytes;
   const ours = concatenate([bytes.subarray(4, real.offset), wire, latin1("tt.")]);
   assert.equal(hex(buffer.subarray(4, encoder.length)), hex(ours));
+});
+
+Deno.test("the printed status has the fields that are sent and described, and can be read", () => {
+  const [, printed] = /^```json status\n(.*?)^```$/ms.exec(control) ?? [];
+  const answer = JSON.parse(printed!);
+  assert.deepEqual(readAnswer(answer), answer);
+  const lag = { bytes: 4096, seconds: 0.7 };
+  const sent = toAnswer({
+    role: "secondary",
+    path: PATH,
+    lastTid: FIRST,
+    bytes: 1610612736,
+    blobs: "refuse",
+    problem: undefined,
+    source: {
+      address: "10.0.0.1:5000",
+      connected: true,
+      sinceMs: Date.parse("2024-01-02T02:00:00.100Z"),
+      protocol: "native",
+      receivedTid: FIRST,
+      durableTid: FIRST,
+      lag: { bytes: 0, seconds: 0, against: "source" },
+      lastError: {
+        words: "Cannot connect to 10.0.0.1:5000: connection refused",
+        atMs: Date.parse("2024-01-02T02:00:00Z"),
+      },
+      nextAttemptMs: undefined,
+    },
+    peers: [{
+      address: "10.0.0.3:40714",
+      protocol: "zrs2.1",
+      connectedMs: Date.parse("2024-01-02T02:30:00Z"),
+      sentTid: parseTid("03f59458147ae147"),
+      receivedTid: undefined,
+      durableTid: undefined,
+      position: 1610608640,
+      lag,
+    }],
+  }, {
+    pid: 4711,
+    sinceMs: Date.parse("2024-01-02T02:00:00Z"),
+    nowMs: Date.parse("2024-01-02T03:04:06Z"),
+    path: "/srv/replica/Data.fs",
+    replicateTo: "10.0.0.2:5000",
+  });
+  assert.deepEqual(JSON.parse(JSON.stringify(sent)), answer);
+  const described = [...control.matchAll(/^\| `(\w+)` /gm)].map(([, name]) => name);
+  assert.deepEqual(described, [
+    ...Object.keys(answer),
+    ...Object.keys(answer.source),
+    ...Object.keys(answer.peers[0]),
+  ]);
 });
 
 Deno.test("a refusal is written as printed, and understood as one", () => {

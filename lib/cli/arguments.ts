@@ -20,12 +20,13 @@ import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type PrimaryCommand, primaryParser } from "./primary.ts";
 import { type SecondaryCommand, secondaryParser } from "./secondary.ts";
+import { type StatusCommand, statusParser } from "./status.ts";
 import { VERSION } from "./version.ts";
 
 /** What the user wants done. */
-export type Command = PrimaryCommand | SecondaryCommand;
+export type Command = PrimaryCommand | SecondaryCommand | StatusCommand;
 
-const PARSERS = { primary: primaryParser, secondary: secondaryParser };
+const PARSERS = { primary: primaryParser, secondary: secondaryParser, status: statusParser };
 
 const COMPLETION = "completion";
 const META_OPTIONS = ["--help", "-h", "--version", "-V"];
@@ -51,7 +52,7 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
   function answer(): void {
     answered = true;
   }
-  const commands = or(primaryParser, secondaryParser, {
+  const commands = or(primaryParser, secondaryParser, statusParser, {
     errors: {
       noMatch: message`Missing command`,
       unexpectedInput: (token) => describeUnexpected(token, args[0]),

@@ -2,6 +2,7 @@
 
 import { NotFoundError, ZrsError } from "../errors.ts";
 import { originOf } from "./exit_codes.ts";
+import { oneLine } from "./quantities.ts";
 
 /** `zrs COMMAND: message; hint`, without a line end. */
 export function formatFailure(program: string, error: unknown): string {
@@ -24,12 +25,4 @@ function wordsOf(error: unknown): string {
 /** A hint follows a semicolon; names in capitals, such as DATA_FS, stay. */
 function lowerFirst(hint: string): string {
   return /^[A-Z](?![A-Z_])/.test(hint) ? hint[0]!.toLowerCase() + hint.slice(1) : hint;
-}
-
-/** A path's or peer's words must neither start a line of their own nor talk to the terminal. */
-function oneLine(text: string): string {
-  return text.replace(
-    /\p{Cc}/gu,
-    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`,
-  );
 }

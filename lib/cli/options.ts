@@ -7,6 +7,7 @@ import type { Usage } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { LogOptions } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
+import { controlPathOf } from "./control_protocol.ts";
 import { blobs, count, file } from "./values.ts";
 
 /** What all server commands are told. Paths are as the user wrote them. */
@@ -14,6 +15,8 @@ export interface ServerOptions {
   readonly dataFs: string;
   readonly readyFile?: string | undefined;
   readonly logFile?: string | undefined;
+  /** Where the control socket is to be, in place of the usual. */
+  readonly control?: string | undefined;
   readonly quiet: boolean;
   readonly verbose: boolean;
 }
@@ -46,6 +49,15 @@ export function usageLine(...needed: readonly `--${string}`[]): Usage {
   return [{ type: "sequence", terms }];
 }
 
+/** `--control`, for a node that owns its file, or follows one. */
+export function controlOption(use: "owned" | "followed") {
+  return optional(option("--control", file("PATH"), {
+    description: use === "owned"
+      ? message`Listen for ${text("zrs status")} on the Unix socket PATH; without, on DATA_FS.zrs.`
+      : message`Listen for ${text("zrs status")} on the Unix socket PATH; without, on none.`,
+  }));
+}
+
 /** `--blobs`, the same for both ends of a stream. */
 export const blobsOption = withDefault(
   option("--blobs", blobs(), {
@@ -73,17 +85,18 @@ export function logOptions({ quiet, verbose, logFile }: ServerOptions): LogOptio
   return { level, ...(logFile !== undefined && { file: logFile }) };
 }
 
-/** What stands beside a database and belongs to it. */
-const DATABASE_FILES = /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+)$/;
+/** What stands beside a database and belongs to it, the control socket included. */
+const DATABASE_FILES = /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs)$/;
 
 /**
- * Sees to it that no log line or ready file lands in the database, also through links.
+ * Sees to it that no log line, ready file or socket lands in the database, also through links.
  * @throws UsageError
  */
-export function checkOutputs({ dataFs, logFile, readyFile }: ServerOptions, disk: Disk): void {
+export function checkOutputs({ dataFs, logFile, readyFile, control }: ServerOptions, disk: Disk): void {
   const database = disk.status(dataFs)?.identity;
-  for (const [option, path] of [["--log-file", logFile], ["--ready-file", readyFile]] as const) {
-    if (path === undefined) continue;
+  const outputs = [["--log-file", logFile], ["--ready-file", readyFile], ["--control", control]] as const;
+  for (const [option, path] of outputs) {
+    if (path === undefined || (option === "--control" && path === controlPathOf(dataFs))) continue;
     const belongs = path.startsWith(dataFs) && DATABASE_FILES.test(path.slice(dataFs.length));
     const identity = disk.status(path)?.identity;
     if (!belongs && (identity === undefined || identity !== database)) continue;

@@ -8,6 +8,7 @@ import type { Address } from "../ports/mod.ts";
 import { Primary } from "../replica/mod.ts";
 import {
   blobsOption,
+  controlOption,
   maxSecondariesOption,
   type ServerOptions,
   serverOptions,
@@ -36,6 +37,7 @@ export const primaryParser = command(
     }),
     blobs: blobsOption,
     maxSecondaries: maxSecondariesOption,
+    control: controlOption("followed"),
     ...serverOptions,
   }),
   {
@@ -52,7 +54,7 @@ export const primaryParser = command(
 /** Runs until a signal ends it. @throws ZrsError */
 export async function runPrimary(options: PrimaryCommand, host: Host): Promise<void> {
   const { dataFs, replicateTo, blobs, maxSecondaries } = options;
-  await serve("zrs primary", options, host, (ports) => {
+  await serve("zrs primary", options, host, "followed", (ports) => {
     return Primary.open(ports, { path: dataFs, replicateTo, blobs, maxSecondaries });
   });
 }

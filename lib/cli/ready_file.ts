@@ -10,6 +10,8 @@ export interface ReadyFacts {
   readonly pid: number;
   /** Where secondaries connect: what is really listened on, also where port 0 was asked for. */
   readonly replicateTo?: string;
+  /** The path of the control socket. */
+  readonly control?: string;
 }
 
 /** More is no ready file. */

@@ -4,8 +4,10 @@ import type { Host } from "../host/mod.ts";
 import { type Command, parseArguments, programOf } from "./arguments.ts";
 import { EXIT, type ExitCode, exitCodeOf } from "./exit_codes.ts";
 import { formatFailure } from "./failure.ts";
+import { nagiosFailure } from "./nagios.ts";
 import { runPrimary } from "./primary.ts";
 import { runSecondary } from "./secondary.ts";
+import { isNagiosCheck, runStatus } from "./status.ts";
 
 /**
  * Runs the command that the arguments name, until it is done. Never throws.
@@ -15,19 +17,34 @@ import { runSecondary } from "./secondary.ts";
 export async function run(args: readonly string[], host: Host): Promise<ExitCode> {
   try {
     const command = parseArguments(args, host);
-    if (command !== undefined) await runCommand(command, host);
-    return EXIT.ok;
+    return command === undefined ? EXIT.ok : await runCommand(command, host);
   } catch (error) {
+    if (isNagiosCheck(args)) return failNagios(error, host);
     host.err(`${formatFailure(programOf(args), error)}\n`);
     return exitCodeOf(error);
   }
 }
 
-function runCommand(command: Command, host: Host): Promise<void> {
+async function runCommand(command: Command, host: Host): Promise<ExitCode> {
   switch (command.command) {
     case "primary":
-      return runPrimary(command, host);
+      await runPrimary(command, host);
+      return EXIT.ok;
     case "secondary":
-      return runSecondary(command, host);
+      await runSecondary(command, host);
+      return EXIT.ok;
+    case "status":
+      return await runStatus(command, host);
   }
+}
+
+/** A monitor reads standard output, and codes of its own. */
+function failNagios(error: unknown, host: Host): ExitCode {
+  const { line, code } = nagiosFailure(error);
+  try {
+    host.out(line);
+  } catch {
+    // It does not listen any more: the code is all that is left to say.
+  }
+  return code;
 }

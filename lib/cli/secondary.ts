@@ -11,6 +11,7 @@ import { Secondary } from "../replica/mod.ts";
 import { leadsToItself } from "./address.ts";
 import {
   blobsOption,
+  controlOption,
   maxSecondariesOption,
   type ServerOptions,
   serverOptions,
@@ -61,6 +62,7 @@ export const secondaryParser = command(
       60,
       { message: message`${text("60")}` },
     ),
+    control: controlOption("owned"),
     ...serverOptions,
   }),
   {
@@ -82,7 +84,7 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       hint: "Give the primary's address for --replicate-from, and our own for --replicate-to",
     });
   }
-  await serve("zrs secondary", options, host, (ports, signal) => {
+  await serve("zrs secondary", options, host, "owned", (ports, signal) => {
     return Secondary.open(ports, {
       path: dataFs,
       replicateFrom,

@@ -1,6 +1,6 @@
 /**
- * The life of a server command around the node that does the work: its log, its signals, its ready file, what
- * the service manager is told, and an end in good order. A failure is thrown, and has been logged.
+ * The life of a server command around the node that does the work: its log, its signals, its ready file, its
+ * control socket, what the service manager is told, and an end in good order. A failure is thrown, and has been logged.
  */
 
 import { ZrsError } from "../errors.ts";
@@ -15,6 +15,8 @@ import {
   type Network,
   type Random,
 } from "../ports/mod.ts";
+import type { NodeStatus } from "../replica/mod.ts";
+import { type FileUse, openControl } from "./control.ts";
 import { EXIT, type ExitCode, originOf } from "./exit_codes.ts";
 import { formatFailure } from "./failure.ts";
 import { checkOutputs, logOptions, type ServerOptions } from "./options.ts";
@@ -26,6 +28,8 @@ export interface Node extends AsyncDisposable {
   readonly address: Address | undefined;
   /** Works until the signal is aborted, then closes cleanly; rejects for what cannot be survived. */
   run(signal: AbortSignal): Promise<void>;
+  /** How it is at this moment. */
+  status(): NodeStatus;
 }
 
 export interface Ports {
@@ -46,6 +50,7 @@ const REOPEN_SIGNALS: readonly Signal[] = ["SIGHUP", "SIGUSR2"];
 /**
  * Opens a node and runs it until a signal ends it.
  * @param program as failures name it, "zrs primary"
+ * @param use what the node does with its file
  * @param open may reject with the signal's reason: that is an end in good order
  * @throws whatever ended it otherwise
  */
@@ -53,12 +58,13 @@ export async function serve(
   program: string,
   options: ServerOptions,
   host: Host,
+  use: FileUse,
   open: (ports: Ports, signal: AbortSignal) => Promise<Node>,
 ): Promise<void> {
   checkOutputs(options, host.disk);
   using log = host.openLog(logOptions(options));
   try {
-    await serveLogged(program, options, host, log, open);
+    await serveLogged(program, options, host, log, use, open);
   } catch (error) {
     logFailure(log, error, options);
     throw error;
@@ -70,6 +76,7 @@ async function serveLogged(
   options: ServerOptions,
   host: Host,
   log: SystemLog,
+  use: FileUse,
   open: (ports: Ports, signal: AbortSignal) => Promise<Node>,
 ): Promise<void> {
   using stack = new DisposableStack();
@@ -95,9 +102,11 @@ async function serveLogged(
       },
     );
   }
+  await using control = await openControl(node, use, options, host, log);
   readyFile?.write({
     pid: host.pid,
     ...(address !== undefined && { replicateTo: formatAddress(address) }),
+    ...(control !== undefined && { control: control.path }),
   });
   if (!stop.signal.aborted) await host.notifySystemd("READY=1");
   await node.run(stop.signal);

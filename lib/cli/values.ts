@@ -47,6 +47,40 @@ export function seconds(): ValueParser<"sync", number> {
   });
 }
 
+/** How far behind a copy may be, in seconds, fractions allowed. */
+export function lagSeconds(): ValueParser<"sync", number> {
+  return float({
+    metavar: "SECONDS",
+    min: 0,
+    errors: { invalidNumber: lagSecondsError, belowMinimum: (value) => lagSecondsError(String(value)) },
+  });
+}
+
+function lagSecondsError(found: string): Message {
+  return message`Expected a number of seconds from 0 on, but got ${found}`;
+}
+
+const SIZE_FACTORS: Readonly<Record<string, number>> = { "": 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3 };
+
+/** SIZE: bytes, or with `K`, `M` or `G` behind the number so many times 1024 of them. */
+export function size(): ValueParser<"sync", number> {
+  return {
+    mode: "sync",
+    metavar: "SIZE",
+    placeholder: 0,
+    parse(input) {
+      const [, digits, unit] = /^(\d{1,15})([KMG]?)$/i.exec(input) ?? [];
+      const value = Number(digits) * SIZE_FACTORS[unit?.toUpperCase() ?? ""]!;
+      if (Number.isSafeInteger(value)) return { success: true, value };
+      return {
+        success: false,
+        error: message`Expected a number of bytes, such as 65536, 64K, 10M or 1G, but got ${input}`,
+      };
+    },
+    format: String,
+  };
+}
+
 function secondsError(found: string): Message {
   return message`Expected a number of seconds from ${text(String(MIN_SECONDS))} to ${
     text(String(MAX_SECONDS))
@@ -70,7 +104,7 @@ function countError(found: string): Message {
 }
 
 /** The path of a file; nothing looks at the file yet. */
-export function file(metavar: "DATA_FS" | "FILE"): ValueParser<"sync", string> {
+export function file(metavar: "DATA_FS" | "DATA_FS|SOCKET" | "FILE" | "PATH"): ValueParser<"sync", string> {
   return path({ metavar, type: "file" });
 }
 

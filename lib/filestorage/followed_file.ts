@@ -69,6 +69,11 @@ export class FollowedFile implements TransactionLog {
     return this.#view;
   }
 
+  /** Why nothing behind the view can be read, where that is damage; as of the last {@link refresh}. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
   subscribe(changed: () => void): Disposable {
     return this.#subscribers.add(changed);
   }

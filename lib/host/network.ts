@@ -31,9 +31,9 @@ export class HostNetwork implements Network {
     return new HostConnection(conn, peer);
   }
 
-  async listen(address: Address): Promise<Listener> {
+  async listen(address: Address, options: { mode?: number } = {}): Promise<Listener> {
     if (address.transport === "unix") {
-      const bound = await bindUnixSocket(address.path);
+      const bound = await bindUnixSocket(address.path, options.mode);
       return new HostListener(bound.listener, address, bound.release);
     }
     let listener: Deno.TcpListener;

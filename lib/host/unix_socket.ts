@@ -6,7 +6,8 @@
  * to a listening one, never to nothing; and the runtime, which at close removes whatever stands at the path it
  * bound, finds nothing there that could have come from another process since.
  *
- * The file's mode is what the process's umask leaves of 0777; connecting needs write permission on it.
+ * Connecting needs write permission on the file. Its mode is the one asked for, or what the process's umask
+ * leaves of 0777.
  */
 
 import fs from "node:fs";
@@ -24,8 +25,11 @@ export interface BoundSocket {
   readonly release: () => void;
 }
 
-/** @throws UsageError (in use, not a socket, no permission, path too long), NotFoundError (no directory) */
-export async function bindUnixSocket(path: string): Promise<BoundSocket> {
+/**
+ * @param mode permission bits
+ * @throws UsageError (in use, not a socket, no permission, path too long), NotFoundError (no directory)
+ */
+export async function bindUnixSocket(path: string, mode?: number): Promise<BoundSocket> {
   const action = `Cannot listen on ${path}`;
   let listener: Deno.UnixListener | undefined;
   try {
@@ -33,7 +37,7 @@ export async function bindUnixSocket(path: string): Promise<BoundSocket> {
     if (new TextEncoder().encode(path).length > MAX_PATH_BYTES) throw tooLong(path, action);
     await checkReplaceable(path, action);
     const temporary = join(dirname(path), `.${crypto.randomUUID().slice(0, 8)}`);
-    listener = Deno.listen({ transport: "unix", path: temporary });
+    listener = listenWith(mode, temporary);
     const identity = identityOf(temporary);
     fs.renameSync(temporary, path);
     return { listener, release: () => removeOwn(path, identity) };
@@ -41,6 +45,19 @@ export async function bindUnixSocket(path: string): Promise<BoundSocket> {
     listener?.close();
     if (cause instanceof ZrsError) throw cause;
     throw codeOf(cause) === "EINVAL" ? tooLong(path, action) : diskFailure(action, path, cause);
+  }
+}
+
+/**
+ * A mode that were set after binding would come too late for whoever connects in between. The umask is the whole
+ * process's, but everything here that makes files does so on this thread, and not before this returns.
+ */
+function listenWith(mode: number | undefined, path: string): Deno.UnixListener {
+  const before = mode === undefined ? undefined : Deno.umask(0o777 & ~mode);
+  try {
+    return Deno.listen({ transport: "unix", path });
+  } finally {
+    if (before !== undefined) Deno.umask(before);
   }
 }
 

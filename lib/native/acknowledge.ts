@@ -29,16 +29,27 @@ export class Milestones {
   #waiting: Milestone[] = [];
   #durable: Milestone;
   #last: bigint;
+  #received: bigint;
 
   /** @param startTid what the secondary had at the welcome */
   constructor(startTid: bigint) {
     this.#durable = { tid: startTid, bytes: 0, checksum: 0 };
-    this.#last = startTid;
+    this.#last = this.#received = startTid;
   }
 
   /** The last transaction that is durable at the secondary. */
   get durable(): bigint {
     return this.#durable.tid;
+  }
+
+  /** Bytes that have gone into the checksum up to {@link durable}. */
+  get durableBytes(): number {
+    return this.#durable.bytes;
+  }
+
+  /** At the source: the last transaction that the secondary says has come. */
+  get received(): bigint {
+    return this.#received;
   }
 
   /** A run, or a transaction, has passed by whole. */
@@ -83,6 +94,7 @@ export class Milestones {
       );
     }
     this.#durable = sent;
+    this.#received = received;
     this.#waiting = this.#waiting.slice(at + 1);
   }
 }

@@ -39,6 +39,10 @@ export interface Listener extends Disposable {
 export interface Network {
   /** @throws UnavailableError (refused, unknown host, timed out, aborted) */
   connect(address: Address, options?: { signal?: AbortSignal }): Promise<Connection>;
-  /** @throws UsageError (in use, not permitted, not an address of this machine) */
-  listen(address: Address): Promise<Listener>;
+  /**
+   * @param options.mode permission bits of a Unix socket's file, from the moment it exists; without, what the
+   * process's umask leaves of 0777
+   * @throws UsageError (in use, not permitted, not an address of this machine)
+   */
+  listen(address: Address, options?: { mode?: number }): Promise<Listener>;
 }

@@ -9,6 +9,7 @@ import type { Connection } from "../ports/mod.ts";
 import { NativeFeed } from "./native_feed.ts";
 import type { Ports } from "./ports.ts";
 import { type FeedOptions, type Line, PeerLeft, type Service, type Shared } from "./service.ts";
+import { type PeerStatus, secondsBehind } from "./status.ts";
 import { ChangedError } from "./still_there.ts";
 import { Bell, withDeadline, withProgress } from "./waiting.ts";
 import { ZrsFeed } from "./zrs_feed.ts";
@@ -27,6 +28,7 @@ export class Feed implements Line {
   /** Why the connection must end, as soon as that is known. */
   #ended: Error | undefined;
   #writing = false;
+  readonly #connectedMs: number;
   #farewell: Promise<void> | undefined;
 
   constructor(
@@ -41,6 +43,7 @@ export class Feed implements Line {
     this.#connection = connection;
     this.#options = options;
     this.#shared = shared;
+    this.#connectedMs = ports.clock.now();
   }
 
   /** Serves until the peer goes, must be dropped, or {@link close} is called. Logs what happened; never throws. */
@@ -63,6 +66,30 @@ export class Feed implements Line {
       this.#connection.close();
       await listening;
     }
+  }
+
+  /** Undefined until the peer has greeted and been given a place. */
+  status(): PeerStatus | undefined {
+    const progress = this.#service?.progress;
+    if (progress === undefined) return undefined;
+    const { sentTid, receivedTid, durableTid, position, generation } = progress;
+    const { end, lastTid, generation: present } = this.#log.view;
+    const tid = durableTid ?? sentTid;
+    const bytes = tid >= lastTid
+      ? 0
+      : position !== undefined && generation === present
+      ? end - position
+      : undefined;
+    return {
+      address: this.peer,
+      protocol: this.#service!.protocol,
+      connectedMs: this.#connectedMs,
+      sentTid,
+      position,
+      receivedTid,
+      durableTid,
+      lag: { bytes, seconds: secondsBehind(tid, lastTid) },
+    };
   }
 
   /** Ends the connection: with a goodbye where there is one and nothing is under way, else at once. */

@@ -6,8 +6,19 @@ import type { Ports } from "./ports.ts";
 import type { Sink } from "./sink.ts";
 import { withDeadline } from "./waiting.ts";
 
+/** What a source has on disk, as far as it has said. */
+export interface SourceState {
+  readonly lastTid: bigint;
+  /** The end of its file, where positions in ours are the same; undefined otherwise. */
+  readonly end: number | undefined;
+}
+
 /** One connection to a source, by one protocol. */
 export interface Intake {
+  /** As `zrs status` calls it. */
+  readonly protocol: string;
+  /** What the source has said of itself; undefined where it has not, or says nothing. */
+  readonly source: SourceState | undefined;
   /**
    * Receives until the connection ends. What is whole then is in the sink.
    * @returns why it ended

@@ -19,7 +19,14 @@ import {
   VERSION,
 } from "../native/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
-import { type FeedOptions, type Line, PeerLeft, type Service, type Shared } from "./service.ts";
+import {
+  type FeedOptions,
+  type Line,
+  PeerLeft,
+  type Progress,
+  type Service,
+  type Shared,
+} from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { compareLineage, describeLineage, type Question } from "./lineage.ts";
 import { Outgoing } from "./outgoing.ts";
@@ -52,6 +59,7 @@ export class NativeFeed implements Service, NativeHandler {
   #answer: { readonly value: unknown } | undefined;
   #asking = false;
   #milestones: Milestones | undefined;
+  #progress: (() => Progress) | undefined;
   #beatDue = false;
   #heardMs: number;
 
@@ -62,6 +70,12 @@ export class NativeFeed implements Service, NativeHandler {
     this.#options = options;
     this.#shared = shared;
     this.#heardMs = ports.clock.monotonic();
+  }
+
+  readonly protocol = "native";
+
+  get progress(): Progress | undefined {
+    return this.#progress?.();
   }
 
   /** Takes what the secondary says. @throws ProtocolError, UnavailableError when it says goodbye */
@@ -87,6 +101,9 @@ export class NativeFeed implements Service, NativeHandler {
     if (place === undefined) {
       return await this.#refuse("busy", "this source serves as many secondaries already as it may");
     }
+    const { lastTid } = hello;
+    const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
+    this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
     using _changes = this.#log.subscribe(() => this.#line.ring());
     const { position, generation, isShared, notice } = await this.#compare(hello);
     try {
@@ -257,6 +274,13 @@ export class NativeFeed implements Service, NativeHandler {
       });
     let position = from;
     let told: LogView | undefined;
+    this.#progress = () => ({
+      sentTid: outgoing.lastTid,
+      receivedTid: this.#milestones!.received,
+      durableTid: this.#milestones!.durable,
+      position: raw ? from + this.#milestones!.durableBytes : position,
+      generation,
+    });
     for (;;) {
       const view = this.#log.view;
       if (view.generation !== generation) {

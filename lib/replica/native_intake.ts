@@ -16,7 +16,7 @@ import {
 } from "../native/mod.ts";
 import { describeTid, NO_TID, type TransactionHead } from "../zodb/mod.ts";
 import { Incoming, UnwantedError } from "./incoming.ts";
-import { IdleEnd, type Intake, type IntakeContext, readWithin } from "./intake.ts";
+import { IdleEnd, type Intake, type IntakeContext, readWithin, type SourceState } from "./intake.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { answerQuestion, lastDigest } from "./lineage.ts";
 import { Speaker } from "./speaker.ts";
@@ -34,13 +34,8 @@ export class MisfitError extends UnavailableError {}
 /** Clocks that differ by more are worth a warning: lag in seconds and new tids depend on them. */
 const CLOCK_TOLERANCE_MS = 60_000;
 
-/** What the source has said of itself. */
-export interface SourceState {
-  readonly lastTid: bigint;
-  readonly end: number;
-}
-
 export class NativeIntake implements Intake, NativeHandler {
+  readonly protocol = "native";
   readonly #context: IntakeContext;
   readonly #raw: boolean;
   readonly #speaker: Speaker;
@@ -53,7 +48,9 @@ export class NativeIntake implements Intake, NativeHandler {
   #heard = false;
   #welcome = false;
   #question: { readonly value: unknown } | undefined;
-  #source: SourceState | undefined;
+  #source: { readonly lastTid: bigint; readonly end: number } | undefined;
+  /** Whether runs come as bytes of the source's file, so that its positions are ours. */
+  #isRaw = false;
   #beatMs: number | undefined;
   #clockTold = false;
   #completeTold = false;
@@ -72,7 +69,9 @@ export class NativeIntake implements Intake, NativeHandler {
 
   /** What the source has, as far as it has said; undefined before that. */
   get source(): SourceState | undefined {
-    return this.#source;
+    if (this.#source === undefined) return undefined;
+    const { lastTid, end } = this.#source;
+    return { lastTid, end: this.#isRaw ? end : undefined };
   }
 
   stop(): void {
@@ -150,6 +149,7 @@ export class NativeIntake implements Intake, NativeHandler {
     const { restorer } = this.#context.sink;
     if (!this.#raw) throw new ProtocolError("Cannot take bytes of a file: they were not asked for");
     this.#mustBeWelcome();
+    this.#isRaw = true;
     if (!restorer.isOpen) restorer.beginRaw();
     restorer.data(source, from, to);
   }

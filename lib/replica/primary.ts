@@ -9,6 +9,7 @@ import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import type { Ports } from "./ports.ts";
 import { Server } from "./server.ts";
+import type { NodeStatus } from "./status.ts";
 import { Bell, pauser, sleep } from "./waiting.ts";
 
 export interface PrimaryOptions {
@@ -40,6 +41,8 @@ export class Primary {
   readonly #server: Server;
   #absence: { readonly sinceMs: number; told: boolean } | undefined;
   #marked: FileLock | undefined;
+  /** Why the last look at the file failed. */
+  #failure: string | undefined;
 
   private constructor(ports: Ports, options: PrimaryOptions, file: FollowedFile, server: Server) {
     this.#ports = ports;
@@ -93,6 +96,21 @@ export class Primary {
     return this.#file.subscribe(changed);
   }
 
+  status(): NodeStatus {
+    const { path, blobs } = this.#options;
+    const { lastTid, end } = this.#file.view;
+    return {
+      role: "primary",
+      path,
+      lastTid,
+      bytes: end,
+      blobs,
+      problem: this.#failure ?? (this.#absence?.told ? `${path} is not there any more` : this.#file.problem),
+      source: undefined,
+      peers: this.#server.peers,
+    };
+  }
+
   /** Follows and serves until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
     const stop = () => this.#server.close();
@@ -132,18 +150,17 @@ export class Primary {
     using _watch = disk.watch(directoryOf(path), ring, path.slice(path.lastIndexOf("/") + 1));
     this.#file.onAsked = ring;
     signal.addEventListener("abort", ring);
-    let failing = false;
     while (!signal.aborted) {
       try {
         for (const change of await this.#file.refresh()) this.#tell(change);
         this.#tellAbsence();
-        if (failing) log.info(`${path} can be read again`);
-        failing = false;
+        if (this.#failure !== undefined) log.info(`${path} can be read again`);
+        this.#failure = undefined;
       } catch (error) {
         // Whatever is wrong with the file, or with the way to it, was right when we began.
         if (!(error instanceof ZrsError)) throw error;
-        if (!failing) log.error(`${error.message}; trying again every second`);
-        failing = true;
+        if (this.#failure === undefined) log.error(`${error.message}; trying again every second`);
+        this.#failure = error.message;
         await sleep(clock, TRY_AGAIN_AFTER_MS, signal);
         continue;
       }

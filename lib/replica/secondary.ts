@@ -17,6 +17,8 @@ import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
 import { RetryDelay } from "./retry_delay.ts";
 import { Server } from "./server.ts";
 import { Sink } from "./sink.ts";
+import { SourceWatch } from "./source_watch.ts";
+import type { NodeStatus } from "./status.ts";
 import { pauser, sleep } from "./waiting.ts";
 import { ZrsIntake } from "./zrs_intake.ts";
 
@@ -63,6 +65,11 @@ export class Secondary {
   readonly #options: SecondaryOptions;
   readonly #storage: Storage;
   readonly #server: Server | undefined;
+  readonly #source: SourceWatch;
+  /** While replicating. */
+  #sink: Sink | undefined;
+  /** While connected. */
+  #current: Intake | undefined;
   #nextSaveMs: number;
   /** Until then the source is taken for one that speaks zrs2 only. */
   #zrs2UntilMs = -Infinity;
@@ -77,6 +84,7 @@ export class Secondary {
     this.#options = options;
     this.#storage = storage;
     this.#server = server;
+    this.#source = new SourceWatch(ports.clock, options.replicateFrom);
     this.#nextSaveMs = ports.clock.monotonic() + this.#indexSaveMs;
   }
 
@@ -131,6 +139,24 @@ export class Secondary {
     return this.#storage.subscribe(changed);
   }
 
+  status(): NodeStatus {
+    const { path, blobs } = this.#options;
+    const { lastTid, end } = this.#storage.view;
+    const durable = { tid: lastTid, end };
+    const restorer = this.#sink?.restorer;
+    const received = restorer === undefined ? durable : { tid: restorer.lastTid, end: restorer.end };
+    return {
+      role: "secondary",
+      path,
+      lastTid,
+      bytes: end,
+      blobs,
+      problem: this.#sink?.problem,
+      source: this.#source.status(received, durable, this.#current?.source),
+      peers: this.#server?.peers ?? [],
+    };
+  }
+
   /**
    * Replicates until the signal aborts; then saves the index.
    * @throws DiskError a failure that trying again does not mend
@@ -162,6 +188,7 @@ export class Secondary {
   async #replicate(signal: AbortSignal): Promise<boolean> {
     const { clock, log, random } = this.#ports;
     const sink = new Sink(this.#ports, this.#storage, this.#options.buffers ?? DEFAULT_BUFFER_SIZES, signal);
+    this.#sink = sink;
     const delay = new RetryDelay(random, this.#options.retryMaxMs ?? DEFAULT_RETRY_MAX_MS);
     const source = formatAddress(this.#options.replicateFrom);
     let fruitless = 0;
@@ -200,6 +227,7 @@ export class Secondary {
         if (fruitless > 0 && fruitless % POISON_COUNT === 0) this.#tellFruitless(source, fruitless, failure);
       }
       await this.#saveIndexWhenDue();
+      this.#source.waiting(waitMs);
       await sleep(clock, waitMs, signal);
     }
     return true;
@@ -238,19 +266,25 @@ export class Secondary {
   async #attend(sink: Sink, signal: AbortSignal): Promise<ZrsError> {
     const { network } = this.#ports;
     let connection: Connection;
+    this.#source.connecting();
     try {
       connection = await network.connect(this.#options.replicateFrom, { signal });
     } catch (error) {
-      if (error instanceof UnavailableError) return new NotConnected(error.message, error.facts);
-      throw error;
+      if (!(error instanceof UnavailableError)) throw error;
+      this.#source.ended(error);
+      return new NotConnected(error.message, error.facts);
     }
-    const intake = this.#intake(sink, connection);
+    const intake = this.#current = this.#intake(sink, connection);
+    this.#source.connected(intake.protocol);
     const stop = () => intake.stop();
     signal.addEventListener("abort", stop);
     sink.onFailure = () => connection.close(); // an idle source would let it go unnoticed for ever
     try {
-      return await intake.receive();
+      const failure = await intake.receive();
+      this.#source.ended(failure);
+      return failure;
     } finally {
+      this.#current = undefined;
       this.#hasHeard ||= intake instanceof NativeIntake && intake.source !== undefined;
       sink.onFailure = () => {};
       signal.removeEventListener("abort", stop);

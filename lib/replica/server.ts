@@ -7,6 +7,7 @@ import type { Ports } from "./ports.ts";
 import { RepeatedLog } from "./repeated_log.ts";
 import type { FeedOptions, Shared } from "./service.ts";
 import { SharedLook } from "./shared_look.ts";
+import type { PeerStatus } from "./status.ts";
 
 export interface ServerOptions extends FeedOptions {
   /** So many are served at once; whoever greets beyond that is refused in words. */
@@ -53,6 +54,11 @@ export class Server {
   /** The address really listened on. */
   get address(): Address {
     return this.#listener.address;
+  }
+
+  /** Those that are served now, the one that came first in front. */
+  get peers(): PeerStatus[] {
+    return [...this.#feeds.keys()].map((feed) => feed.status()).filter((status) => status !== undefined);
   }
 
   /** Serves until {@link close}. */

@@ -3,6 +3,7 @@
  * between a connection (feed.ts) and the protocols (zrs_feed.ts, native_feed.ts).
  */
 import { UnavailableError } from "../errors.ts";
+import type { Generation } from "../filestorage/mod.ts";
 import type { RepeatedLog } from "./repeated_log.ts";
 import type { SharedLook } from "./shared_look.ts";
 
@@ -48,8 +49,22 @@ export interface Line {
   tellFailure(error: unknown, encode: (reason: string) => Uint8Array): Promise<void>;
 }
 
+/** How far a secondary has come; what is undefined is not known. */
+export interface Progress {
+  readonly sentTid: bigint;
+  /** The end of what is sent, or known to be durable there, in that generation of the file. */
+  readonly position: number | undefined;
+  readonly generation: Generation | undefined;
+  readonly receivedTid: bigint | undefined;
+  readonly durableTid: bigint | undefined;
+}
+
 /** One secondary by one protocol. */
 export interface Service {
+  /** As `zrs status` calls it. */
+  readonly protocol: string;
+  /** Undefined until the secondary has greeted and been given a place. */
+  readonly progress: Progress | undefined;
   /** Takes what the secondary says. @throws ZrsError to end the connection */
   push(chunk: Uint8Array, from: number, to: number): void;
   /** Resolves when the secondary has said who it is and what it has. */

@@ -24,6 +24,8 @@ export class Sink {
   #writing: Promise<void> | undefined;
   #failure: unknown;
   #failed = false;
+  /** Why nothing can be written for the time being. */
+  problem: string | undefined;
 
   /** @param signal ends waiting for room on a full disk; what waits to be written is then given up */
   constructor(ports: Ports, storage: Storage, buffers: BufferSizes, signal: AbortSignal) {
@@ -132,6 +134,7 @@ export class Sink {
       try {
         await work();
         if (told) this.#ports.log.info(`There is room again for ${this.#storage.path}`);
+        this.problem = undefined;
         return;
       } catch (error) {
         if (!(error instanceof DiskFullError) || this.#signal.aborted) throw error;
@@ -141,6 +144,7 @@ export class Sink {
           );
         }
         told = true;
+        this.problem = error.message;
         await sleep(this.#ports.clock, FULL_RETRY_MS, this.#signal);
       }
     }

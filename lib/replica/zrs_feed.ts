@@ -17,11 +17,12 @@ import { encodeRefusal, GreetingDecoder, StreamEncoder } from "../zrs/mod.ts";
 import { compareHistories, refusalReason } from "./histories.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { Ports } from "./ports.ts";
-import type { FeedOptions, Line, Service, Shared } from "./service.ts";
+import type { FeedOptions, Line, Progress, Service, Shared } from "./service.ts";
 import { pauser } from "./waiting.ts";
 
 export class ZrsFeed implements Service {
   readonly farewell = undefined;
+  #progress: (() => Progress) | undefined;
   readonly #ports: Ports;
   readonly #log: TransactionLog;
   readonly #line: Line;
@@ -35,6 +36,14 @@ export class ZrsFeed implements Service {
     this.#line = line;
     this.#options = options;
     this.#shared = shared;
+  }
+
+  get protocol(): string {
+    return this.#greeting.greeting?.version ?? "zrs2";
+  }
+
+  get progress(): Progress | undefined {
+    return this.#progress?.();
   }
 
   push(chunk: Uint8Array, from: number, to: number): void {
@@ -51,6 +60,9 @@ export class ZrsFeed implements Service {
     const start = this.#greeting.greeting!;
     using place = this.#shared.admit();
     if (place === undefined) await this.#refuseForWantOfRoom();
+    const nothing = { receivedTid: undefined, durableTid: undefined };
+    const asGreeted = { sentTid: start.startTid, position: undefined, generation: undefined, ...nothing };
+    this.#progress = () => asGreeted;
     using _changes = this.#log.subscribe(() => this.#line.ring());
     let { position, generation } = await this.#compare(start.startTid);
     try {
@@ -65,6 +77,7 @@ export class ZrsFeed implements Service {
         log,
         pause: pauser(clock),
       });
+      this.#progress = () => ({ sentTid: outgoing.lastTid, position, generation, ...nothing });
       for (;;) {
         const view = this.#log.view;
         if (view.generation !== generation) {

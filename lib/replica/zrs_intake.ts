@@ -13,7 +13,12 @@ const IDLE_MS = 2_000;
 /** After so much silence the source has most likely sent all it has. */
 const CALM_MS = 1_000;
 
+/** It takes blobs. */
+const PROTOCOL = "zrs2.1";
+
 export class ZrsIntake implements Intake {
+  readonly protocol = PROTOCOL;
+  readonly source = undefined;
   readonly #context: IntakeContext;
   /** Whether it has been told that this connection has brought all there was. */
   #calmTold = false;
@@ -41,7 +46,7 @@ export class ZrsIntake implements Intake {
       options.peerTimeoutMs,
     );
     try {
-      await keepAlive.write(encodeGreeting("zrs2.1", start));
+      await keepAlive.write(encodeGreeting(PROTOCOL, start));
       keepAlive.start();
       for (;;) {
         const sinceMs = clock.monotonic();

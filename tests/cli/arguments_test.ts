@@ -24,6 +24,7 @@ Deno.test("primary takes a database and an address to listen on", () => {
     replicateTo: LOCAL_5000,
     blobs: "refuse",
     maxSecondaries: 100,
+    control: undefined,
     readyFile: undefined,
     logFile: undefined,
     quiet: false,
@@ -50,6 +51,7 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
     blobs: "refuse",
     keepAlive: 30,
     retryMax: 60,
+    control: undefined,
     readyFile: undefined,
     logFile: undefined,
     quiet: false,
@@ -66,6 +68,8 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
       "2.5",
       "--retry-max",
       "5",
+      "--control",
+      "c",
       "--ready-file",
       "r",
       "--log-file",
@@ -82,11 +86,31 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
     blobs: "none",
     keepAlive: 2.5,
     retryMax: 5,
+    control: "c",
     readyFile: "r",
     logFile: "l",
     quiet: false,
     verbose: true,
   });
+});
+
+Deno.test("status takes a database or a socket, and limits, sizes in units of 1024", () => {
+  const plain = parse("status", "/srv/Data.fs");
+  assert.deepEqual(plain, {
+    command: "status",
+    place: "/srv/Data.fs",
+    json: false,
+    nagios: false,
+    maxLag: undefined,
+    maxLagBytes: undefined,
+  });
+  const sizes = [["0", 0], ["65536", 65536], ["64K", 65536], ["1m", 2 ** 20], ["3G", 3 * 2 ** 30]] as const;
+  for (const [written, maxLagBytes] of sizes) {
+    assert.deepEqual(
+      parse("status", "/srv/Data.fs", "--max-lag", "0.5", "--max-lag-bytes", written, "--nagios"),
+      { ...plain, maxLag: 0.5, maxLagBytes, nagios: true },
+    );
+  }
 });
 
 Deno.test("a wrong command line exits with 2 and one line that says what to do", async () => {
@@ -158,6 +182,15 @@ Deno.test("a wrong command line exits with 2 and one line that says what to do",
       ["secondary", "x", "--replicate-from", "5", "--retry-max", "1e9"],
       /seconds from 0.1 to 86400, but got "1e9|1000000000"/,
     ],
+    [["status"], /^zrs status: Missing DATA_FS or SOCKET, the path of a node's file or control socket; see /],
+    [["status", "x", "--max-lag", "-1"], /seconds from 0 on, but got "-1"/],
+    [["status", "x", "--max-lag", "long"], /seconds from 0 on, but got "long"/],
+    [
+      ["status", "x", "--max-lag-bytes", "1T"],
+      /number of bytes, such as 65536, 64K, 10M or 1G, but got "1T"/,
+    ],
+    [["status", "x", "--max-lag-bytes", "99999999999999G"], /number of bytes, such as/],
+    [["status", "x", "--json", "--control", "y"], /Unexpected option `--control`; see zrs status --help/],
     [["completion"], /^zrs completion: Missing shell/],
     [["completion", "foo"], /^zrs completion: Unsupported shell "foo"/],
     [
@@ -187,7 +220,7 @@ Deno.test("--help lists the commands that there are, and how to go on", async ()
     const { code, out, err } = await runCaptured(option);
     assert.deepEqual([code, err], [0, ""]);
     assert.match(out, /Usage: zrs COMMAND \.\.\.\n/);
-    assert.deepEqual(out.match(/^ {2}\w+/gm), ["  primary", "  secondary", "  completion"]);
+    assert.deepEqual(out.match(/^ {2}\w+/gm), ["  primary", "  secondary", "  status", "  completion"]);
   }
 });
 
@@ -200,6 +233,7 @@ Deno.test("the help of each command has its usage, all its options and an exampl
         "--replicate-to ADDR",
         "--blobs MODE",
         "--max-secondaries N",
+        "--control PATH",
         "--ready-file FILE",
         "--log-file FILE",
         "-q, --quiet",
@@ -212,8 +246,14 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       [
         ...["--replicate-from ADDR", "--replicate-to ADDR", "--max-secondaries N"],
         ...["--blobs MODE", "--keep-alive SECONDS"],
-        ...["--retry-max SECONDS", "--ready-file FILE", "--log-file FILE", "-q, --quiet", "-v, --verbose"],
+        ...["--retry-max SECONDS", "--control PATH", "--ready-file FILE", "--log-file FILE"],
+        ...["-q, --quiet", "-v, --verbose"],
       ],
+    ],
+    [
+      "status",
+      /^Usage: zrs status DATA_FS\|SOCKET \[OPTION\.\.\.\]$/m,
+      ["--json", "--max-lag SECONDS", "--max-lag-bytes SIZE", "--nagios"],
     ],
   ];
   for (const [command, usage, options] of table) {

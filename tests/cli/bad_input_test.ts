@@ -232,7 +232,7 @@ Deno.test("a second secondary on one copy is refused with 5, and the first goes 
   const first = new ScriptedHost();
   const args = ["secondary", copy, ...FROM, "--ready-file", ready];
   const running = run(args, first);
-  await first.logged.waitFor("the copy to open", ({ message }) => message.startsWith("Created"));
+  await beforeDeadline("the copy to be ready", first.ready);
 
   const second = new ScriptedHost();
   second.running.add(first.pid);
@@ -254,7 +254,7 @@ Deno.test("a copy cannot be the file that the primary follows, also through link
   const ready = directory.join("ready");
   const primary = new ScriptedHost();
   const running = run(["primary", path, ...TO, "--ready-file", ready], primary);
-  await primary.logged.waitFor("the primary to open", ({ message }) => message.startsWith("Following"));
+  await beforeDeadline("the primary to be ready", primary.ready);
   const { replicateTo } = JSON.parse(await Deno.readTextFile(ready));
   for (const name of ["Data.fs", "soft", "hard"]) {
     const secondary = new ScriptedHost();

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { run } from "../../lib/cli/mod.ts";
 import { dataFs } from "../kit/data_fs.ts";
+import { beforeDeadline } from "../kit/feed.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { ScriptedHost } from "./scripted_host.ts";
 
@@ -184,7 +185,7 @@ for (const { says, sends, logged } of CLIENTS) {
     await Deno.writeFile(path, FILE);
     const host = new ScriptedHost();
     const running = run(["primary", path, "--replicate-to", "0", "--ready-file", ready], host);
-    await host.logged.waitFor("the primary to open", ({ message }) => message.startsWith("Following"));
+    await beforeDeadline("the primary to be ready", host.ready);
     const { replicateTo } = JSON.parse(await Deno.readTextFile(ready));
     const port = Number(replicateTo.split(":")[1]);
 

@@ -17,14 +17,29 @@ Deno.test("the log is as detailed as was asked for", () => {
   assert.throws(() => logOptions(options({ quiet: true, verbose: true })), UsageError);
 });
 
-Deno.test("neither log nor ready file may be a file of the database", () => {
+Deno.test("neither log nor ready file nor control socket may be a file of the database, but its own", () => {
   for (
-    const suffix of ["", ".index", ".lock", ".old", ".pack", ".tmp", ".tr0", ".tr12", ".index.index_tmp"]
+    const suffix of [
+      "",
+      ".index",
+      ".lock",
+      ".old",
+      ".pack",
+      ".tmp",
+      ".tr0",
+      ".tr12",
+      ".index.index_tmp",
+      ".zrs",
+    ]
   ) {
     const path = `/nowhere/Data.fs${suffix}`;
     assert.throws(() => checkOutputs(options({ logFile: path }), disk), UsageError, path);
     assert.throws(() => checkOutputs(options({ readyFile: path }), disk), UsageError, path);
+    if (suffix !== ".zrs") {
+      assert.throws(() => checkOutputs(options({ control: path }), disk), UsageError, path);
+    }
   }
+  checkOutputs(options({ control: "/nowhere/Data.fs.zrs" }), disk);
   checkOutputs(options({ logFile: "/nowhere/Data.fs.log", readyFile: "/nowhere/Data.fs.ready" }), disk);
 });
 

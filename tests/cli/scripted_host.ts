@@ -29,6 +29,9 @@ export class ScriptedHost implements Host {
   readonly logged = new Feed<LogLine>();
   /** States told to the service manager. */
   readonly notified: string[] = [];
+  /** Resolves when the service manager is told that we are ready: then the ready file is written, too. */
+  readonly ready: Promise<void>;
+  readonly #ready = Promise.withResolvers<void>();
   /** Processes that run, besides ours. */
   readonly running = new Set<number>();
   logOptions: LogOptions | undefined;
@@ -38,6 +41,7 @@ export class ScriptedHost implements Host {
 
   constructor(disk: Disk = systemHost().disk) {
     this.disk = disk;
+    this.ready = this.#ready.promise;
   }
 
   /** Delivers a signal. @throws Exited when the process would have ended at once */
@@ -76,6 +80,7 @@ export class ScriptedHost implements Host {
 
   notifySystemd(state: string): Promise<void> {
     this.notified.push(state);
+    if (state === "READY=1") this.#ready.resolve();
     return Promise.resolve();
   }
 

@@ -3,6 +3,7 @@ import type { ServerOptions } from "../../lib/cli/options.ts";
 import { type Node, type Ports, serve } from "../../lib/cli/server.ts";
 import { DivergedError, LockedError, UsageError } from "../../lib/errors.ts";
 import type { Address } from "../../lib/ports/mod.ts";
+import type { NodeStatus } from "../../lib/replica/mod.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import { Exited, ScriptedHost } from "./scripted_host.ts";
 
@@ -33,6 +34,19 @@ class TestNode implements Node {
     return this.#ended.promise;
   }
 
+  status(): NodeStatus {
+    return {
+      role: "primary",
+      path: "/data/Data.fs",
+      lastTid: 0x3f0000000000001n,
+      bytes: 4711,
+      blobs: "refuse",
+      problem: undefined,
+      source: undefined,
+      peers: [],
+    };
+  }
+
   end(): void {
     this.#ended.resolve();
   }
@@ -61,7 +75,7 @@ function start(
   disk.addDirectory("/run");
   const host = new ScriptedHost(disk);
   const options = { dataFs: "/data/Data.fs", readyFile: READY, quiet: false, verbose: false, ...given };
-  return { host, disk, ended: serve("zrs test", options, host, open) };
+  return { host, disk, ended: serve("zrs test", options, host, "followed", open) };
 }
 
 function startNode(node: TestNode, given: Partial<ServerOptions> = {}): Served {

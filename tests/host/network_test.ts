@@ -199,6 +199,19 @@ Deno.test("a Unix socket carries bytes, and its file is removed at close", () =>
     await assert.rejects(network.connect(address), UnavailableError);
   }));
 
+Deno.test("a Unix socket has the mode that was asked for, and the umask stays as it was", () =>
+  inTempDir(async (dir) => {
+    const umask = Deno.umask();
+    for (const mode of [0o600, 0o660]) {
+      const path = `${dir}/socket-${mode}`;
+      using _listener = await network.listen({ transport: "unix", path }, { mode });
+      assert.equal(disk.status(path)?.mode, mode);
+    }
+    using _listener = await network.listen({ transport: "unix", path: `${dir}/socket` });
+    assert.equal(disk.status(`${dir}/socket`)?.mode, 0o777 & ~umask);
+    assert.equal(Deno.umask(), umask);
+  }));
+
 Deno.test("a Unix socket left by a killed process is replaced; one that answers is in use", () =>
   inTempDir(async (dir) => {
     const address: Address = { transport: "unix", path: `${dir}/socket` };

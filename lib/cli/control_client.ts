@@ -1,0 +1,74 @@
+/** Asking a running node over its control socket. */
+import { ProtocolError, UnavailableError } from "../errors.ts";
+import type { Clock, Connection, Network } from "../ports/mod.ts";
+import { decodeLine, encodeLine, type JsonObject, LineDecoder, nextLine } from "./control_protocol.ts";
+
+/** A node that runs answers at once; a longer wait is one for a process that is stopped, or a machine that swaps. */
+const ANSWER_TIMEOUT_MS = 10_000;
+/** Room for a status with some ten thousand secondaries. */
+const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
+
+/**
+ * Sends one request and waits for its answer.
+ * @param path the socket's
+ * @throws UnavailableError when there is no answer, or the node cannot do what is asked; ProtocolError when
+ * something else listens there
+ */
+export async function ask(
+  ports: { readonly network: Network; readonly clock: Clock },
+  path: string,
+  request: JsonObject & { readonly request: string },
+): Promise<JsonObject> {
+  const giveUp = new AbortController();
+  using stack = new DisposableStack();
+  stack.use(ports.clock.schedule(ANSWER_TIMEOUT_MS, () => giveUp.abort()));
+  try {
+    const connection = stack.use(await connect(ports.network, path, giveUp.signal));
+    giveUp.signal.addEventListener("abort", () => connection.close());
+    giveUp.signal.throwIfAborted();
+    await connection.write(encodeLine(request));
+    const line = await nextLine(connection, new LineDecoder(MAX_ANSWER_BYTES), new Uint8Array(64 * 1024));
+    if (line === undefined) throw unanswered(path, "it closed the connection");
+    return accept(decodeLine(line), path);
+  } catch (error) {
+    if (error instanceof ProtocolError) {
+      throw new ProtocolError(`Cannot understand what answers at ${path}: ${error.message}`, {
+        path,
+        cause: error,
+        hint: "name the control socket of a zrs node",
+      });
+    }
+    if (giveUp.signal.aborted) throw unanswered(path, `it took more than ${ANSWER_TIMEOUT_MS / 1000} s`);
+    throw error;
+  }
+}
+
+/** @throws UnavailableError when the answer says that it cannot be given */
+function accept(answer: JsonObject, path: string): JsonObject {
+  const { error, hint } = answer;
+  if (error === undefined) return answer;
+  throw new UnavailableError(`The node at ${path} refuses: ${error}`, {
+    path,
+    ...(typeof hint === "string" && { hint }),
+  });
+}
+
+async function connect(network: Network, path: string, signal: AbortSignal): Promise<Connection> {
+  try {
+    return await network.connect({ transport: "unix", path }, { signal });
+  } catch (error) {
+    if (!(error instanceof UnavailableError) || signal.aborted) throw error;
+    throw new UnavailableError(error.message, {
+      path,
+      cause: error,
+      hint: "start the node, or ask as the user who runs it",
+    });
+  }
+}
+
+function unanswered(path: string, why: string): UnavailableError {
+  return new UnavailableError(`The node at ${path} did not answer: ${why}`, {
+    path,
+    hint: "see whether its process is stopped, or too busy, or closing down",
+  });
+}
