@@ -6,6 +6,7 @@
  * What comes from the other end is checked here before anything is done with it.
  */
 import { ProtocolError } from "../errors.ts";
+import { formatTid, NO_TID } from "../zodb/mod.ts";
 
 /** A record of a transaction: the last one of its object there. */
 export interface RecordMark {
@@ -154,7 +155,7 @@ function checkRange(
   before: string | null,
   doing: string,
 ): void {
-  let last = after ?? "";
+  let last = after ?? formatTid(NO_TID);
   for (const { tid } of marks) {
     if (tid <= last || (before !== null && tid >= before)) {
       throw new ProtocolError(

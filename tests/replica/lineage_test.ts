@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { TransactionDescription } from "../kit/data_fs.ts";
+import { bytesOf } from "../kit/hex.ts";
 import { compare, endOf, NaiveJudge, packed } from "./lineage_kit.ts";
 
 /** A transaction whose data say which database wrote it: nothing is the same in two databases by accident. */
@@ -8,7 +9,8 @@ function transaction(database: string, tid: bigint, oids: readonly number[]): Tr
   return {
     tid,
     user: database,
-    records: oids.map((oid) => ({ oid: BigInt(oid), data: `${database} ${tid} ${oid}` })),
+    // An object twice in one transaction has other data each time.
+    records: oids.map((oid, at) => ({ oid: BigInt(oid), data: `${database} ${tid} ${oid} ${at}` })),
   };
 }
 
@@ -48,6 +50,85 @@ Deno.test("a fork or a cut anywhere is found exactly", async () => {
       }
     }
   }
+});
+
+Deno.test("one transaction with other content is a fork where it is the last, and else goes unnoticed", async () => {
+  const source = endOf(history("common", 6));
+  for (let at = 0; at < 6; at++) {
+    const changed = history("common", 6);
+    changed[at] = transaction("another", changed[at]!.tid, [0, 1]);
+    const { lineage } = await compare(source, endOf(changed));
+    assert.deepEqual(
+      lineage,
+      at < 5
+        ? { kind: "shared", position: source.built.end }
+        : { kind: "forked", common: 50n, here: 60n, there: 60n, exact: true },
+    );
+  }
+});
+
+Deno.test("texts written anew by another program do not make a fork", async () => {
+  const source = endOf(history("common", 6));
+  const copy = history("common", 4).map((each) => ({
+    ...each,
+    user: "Common",
+    extension: bytesOf("80037d2e"),
+  }));
+  const { lineage } = await compare(source, endOf(copy));
+  assert.deepEqual(lineage, { kind: "shared", position: source.built.transactions[3]!.end });
+});
+
+Deno.test("a copy that lacks transactions without records is still ahead, or forked behind the right one", async () => {
+  const empty = (tid: bigint): TransactionDescription => ({ tid, records: [] });
+  const shared = history("common", 5);
+  const replica = endOf([...shared, ...history("theirs", 2, 6)]);
+  const last = endOf([...shared, empty(51n)]);
+  assert.deepEqual((await compare(last, replica)).lineage, { kind: "ahead", common: 50n });
+  const within = endOf([...shared, empty(51n), transaction("ours", 55n, [1])]);
+  assert.deepEqual((await compare(within, replica)).lineage, {
+    kind: "forked",
+    common: 50n,
+    here: 51n,
+    there: 60n,
+    exact: false,
+  });
+});
+
+Deno.test("a fork among many transactions takes few questions, the fewer the younger it is", async () => {
+  const count = 30_000;
+  const many = (database: string, from: number, to: number): TransactionDescription[] =>
+    Array.from({ length: to - from }, (_, at) => ({
+      tid: BigInt(from + at),
+      records: [{ oid: BigInt(at), data: `${database} ${at}`.padEnd(250) }],
+    }));
+  const source = endOf(many("common", 1, count + 1));
+  assert.ok(source.built.end > 8 * 2 ** 20, "farther than the first look reaches");
+  const forks: [fork: number, most: number][] = [
+    [count - 2, 2],
+    [count - 5, 5],
+    [count / 2, 6],
+    [1, 6],
+  ];
+  for (const [fork, most] of forks) {
+    const replica = endOf([...many("common", 1, fork), ...many("theirs", fork, count + 1)]);
+    const { lineage, questions } = await compare(source, replica);
+    const tid = BigInt(fork);
+    const common = fork === 1 ? undefined : tid - 1n;
+    assert.deepEqual(lineage, { kind: "forked", common, here: tid, there: tid, exact: true });
+    assert.ok(questions <= most, `fork at ${fork}: ${questions} questions`);
+  }
+});
+
+Deno.test("of a replica that a pack has left little of, what is left is asked for", async () => {
+  const count = 3000;
+  const shared = Array.from({ length: count }, (_, at) => transaction("common", BigInt(10 * at + 10), [at]));
+  // One transaction in 500 is left, the last of them 20,010.
+  const rest = packed(shared, count, (oid) => oid % 500n !== 0n).slice(0, -1);
+  const source = endOf([...shared, transaction("ours", 40_000n, [1])]);
+  const replica = endOf([...rest, { ...transaction("theirs", 39_000n, [1]), status: "p" }]);
+  const { lineage, questions } = await compare(source, replica);
+  assert.deepEqual(lineage, { kind: "forked", common: 20_010n, here: 20_020n, there: 39_000n, exact: false });
+  assert.ok(questions < 12, `${questions} questions`);
 });
 
 /** Branches of one history, each packed at some time with some objects garbage. */
