@@ -23,6 +23,7 @@
  * | is here, unpacked; same as far as comparable | (the replica is packed there)    | shared          |
  * | is here, packed; same as far as comparable   |                                  | beyond the pack |
  * | is here; nothing comparable                  | newest known is the same or none | beyond the pack |
+ * | is here; nothing comparable                  | newest known differs             | forked          |
  * | is here; differs                             |                                  | forked          |
  * | is not here, but may have been packed away   | newest known is the same or none | beyond the pack |
  * | is not here, but may have been packed away   | newest known differs             | forked          |
@@ -30,7 +31,11 @@
  * | is later than S, which is unpacked           | newest known differs             | forked          |
  * | lies within unpacked history, is not here    |                                  | forked          |
  *
- * A transaction may have been packed away where the one before it or behind it is marked as packed.
+ * A transaction may have been packed away where the one before it or behind it is marked as packed. One without
+ * records that is missing says nothing: copies made by ZODB before 5.6 lack them.
+ *
+ * What this cannot see: a difference before a transaction that is the same in both. No writer makes one; damage
+ * and hand-edited files can.
  */
 import { ProtocolError } from "../errors.ts";
 import { FIRST_POSITION, type Location, type LogView } from "../filestorage/mod.ts";
@@ -147,9 +152,7 @@ async function decide(
     ? isPackedGap(location.before, location.after)
     : location.place.status === STATUS.packed;
   const isForked = isMissing && !isPacked && location.after !== undefined;
-  const isSettled = newest === "same" ||
-    (search.same !== undefined && search.other === undefined && isPacked);
-  if (!isSettled) await search.narrow();
+  if (newest !== "same") await search.narrow();
 
   const common = search.same;
   if (isForked || search.other !== undefined) return await fork(history, search, lastTid);
@@ -335,15 +338,16 @@ export function describeLineage(lineage: Lineage, lastTid: bigint, sourceLastTid
     }
     case "forked": {
       const { common, here, there, exact } = lineage;
-      const which = common === undefined
-        ? `no transaction is ${exact ? "" : "known to be "}common to both, the first here is ${
-          describeTid(here)
-        }`
-        : `the last ${exact ? "" : "known to be "}common one is ${
-          describeTid(common)
-        }, here it is followed by ` +
-          describeTid(here);
-      return `forked: ${yours}; ${which}, there ${common === undefined ? "" : "by "}${describeTid(there)}`;
+      const next = there === here ? "another one of the same tid" : describeTid(there);
+      if (common === undefined) {
+        const none = exact ? "no transaction is common to both" : "nothing is known to be common to both";
+        return `forked: ${yours}; ${none}, the first here is ${describeTid(here)}, there ${next}`;
+      }
+      const last = exact ? "the last common one is" : "the last one known to be common is";
+      return `forked: ${yours}; ${last} ${describeTid(common)}, here it is followed by ${
+        describeTid(here)
+      }, ` +
+        `there by ${next}`;
     }
   }
 }

@@ -22,16 +22,21 @@ export interface End {
 
 export function endOf(transactions: readonly TransactionDescription[]): End {
   const built = dataFs(transactions);
-  const disk = new MemoryDisk();
-  disk.put(PATH, built.bytes);
   const lastTid = transactions.findLast(({ status }) => status !== "u")?.tid ?? NO_TID;
-  return { built, view: { generation: new Generation(0, disk.openRead(PATH)), end: built.end, lastTid } };
+  return { built, view: viewOf(built.bytes, lastTid) };
+}
+
+/** A log's view of a file that is these bytes. */
+export function viewOf(bytes: Uint8Array, lastTid: bigint): LogView {
+  const disk = new MemoryDisk();
+  disk.put(PATH, bytes);
+  return { generation: new Generation(0, disk.openRead(PATH)), end: bytes.length, lastTid };
 }
 
 /** Every message travels as JSON. */
 export async function compare(
-  source: End,
-  replica: End,
+  source: { readonly view: LogView },
+  replica: { readonly view: LogView },
 ): Promise<{ lineage: Lineage; questions: number }> {
   let questions = 0;
   const lineage = await compareLineage(
@@ -47,11 +52,15 @@ export async function compare(
   return { lineage, questions };
 }
 
-/** What a pack leaves: of what it may remove, the current records of the objects that are not garbage. */
+/**
+ * What a pack leaves: of the first `count` transactions the current records of the objects that are not garbage.
+ * A replica that had `from` transactions before its source was packed still has these as they were.
+ */
 export function packed(
   transactions: readonly TransactionDescription[],
   count: number,
   isGarbage: (oid: bigint) => boolean,
+  from = 0,
 ): TransactionDescription[] {
   const current = new Map<bigint, RecordDescription>();
   const region = transactions.slice(0, count);
@@ -59,7 +68,8 @@ export function packed(
     if (status !== "u") { for (const record of records) current.set(record.oid, record); }
   }
   return [
-    ...region.flatMap((transaction) => {
+    ...region.flatMap((transaction, at) => {
+      if (at < from) return [transaction];
       const records = transaction.records.filter((record) =>
         current.get(record.oid) === record && !isGarbage(record.oid)
       );

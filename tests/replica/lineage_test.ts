@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { TransactionDescription } from "../kit/data_fs.ts";
 import { bytesOf } from "../kit/hex.ts";
+import { describeLineage } from "../../lib/replica/lineage.ts";
 import { compare, endOf, NaiveJudge, packed } from "./lineage_kit.ts";
 
 /** A transaction whose data say which database wrote it: nothing is the same in two databases by accident. */
@@ -131,6 +132,64 @@ Deno.test("of a replica that a pack has left little of, what is left is asked fo
   assert.ok(questions < 12, `${questions} questions`);
 });
 
+Deno.test("a verdict names both ends' transactions with their times", async () => {
+  const describe = async (source: TransactionDescription[], replica: TransactionDescription[]) => {
+    const ends = [endOf(source), endOf(replica)] as const;
+    const { lineage } = await compare(...ends);
+    return describeLineage(lineage, ends[1].view.lastTid, ends[0].view.lastTid)
+      .replaceAll(/0{12}([0-9a-f]{4}) \(1900-01-01T00:00:00\.00\dZ\)/g, (_, tid) => `${parseInt(tid, 16)}`);
+  };
+  const all = history("common", 5);
+  const other = history("other", 5);
+  const rest = packed(all, 4, () => false).slice(1);
+  const cases: [string, TransactionDescription[], TransactionDescription[]][] = [
+    ["shared: you have no transaction yet", all, []],
+    ["shared: your last transaction is 20, as here", all, all.slice(0, 2)],
+    ["ahead: your last transaction is 50, this source is empty", [], all],
+    [
+      "ahead: your last transaction is 50, this source ends with 30, which you have too",
+      all.slice(0, 3),
+      all,
+    ],
+    [
+      "ahead: your last transaction is 50, this source ends with 30; nothing is known to be common to both",
+      all.slice(0, 3),
+      packed(all, 4, () => false).slice(3),
+    ],
+    [
+      "forked: your last transaction is 50; the last common one is 20, here it is followed by 30, there by 31",
+      all,
+      [
+        ...all.slice(0, 2),
+        ...other.slice(2).map((each) => ({ ...each, tid: each.tid + (each.tid < 50n ? 1n : 0n) })),
+      ],
+    ],
+    [
+      "forked: your last transaction is 50; no transaction is common to both, the first here is 10, there another one of the same tid",
+      all,
+      other,
+    ],
+    [
+      "forked: your last transaction is 51; the last one known to be common is 20, here it is followed by 40, there by 30",
+      packed(all, 3, (oid) => oid === 0n || oid === 3n),
+      [...all.slice(0, 3), ...other.slice(3).map((each) => ({ ...each, tid: each.tid + 1n }))],
+    ],
+    [
+      "beyond the pack: your last transaction is 10; nothing is left here to compare it with; between 10 and 50 " +
+      "transactions and records may have been packed away here, which you will not get",
+      rest,
+      all.slice(0, 1),
+    ],
+    [
+      "beyond the pack: your last transaction is 41; the last that could be compared and is the same is 40; " +
+      "between 41 and the end transactions and records may have been packed away here, which you will not get",
+      rest.slice(0, -1),
+      [...all.slice(0, 4), transaction("common", 41n, [])],
+    ],
+  ];
+  for (const [expected, source, replica] of cases) assert.equal(await describe(source, replica), expected);
+});
+
 /** Branches of one history, each packed at some time with some objects garbage. */
 const pair = fc.record({
   common: fc.nat(20),
@@ -141,6 +200,8 @@ const pair = fc.record({
   cancelled: fc.array(fc.nat(9), { minLength: 45, maxLength: 45 }),
   ourPack: fc.oneof(fc.constant(0), fc.nat(30)),
   theirPack: fc.oneof(fc.constant(0), fc.nat(30)),
+  ourPackFrom: fc.oneof(fc.constant(0), fc.nat(10)),
+  theirPackFrom: fc.oneof(fc.constant(0), fc.nat(10)),
   ourGarbage: fc.nat(1023),
   theirGarbage: fc.nat(1023),
 });
@@ -157,19 +218,35 @@ Deno.test("every verdict is what comparing all that both files hold gives", asyn
       const shared = Array.from({ length: common }, (_, at) => make("common", at, 0));
       const branch = (database: string, count: number, offset: number) =>
         Array.from({ length: count }, (_, at) => make(database, common + at, offset));
-      const pack = (transactions: TransactionDescription[], count: number, garbage: number) =>
-        packed(transactions, count, (oid) => (garbage >> Number(oid) & 1) === 1);
-      const source = endOf(pack([...shared, ...branch("ours", ours, 0)], drawn.ourPack, drawn.ourGarbage));
-      const replica = endOf(
-        pack([...shared, ...branch("theirs", theirs, drawn.offset)], drawn.theirPack, drawn.theirGarbage),
+      const pack = (transactions: TransactionDescription[], count: number, garbage: number, from: number) =>
+        packed(transactions, count, (oid) => (garbage >> Number(oid) & 1) === 1, from);
+      const here = pack(
+        [...shared, ...branch("ours", ours, 0)],
+        drawn.ourPack,
+        drawn.ourGarbage,
+        drawn.ourPackFrom,
       );
+      const there = pack(
+        [...shared, ...branch("theirs", theirs, drawn.offset)],
+        drawn.theirPack,
+        drawn.theirGarbage,
+        drawn.theirPackFrom,
+      );
+      const source = endOf(here);
+      const replica = endOf(there);
       const { lineage, questions } = await compare(source, replica);
       assert.deepEqual(lineage, new NaiveJudge(source.built, replica.built).lineage());
       assert.ok(questions <= 8, `${questions} questions`);
       const kind = lineage.kind === "forked" ? `forked, ${lineage.exact}` : lineage.kind;
       seen.set(kind, (seen.get(kind) ?? 0) + 1);
 
-      // What is true whatever the packs left.
+      // What is true whatever the packs left; but a real one leaves something, if only the root.
+      const isReal = (count: number, transactions: TransactionDescription[]) =>
+        count === 0 || transactions.some(({ status }) => status === "p");
+      if (isReal(drawn.ourPack, here) && isReal(drawn.theirPack, there)) {
+        if (theirs === 0) assert.match(lineage.kind, /shared|beyond the pack/);
+        if (ours === 0) assert.notEqual(lineage.kind, "forked");
+      }
       if (lineage.kind === "shared" || lineage.kind === "beyond the pack") {
         const last = replica.view.lastTid;
         for (const { position, tid } of new NaiveJudge(source.built, replica.built).source) {
