@@ -100,6 +100,36 @@ Deno.test("marks are spread over the range, its first and last among them", asyn
   }
 });
 
+Deno.test("marks keep apart and in order around a transaction that is larger than all others together", async () => {
+  const transactions = Array.from({ length: 200 }, (_, at) => ({
+    tid: BigInt(at + 1),
+    records: [{ oid: 0n, data: "x".repeat(at === 100 ? 9_000_000 : 100) }],
+  }));
+  const { view } = endOf(transactions);
+  for (let time = 0; time < 2; time++) { // the second time the file is known in part
+    const answer = await answerQuestion(
+      view,
+      { kind: "marks", after: null, before: null, count: 64 },
+      noPause,
+    );
+    assert(answer.kind === "marks");
+    const tids = answer.marks.map(({ tid }) => Number(parseTid(tid)));
+    assert.deepEqual(tids, [...new Set(tids)].sort((a, b) => a - b));
+    assert.deepEqual([tids[0], tids.at(-1)], [1, 200]);
+    assert.ok(tids.includes(102), "the one behind it");
+  }
+});
+
+Deno.test("the records named of a large transaction are spread over it", async () => {
+  const records = Array.from({ length: 1000 }, (_, at) => ({ oid: BigInt(at), data: `${at}` }));
+  const { view } = endOf([{ tid: 10n, records }]);
+  const answer = await answerQuestion(view, { kind: "marks", after: null, before: null, count: 1 }, noPause);
+  assert(answer.kind === "marks");
+  const oids = answer.marks[0]!.records.map(({ oid }) => Number(parseTid(oid)));
+  assert.equal(oids.length, 64);
+  assert.ok(oids.every((oid, at) => at === 0 ? oid === 0 : oid - oids[at - 1]! < 20) && oids.at(-1)! > 980);
+});
+
 /** Compares with a replica whose answers to one kind of question are what `answer` makes of the honest one. */
 async function compareWith(
   kind: Question["kind"],

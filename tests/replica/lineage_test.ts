@@ -120,6 +120,22 @@ Deno.test("a fork among many transactions takes few questions, the fewer the you
   }
 });
 
+Deno.test("a fork is found behind transactions as large as the search reaches", async () => {
+  const many = (database: string, from: number, to: number): TransactionDescription[] =>
+    Array.from({ length: to - from }, (_, at) => ({
+      tid: BigInt(from + at),
+      records: [{ oid: 0n, data: `${database} ${from + at}`.padEnd(700_000) }],
+    }));
+  const source = endOf(many("common", 1, 18));
+  for (const fork of [1, 2, 5, 12]) {
+    const replica = endOf([...many("common", 1, fork), ...many("theirs", fork, 18)]);
+    const { lineage } = await compare(source, replica);
+    const tid = BigInt(fork);
+    const common = fork === 1 ? undefined : tid - 1n;
+    assert.deepEqual(lineage, { kind: "forked", common, here: tid, there: tid, exact: true });
+  }
+});
+
 Deno.test("of a replica that a pack has left little of, what is left is asked for", async () => {
   const count = 3000;
   const shared = Array.from({ length: count }, (_, at) => transaction("common", BigInt(10 * at + 10), [at]));
@@ -212,7 +228,11 @@ Deno.test("every verdict is what comparing all that both files hold gives", asyn
     fc.asyncProperty(pair, async (drawn) => {
       const { common, ours, theirs, oids, cancelled } = drawn;
       const make = (database: string, at: number, offset: number) => {
-        const made = transaction(database, BigInt(10 * (at + 1) + offset), oids[at]!);
+        const made = transaction(
+          database,
+          BigInt(10 * (at + 1) + offset),
+          oids[database === "theirs" ? 44 - at : at]!,
+        );
         return cancelled[at] === 0 ? { ...made, status: "u" as const } : made;
       };
       const shared = Array.from({ length: common }, (_, at) => make("common", at, 0));
