@@ -4,14 +4,14 @@
  *
  * Both digests are SHA-256; integers are big-endian.
  *
- * | a transaction's                     | bytes                |
- * | ----------------------------------- | -------------------- |
- * | tid                                 | 8                    |
- * | lengths of user, description, extension | 2 each           |
- * | user, description, extension        | as they lie there    |
- * | then for each record, in order: oid | 8                    |
- * | length of its data                  | 8, all ones for none |
- * | its data                            | as they lie there    |
+ * | a transaction's                         | bytes                |
+ * | --------------------------------------- | -------------------- |
+ * | tid                                     | 8                    |
+ * | lengths of user, description, extension | 2 each               |
+ * | user, description, extension            | as they lie there    |
+ * | then for each record, in order: oid     | 8                    |
+ * | length of its data                      | 8, all ones for none |
+ * | its data                                | as they lie there    |
  *
  * The data of a record with a back pointer are those that it leads to. A record has none where the object does
  * not exist any more: its creation was undone, or it was deleted. Not covered are the status, positions and

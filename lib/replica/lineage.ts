@@ -236,12 +236,9 @@ class Search {
       const { places, whole } = await this.#history.places(after, before, MAX_MARKS);
       const evidence = await this.#holds(await this.#history.marks(places));
       const isKnown = whole && evidence.every(({ holding }) => holding !== "unknown");
-      if (this.#learn(evidence)) {
-        if (!isKnown || !reachesAll) continue;
-      } else if (!isKnown && this.#learn(await this.#marks(after, before))) {
-        continue;
-      }
-      if (!reachesAll) continue;
+      const isNearer = this.#learn(evidence) ||
+        !isKnown && this.#learn(await this.#marks(after, before));
+      if (isNearer && !isKnown || !reachesAll) continue;
       this.isExact = isKnown;
       return;
     }
