@@ -93,10 +93,10 @@ Deno.test("primary and secondary tell of themselves and each other, and of an en
   assert.deepEqual(link, {
     address: directory.join("p"),
     connected: true,
-    protocol: "zrs2.1",
+    protocol: "native",
     receivedTid: LAST_TID,
     durableTid: LAST_TID,
-    lag: { bytes: 0, seconds: 0, against: "received" },
+    lag: { bytes: 0, seconds: 0, against: "source" },
     lastError: null,
     nextAttempt: null,
   });
@@ -110,7 +110,7 @@ Deno.test("primary and secondary tell of themselves and each other, and of an en
   const [peer] = served["peers"] as Record<string, unknown>[];
   assert.deepEqual(
     [peer!["protocol"], peer!["sentTid"], peer!["position"], peer!["lag"]],
-    ["zrs2.1", LAST_TID, FILE.length, { bytes: 0, seconds: 0 }],
+    ["native", LAST_TID, FILE.length, { bytes: 0, seconds: 0 }],
   );
 
   const screen = await ask(copy, "--max-lag", "60", "--max-lag-bytes", "1M");

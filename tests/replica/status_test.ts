@@ -98,7 +98,7 @@ Deno.test("a secondary that is ahead of a lagging replica has no position there,
   const scene = new Scene();
   using primary = await scene.listen();
   await using secondary = await startSecondary(
-    { path: COPY, replicateFrom: SOURCE, replicateTo: HERE },
+    { path: COPY, replicateFrom: SOURCE, replicateTo: HERE, protocol: "zrs2" },
     scene,
   );
   await (await primary.accept()).receiveGreeting();
