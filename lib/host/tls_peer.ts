@@ -11,7 +11,6 @@
 import { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import type { DetailedPeerCertificate, TLSSocket } from "node:tls";
-import { OTHER_AUTHORITY, tlsWords } from "./tls_words.ts";
 
 /** Longer chains are nobody's. */
 const MAX_CHAIN = 8;
@@ -32,9 +31,9 @@ export function wrongWithPeer(
   if (!isVersion3(leaf)) return "its certificate is of version 1, which proves nothing";
   const untimely = chain.map(untimelyWords).find((words) => words !== undefined);
   if (untimely !== undefined) return untimely;
-  if (!leadsTo(chain, authorities)) return OTHER_AUTHORITY;
-  // It knows more rules than we do.
-  if (!socket.authorized) return tlsWords({ code: socket.authorizationError });
+  if (!leadsTo(chain, authorities)) return "its certificate is not signed by our authority";
+  // It knows more rules than we do: what a certificate may be used for, how long a chain may be.
+  if (!socket.authorized) return `its certificate is not for this use (${socket.authorizationError})`;
   if (name === undefined || isFor(leaf, name)) return undefined;
   return `its certificate is for ${leaf.subjectAltName ?? "no host"}, not for ${name}`;
 }

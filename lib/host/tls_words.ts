@@ -4,21 +4,13 @@ import { UnavailableError } from "../errors.ts";
 import { codeOf, wordsOf } from "./failure.ts";
 import { networkWords } from "./network_failure.ts";
 
-export const OTHER_AUTHORITY = "its certificate is not signed by our authority";
 const REFUSED = "it does not accept our certificate";
 
 /** An alert of the other end, and also whatever the runtime has no other code for. */
 const HANDSHAKE_FAILURE = "ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE";
 
 const WORDS: Readonly<Record<string, string>> = {
-  // What we found out about the other end.
   ERR_SSL_WRONG_VERSION_NUMBER: "it speaks no TLS",
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: OTHER_AUTHORITY,
-  UNABLE_TO_GET_ISSUER_CERT: OTHER_AUTHORITY,
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: OTHER_AUTHORITY,
-  SELF_SIGNED_CERT_IN_CHAIN: OTHER_AUTHORITY,
-  DEPTH_ZERO_SELF_SIGNED_CERT: OTHER_AUTHORITY,
-  INVALID_PURPOSE: "its certificate is for other purposes (extendedKeyUsage)",
   // What it told us.
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: "it demands a certificate",
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: `${REFUSED}: it is of another authority`,
@@ -35,7 +27,7 @@ const WORDS: Readonly<Record<string, string>> = {
 export function tlsWords(error: unknown): string {
   const code = codeOf(error);
   if (code === HANDSHAKE_FAILURE && !isRefusal(error)) {
-    return `it speaks no TLS as we know it: ${wordsOf(error)}`;
+    return `it speaks no TLS as we know it, 1.2 or 1.3: ${wordsOf(error)}`;
   }
   const words = WORDS[code];
   if (words !== undefined) return words;

@@ -60,6 +60,20 @@ tlsTest("a client whose certificate has expired is refused", async (made) => {
   assert.equal(await echo.refusal(), "its certificate has expired on 2021-01-01T00:00:00.000Z");
 });
 
+tlsTest("a certificate is taken only for what it is for", async (made) => {
+  const [serving, using] = [
+    await made.authority.sign("serving", { use: "serverAuth" }),
+    await made.authority.sign("using", { use: "clientAuth" }),
+  ].map((each) => ({ ...each, ca: made.authority.ca }));
+  await using echo = await Echo.start(serving!);
+  assert.equal(await ask((await secure(using!)).network, echo.address), "hello");
+  await failureOf(ask((await secure(serving!)).network, echo.address), echo.address);
+  assert.match(await echo.refusal(), /^its certificate is not for this use/);
+  await using wrong = await Echo.start(using!);
+  const failure = await failureOf(ask((await secure(made.client)).network, wrong.address), wrong.address);
+  assert.match(failure, /^Cannot connect to @ by TLS: its certificate is not for this use/);
+});
+
 tlsTest("a server is refused for its authority, its name, its date and for speaking no TLS", async (made) => {
   const other = await Authority.make(made.directory.path, "other");
   const elsewhere = await made.authority.sign("elsewhere", { names: "DNS:db1.example.com" });
@@ -93,6 +107,30 @@ tlsTest("a server is refused for its authority, its name, its date and for speak
     connection.close();
     assert.match(await asking, /^Cannot connect to @ by TLS: .*it (may )?speaks? no TLS/);
   }
+});
+
+tlsTest("what a server has against our certificate is passed on", async (made) => {
+  const other = await Authority.make(made.directory.path, "other");
+  const { cert, key } = made.server;
+  const { network } = await secure(made.client);
+  for (
+    const [version, action] of [["-tls1_2", "connect to @ by TLS"], ["-tls1_3", "(read from|write to) @"]]
+  ) {
+    const demand = ["-Verify", "1", "-verify_return_error", "-CAfile", other.ca];
+    await using server = await OpensslServer.start(["-cert", cert, "-key", key, ...demand, version!]);
+    const expected = new RegExp(
+      `^Cannot ${action}: it does not accept our certificate: it is of another authority$`,
+    );
+    assert.match(await failureOf(ask(network, server.address), server.address), expected);
+  }
+});
+
+tlsTest("versions of TLS before 1.2 are refused", async (made) => {
+  await using echo = await Echo.start(made.server);
+  const { cert, key } = made.client;
+  const args = ["s_client", "-connect", `127.0.0.1:${echo.port}`, "-cert", cert, "-key", key];
+  await using _client = ChildProcess.start("openssl", [...args, "-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"]);
+  assert.match(await echo.refusal(), /^it speaks no TLS as we know it, 1.2 or 1.3: /);
 });
 
 tlsTest("a server that forges a certificate in the authority's name is refused", async (made) => {

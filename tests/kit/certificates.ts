@@ -10,6 +10,8 @@ export interface CertificateOptions {
   /** The hosts it names; "localhost" and 127.0.0.1 unless told otherwise. */
   readonly names?: string;
   readonly isExpired?: boolean;
+  /** The only use that it is for, as in "serverAuth". */
+  readonly use?: string;
   /** It may sign others in turn. */
   readonly isAuthority?: boolean;
 }
@@ -65,7 +67,7 @@ export class Authority {
 
   /** @param name of the files */
   async sign(name: string, options: CertificateOptions = {}): Promise<Certificate> {
-    const { cert, key, request } = await this.#request(name, options.names ?? NAMES);
+    const { cert, key, request } = await this.#request(name, options.names ?? NAMES, options.use);
     const dates = options.isExpired
       ? ["-startdate", "20200101000000Z", "-enddate", "20210101000000Z"]
       : ["-days", "30"];
@@ -85,10 +87,15 @@ export class Authority {
     return { cert, key };
   }
 
-  async #request(name: string, names: string | undefined): Promise<Certificate & { request: string }> {
+  async #request(
+    name: string,
+    names: string | undefined,
+    use?: string,
+  ): Promise<Certificate & { request: string }> {
     const file = (suffix: string) => join(this.#directory, `${name}.${suffix}`);
     const made = { cert: file("crt"), key: file("key"), request: file("csr") };
     const extension = names === undefined ? [] : ["-addext", `subjectAltName=${names}`];
+    if (use !== undefined) extension.push("-addext", `extendedKeyUsage=${use}`);
     const out = ["-keyout", made.key, "-out", made.request, "-subj", `/CN=${name}`];
     await openssl(["req", ...NEW_KEY, ...out, ...extension]);
     return made;
