@@ -5,7 +5,7 @@ import { optional, withDefault } from "@optique/core/modifiers";
 import { flag, option } from "@optique/core/primitives";
 import type { Usage } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
-import type { LogOptions } from "../host/mod.ts";
+import type { LogOptions, TlsFiles } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
 import { controlPathOf } from "./control_protocol.ts";
 import { blobs, count, file } from "./values.ts";
@@ -17,12 +17,26 @@ export interface ServerOptions {
   readonly logFile?: string | undefined;
   /** Where the control socket is to be, in place of the usual. */
   readonly control?: string | undefined;
+  readonly tlsCert?: string | undefined;
+  readonly tlsKey?: string | undefined;
+  readonly tlsCa?: string | undefined;
+  readonly tlsName?: string | undefined;
   readonly quiet: boolean;
   readonly verbose: boolean;
 }
 
 /** Parsers for what stands at the end of every server command's help. */
 export const serverOptions = {
+  tlsCert: optional(option("--tls-cert", file("FILE"), {
+    description:
+      message`Encrypt all connections, and show this certificate; SIGHUP reads it, key and authority anew.`,
+  })),
+  tlsKey: optional(option("--tls-key", file("FILE"), {
+    description: message`The certificate's private key.`,
+  })),
+  tlsCa: optional(option("--tls-ca", file("FILE"), {
+    description: message`Talk only to those whose certificate is signed by this authority.`,
+  })),
   readyFile: optional(option("--ready-file", file("FILE"), {
     description: message`Write process id and addresses to FILE as JSON once all is open, remove it at exit.`,
   })),
@@ -87,6 +101,18 @@ export function logOptions({ quiet, verbose, logFile }: ServerOptions): LogOptio
 
 /** What stands beside a database and belongs to it, the control socket included. */
 const DATABASE_FILES = /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs)$/;
+/** @throws UsageError when only some of the files that belong together were given */
+export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: ServerOptions): TlsFiles | undefined {
+  if (tlsCert !== undefined && tlsKey !== undefined && tlsCa !== undefined) {
+    return { cert: tlsCert, key: tlsKey, ca: tlsCa };
+  }
+  const files = [["--tls-cert", tlsCert], ["--tls-key", tlsKey], ["--tls-ca", tlsCa]] as const;
+  const missing = files.flatMap(([name, value]) => value === undefined ? [name] : []);
+  if (missing.length === files.length && tlsName === undefined) return undefined;
+  throw new UsageError(`Cannot encrypt without ${missing.join(" and ")}`, {
+    hint: "Give all of --tls-cert, --tls-key and --tls-ca, or none",
+  });
+}
 
 /**
  * Sees to it that no log line, ready file or socket lands in the database, also through links.

@@ -4,6 +4,7 @@ import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
+import { string } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type Address, formatAddress } from "../ports/mod.ts";
@@ -63,6 +64,9 @@ export const secondaryParser = command(
       { message: message`${text("60")}` },
     ),
     control: controlOption("owned"),
+    tlsName: optional(option("--tls-name", string({ metavar: "NAME" }), {
+      description: message`The primary's certificate is for NAME, instead of the host we connect to.`,
+    })),
     ...serverOptions,
   }),
   {

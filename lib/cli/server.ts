@@ -4,7 +4,7 @@
  */
 
 import { ZrsError } from "../errors.ts";
-import type { Host, Signal, SystemLog } from "../host/mod.ts";
+import type { Host, SecureNetwork, Signal, SystemLog, TlsFiles } from "../host/mod.ts";
 import {
   type Address,
   type Clock,
@@ -18,8 +18,9 @@ import {
 import type { NodeStatus } from "../replica/mod.ts";
 import { type FileUse, openControl } from "./control.ts";
 import { EXIT, type ExitCode, originOf } from "./exit_codes.ts";
-import { formatFailure } from "./failure.ts";
-import { checkOutputs, logOptions, type ServerOptions } from "./options.ts";
+import { RepeatedLog } from "../replica/mod.ts";
+import { formatFailure, withHint } from "./failure.ts";
+import { checkOutputs, logOptions, type ServerOptions, tlsFiles } from "./options.ts";
 import { ReadyFile } from "./ready_file.ts";
 
 /** What a server command runs: it has opened its files and listens. */
@@ -47,6 +48,8 @@ const STOP_SIGNALS: readonly (readonly [Signal, ExitCode])[] = [
 
 const REOPEN_SIGNALS: readonly Signal[] = ["SIGHUP", "SIGUSR2"];
 
+const RELOAD_SIGNAL: Signal = "SIGHUP";
+
 /**
  * Opens a node and runs it until a signal ends it.
  * @param program as failures name it, "zrs primary"
@@ -62,6 +65,7 @@ export async function serve(
   open: (ports: Ports, signal: AbortSignal) => Promise<Node>,
 ): Promise<void> {
   checkOutputs(options, host.disk);
+  tlsFiles(options);
   using log = host.openLog(logOptions(options));
   try {
     await serveLogged(program, options, host, log, use, open);
@@ -87,16 +91,20 @@ async function serveLogged(
   stack.use(catchUncaught(program, host, log, () => readyFile?.remove()));
   stack.use(listenToSignals(host, log, stop, () => readyFile?.remove()));
 
-  const { disk, network, clock, random } = host;
+  const { disk, clock, random } = host;
+  const files = tlsFiles(options);
+  const secure = files === undefined ? undefined : await openSecureNetwork(files, options, host, log);
+  if (secure !== undefined) stack.use(host.onSignal(RELOAD_SIGNAL, () => void reload(secure, log)));
+  const network = secure ?? host.network;
   await using node = await unlessStopped(
     stop.signal,
     open({ disk, network, clock, random, log }, stop.signal),
   );
   if (node === undefined) return;
   const { address } = node;
-  if (address !== undefined && !isThisMachineOnly(address)) {
+  if (address !== undefined && secure === undefined && !isThisMachineOnly(address)) {
     log.warning(
-      "Whoever can connect to this address gets the whole database: let a firewall decide who can",
+      "Whoever can connect to this address gets the whole database: let a firewall decide who can, or give --tls-cert",
       {
         address: formatAddress(address),
       },
@@ -110,6 +118,36 @@ async function serveLogged(
   });
   if (!stop.signal.aborted) await host.notifySystemd("READY=1");
   await node.run(stop.signal);
+}
+
+/** @throws UsageError about the files */
+async function openSecureNetwork(
+  files: TlsFiles,
+  options: ServerOptions,
+  host: Host,
+  log: SystemLog,
+): Promise<SecureNetwork> {
+  const repeated = new RepeatedLog(host.clock, log);
+  const network = await host.openSecureNetwork({
+    ...files,
+    ...(options.tlsName !== undefined && { name: options.tlsName }),
+    onRefused: (peer, reason) => repeated.tell("warning", peer, `dropped: ${reason}`),
+  });
+  for (const warning of network.warnings) log.warning(warning);
+  return network;
+}
+
+/** Reads certificate, key and authority anew; those in use stay when the new ones are bad. */
+async function reload(network: SecureNetwork, log: SystemLog): Promise<void> {
+  try {
+    await network.reload();
+  } catch (error) {
+    if (!(error instanceof ZrsError)) throw error;
+    log.error(`${withHint(error.message, error.hint)}. The certificate, key and authority in use stay`);
+    return;
+  }
+  log.info("Read certificate, key and authority anew, for connections from now on");
+  for (const warning of network.warnings) log.warning(warning);
 }
 
 /** @returns undefined when the work was given up because of the signal */

@@ -1,6 +1,7 @@
 /** All that the command line gets from the machine it runs on; a test hands it another machine. */
 
 import type { Clock, Disk, Log, Network, Random } from "../ports/mod.ts";
+import type { TlsFiles } from "./tls_files.ts";
 
 export type LogLevel = "debug" | "info" | "warning" | "error";
 
@@ -21,6 +22,24 @@ export interface SystemLog extends Log, Disposable {
   close(): void;
 }
 
+export interface TlsOptions extends TlsFiles {
+  /** What the other end's certificate must be for, in place of the host that is connected to. */
+  readonly name?: string;
+  /** Is told of each connection that was dropped because its other end did not prove who it is. */
+  readonly onRefused: (peer: string, reason: string) => void;
+}
+
+/** Every connection is encrypted, and both ends have shown a certificate. */
+export interface SecureNetwork extends Network {
+  /** What is not as it should be with the files that are in use, but does not hinder. */
+  readonly warnings: readonly string[];
+  /**
+   * Reads the files anew, for connections that begin from now on.
+   * @throws UsageError, DiskError when they cannot be used; those that were in use stay
+   */
+  reload(): Promise<void>;
+}
+
 export type Signal = "SIGTERM" | "SIGINT" | "SIGHUP" | "SIGUSR2";
 
 export type OutputStream = "out" | "err";
@@ -32,6 +51,9 @@ export interface Host {
   readonly random: Random;
   /** This process's id. */
   readonly pid: number;
+
+  /** @throws UsageError that names the file and what to do, DiskError */
+  openSecureNetwork(options: TlsOptions): Promise<SecureNetwork>;
 
   /**
    * Writes results to standard output; all of it has been handed to the system on return.

@@ -9,13 +9,17 @@ import { STDOUT, writeTalk, writeText } from "./output.ts";
 import { exit, isRunning, onUncaught } from "./process.ts";
 import { HostRandom } from "./random.ts";
 import { notifySystemd } from "./systemd.ts";
+import { TlsNetwork } from "./tls_network.ts";
 
 /** The real host. Asking for it does no I/O. */
 export function systemHost(): Host {
+  const network = new HostNetwork();
+  const clock = new HostClock();
   return {
     disk: new HostDisk(),
-    network: new HostNetwork(),
-    clock: new HostClock(),
+    network,
+    openSecureNetwork: (options) => TlsNetwork.open(network, clock, options),
+    clock,
     random: new HostRandom(),
     pid: Deno.pid,
     out: (text) => writeText(STDOUT, "standard output", text),

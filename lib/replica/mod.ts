@@ -2,4 +2,5 @@ export type { BufferSizes } from "./buffers.ts";
 export type { Ports } from "./ports.ts";
 export { Primary, type PrimaryOptions } from "./primary.ts";
 export type { Lag, NodeStatus, PeerStatus, SourceStatus } from "./status.ts";
+export { RepeatedLog } from "./repeated_log.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";

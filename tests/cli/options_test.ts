@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { checkOutputs, logOptions, type ServerOptions } from "../../lib/cli/options.ts";
+import { checkOutputs, logOptions, type ServerOptions, tlsFiles } from "../../lib/cli/options.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { systemHost } from "../../lib/host/mod.ts";
 import { TempDirectory } from "../kit/temp.ts";
@@ -63,4 +63,22 @@ Deno.test("log and ready file are two files", () => {
     () => checkOutputs(options({ logFile: "/nowhere/x", readyFile: "/nowhere/x" }), disk),
     UsageError,
   );
+});
+
+Deno.test("certificate, key and authority are given together or not at all", () => {
+  const all = { tlsCert: "a.crt", tlsKey: "a.key", tlsCa: "ca.crt" };
+  assert.equal(tlsFiles(options({})), undefined);
+  assert.deepEqual(tlsFiles(options(all)), { cert: "a.crt", key: "a.key", ca: "ca.crt" });
+  const hint = "Give all of --tls-cert, --tls-key and --tls-ca, or none";
+  for (const [missing, name] of [["tlsCert", "cert"], ["tlsKey", "key"], ["tlsCa", "ca"]] as const) {
+    const message = `Cannot encrypt without --tls-${name}`;
+    assert.throws(() => tlsFiles(options({ ...all, [missing]: undefined })), {
+      name: "UsageError",
+      message,
+      hint,
+    });
+  }
+  assert.throws(() => tlsFiles(options({ tlsName: "db1" })), {
+    message: "Cannot encrypt without --tls-cert and --tls-key and --tls-ca",
+  });
 });

@@ -1,5 +1,13 @@
 /** A host of which the test holds the strings: what was written and logged, and signals that come when it says. */
-import { type Host, type LogOptions, type Signal, systemHost, type SystemLog } from "../../lib/host/mod.ts";
+import {
+  type Host,
+  type LogOptions,
+  type SecureNetwork,
+  type Signal,
+  systemHost,
+  type SystemLog,
+  type TlsOptions,
+} from "../../lib/host/mod.ts";
 import type { Disk, LogFacts } from "../../lib/ports/mod.ts";
 import { Feed } from "../kit/feed.ts";
 
@@ -35,13 +43,22 @@ export class ScriptedHost implements Host {
   /** Processes that run, besides ours. */
   readonly running = new Set<number>();
   logOptions: LogOptions | undefined;
+  secureOptions: TlsOptions | undefined;
   reopened = 0;
+  readonly #secure: SecureNetwork | undefined;
   readonly #signals = new Map<Signal, Set<() => void>>();
   readonly #uncaught = new Set<(error: unknown) => void>();
 
-  constructor(disk: Disk = systemHost().disk) {
+  /** @param secure in place of the real machine's network with certificates */
+  constructor(disk: Disk = systemHost().disk, secure?: SecureNetwork) {
     this.disk = disk;
     this.ready = this.#ready.promise;
+    this.#secure = secure;
+  }
+
+  async openSecureNetwork(options: TlsOptions): Promise<SecureNetwork> {
+    this.secureOptions = options;
+    return this.#secure ?? await this.#system.openSecureNetwork(options);
   }
 
   /** Delivers a signal. @throws Exited when the process would have ended at once */

@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import type { ServerOptions } from "../../lib/cli/options.ts";
 import { type Node, type Ports, serve } from "../../lib/cli/server.ts";
 import { DivergedError, LockedError, UsageError } from "../../lib/errors.ts";
-import type { Address } from "../../lib/ports/mod.ts";
 import type { NodeStatus } from "../../lib/replica/mod.ts";
+import { type SecureNetwork, systemHost } from "../../lib/host/mod.ts";
+import type { Address, Network } from "../../lib/ports/mod.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import { Exited, ScriptedHost } from "./scripted_host.ts";
 
@@ -70,10 +71,11 @@ interface Served {
 function start(
   open: (ports: Ports, signal: AbortSignal) => Promise<Node>,
   given: Partial<ServerOptions> = {},
+  secure?: SecureNetwork,
 ): Served {
   const disk = new MemoryDisk();
   disk.addDirectory("/run");
-  const host = new ScriptedHost(disk);
+  const host = new ScriptedHost(disk, secure);
   const options = { dataFs: "/data/Data.fs", readyFile: READY, quiet: false, verbose: false, ...given };
   return { host, disk, ended: serve("zrs test", options, host, "followed", open) };
 }
@@ -195,6 +197,58 @@ Deno.test("a listener that others can reach is warned of, one on this machine is
     host.signal("SIGTERM");
     await ended;
   }
+});
+
+/** A network that has shown its certificates, and reads them as the test says. */
+class TestSecureNetwork implements SecureNetwork {
+  readonly warnings = ["The key can be read by everybody"];
+  readonly connect = systemHost().network.connect;
+  readonly listen = systemHost().network.listen;
+  failure: Error | undefined;
+
+  reload(): Promise<void> {
+    return this.failure === undefined ? Promise.resolve() : Promise.reject(this.failure);
+  }
+}
+
+Deno.test("with certificates all goes through the secure network, which SIGHUP reads anew", async () => {
+  const network = new TestSecureNetwork();
+  const node = new TestNode({ transport: "tcp", host: "::", port: 5000 });
+  const used: Network[] = [];
+  const files = { tlsCert: "a.crt", tlsKey: "a.key", tlsCa: "ca.crt", tlsName: "db1" };
+  const { host, ended } = start(
+    (ports) => {
+      used.push(ports.network);
+      return Promise.resolve(node);
+    },
+    files,
+    network,
+  );
+  await node.running;
+  assert.deepEqual(used, [network]);
+  const { onRefused, ...asked } = host.secureOptions!;
+  assert.deepEqual(asked, { cert: "a.crt", key: "a.key", ca: "ca.crt", name: "db1" });
+  const lines = () => host.logged.items.map(({ level, message }) => `${level}: ${message}`);
+  assert.deepEqual(lines(), ["warning: The key can be read by everybody"]);
+
+  for (let port = 1; port < 10; port++) onRefused(`192.0.2.1:${port}`, "it speaks no TLS");
+  assert.deepEqual(lines().slice(1), ["warning: 192.0.2.1:1: dropped: it speaks no TLS"]);
+
+  network.failure = new UsageError("Cannot read a.crt", { hint: "Look" });
+  host.signal("SIGHUP");
+  await host.logged.waitFor(
+    "the failure",
+    ({ message }) => /^Cannot read a\.crt; look\. .*stay$/.test(message),
+  );
+  network.failure = undefined;
+  host.signal("SIGUSR2");
+  host.signal("SIGHUP");
+  await host.logged.waitFor("the reload", ({ message }) => message.startsWith("Read certificate"));
+  assert.equal(host.reopened, 3);
+  assert.equal(lines().length, 5);
+  host.signal("SIGTERM");
+  await ended;
+  assert.equal(host.listens, false);
 });
 
 Deno.test("what ends a running node is thrown when all has been closed", async () => {
