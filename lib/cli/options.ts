@@ -3,12 +3,14 @@
 import { message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { flag, option } from "@optique/core/primitives";
+import { choice } from "@optique/core/valueparser";
 import type { Usage } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { LogOptions, TlsFiles } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
+import type { Compress } from "../replica/mod.ts";
 import { controlPathOf } from "./control_protocol.ts";
-import { blobs, count, file } from "./values.ts";
+import { blobs, count, file, rate } from "./values.ts";
 
 /** What all server commands are told. Paths are as the user wrote them. */
 export interface ServerOptions {
@@ -80,6 +82,32 @@ export const blobsOption = withDefault(
   "refuse",
   { message: message`the first blob ends the replication` },
 );
+
+/** What is said about serving secondaries. */
+export interface SendingOptions {
+  readonly maxSecondaries: number;
+  readonly compress: Compress;
+  /** In bytes a second. */
+  readonly bwlimit?: number | undefined;
+}
+
+/** `--compress`, for both ends of a stream. */
+export const compressOption = withDefault(
+  option("--compress", choice(["auto", "on", "off"], { metavar: "WHEN" }), {
+    description: message`Compress what goes between nodes of zrs: ${text("on")}, ${
+      text("off")
+    }, or on slow links.`,
+  }),
+  "auto" as const,
+  { message: message`${text("auto")}` },
+);
+
+/** `--bwlimit`, for every node that serves secondaries. */
+export const bwlimitOption = optional(option("--bwlimit", rate(), {
+  description: message`Send no more than RATE bytes a second to all of them; ${text("K")}, ${text("M")} and ${
+    text("G")
+  } may follow.`,
+}));
 
 /** `--max-secondaries`, for every node that serves some. */
 export const maxSecondariesOption = withDefault(

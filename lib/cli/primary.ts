@@ -8,20 +8,23 @@ import type { Address } from "../ports/mod.ts";
 import { Primary } from "../replica/mod.ts";
 import {
   blobsOption,
+  bwlimitOption,
+  compressOption,
   controlOption,
   maxSecondariesOption,
+  type SendingOptions,
   type ServerOptions,
   serverOptions,
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
 import { address, type Blobs, file } from "./values.ts";
+import { SOFTWARE } from "./version.ts";
 
-export interface PrimaryCommand extends ServerOptions {
+export interface PrimaryCommand extends ServerOptions, SendingOptions {
   readonly command: "primary";
   readonly replicateTo: Address;
   readonly blobs: Blobs;
-  readonly maxSecondaries: number;
 }
 
 export const primaryParser = command(
@@ -37,6 +40,8 @@ export const primaryParser = command(
     }),
     blobs: blobsOption,
     maxSecondaries: maxSecondariesOption,
+    compress: compressOption,
+    bwlimit: bwlimitOption,
     control: controlOption("followed"),
     ...serverOptions,
   }),
@@ -53,8 +58,16 @@ export const primaryParser = command(
 
 /** Runs until a signal ends it. @throws ZrsError */
 export async function runPrimary(options: PrimaryCommand, host: Host): Promise<void> {
-  const { dataFs, replicateTo, blobs, maxSecondaries } = options;
+  const { dataFs, replicateTo, blobs, maxSecondaries, compress } = options;
   await serve("zrs primary", options, host, "followed", (ports) => {
-    return Primary.open(ports, { path: dataFs, replicateTo, blobs, maxSecondaries });
+    return Primary.open(ports, {
+      path: dataFs,
+      replicateTo,
+      blobs,
+      maxSecondaries,
+      compress,
+      bytesPerSecond: options.bwlimit,
+      software: SOFTWARE,
+    });
   });
 }

@@ -4,7 +4,7 @@ import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
-import { string } from "@optique/core/valueparser";
+import { choice, string } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type Address, formatAddress } from "../ports/mod.ts";
@@ -12,21 +12,25 @@ import { Secondary } from "../replica/mod.ts";
 import { leadsToItself } from "./address.ts";
 import {
   blobsOption,
+  bwlimitOption,
+  compressOption,
   controlOption,
   maxSecondariesOption,
+  type SendingOptions,
   type ServerOptions,
   serverOptions,
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
 import { address, type Blobs, file, seconds } from "./values.ts";
+import { SOFTWARE } from "./version.ts";
 
-export interface SecondaryCommand extends ServerOptions {
+export interface SecondaryCommand extends ServerOptions, SendingOptions {
   readonly command: "secondary";
   readonly replicateFrom: Address;
   readonly replicateTo?: Address | undefined;
   readonly blobs: Blobs;
-  readonly maxSecondaries: number;
+  readonly protocol: "auto" | "native" | "zrs2";
   /** In seconds. */
   readonly keepAlive: number;
   /** In seconds. */
@@ -48,6 +52,17 @@ export const secondaryParser = command(
       description: message`Listen here for further secondaries, and send on to them what is on disk.`,
     })),
     maxSecondaries: maxSecondariesOption,
+    protocol: withDefault(
+      option("--protocol", choice(["auto", "native", "zrs2"], { metavar: "NAME" }), {
+        description: message`What to speak with the primary: ${text("native")}, which only zrs does, ${
+          text("zrs2")
+        }, or whichever it speaks.`,
+      }),
+      "auto" as const,
+      { message: message`${text("auto")}` },
+    ),
+    compress: compressOption,
+    bwlimit: bwlimitOption,
     blobs: blobsOption,
     keepAlive: withDefault(
       option("--keep-alive", seconds(), {
@@ -95,6 +110,10 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       ...(replicateTo !== undefined && { replicateTo }),
       blobs,
       maxSecondaries,
+      protocol: options.protocol,
+      compress: options.compress,
+      bytesPerSecond: options.bwlimit,
+      software: SOFTWARE,
       keepAliveMs: options.keepAlive * 1000,
       retryMaxMs: options.retryMax * 1000,
       signal,

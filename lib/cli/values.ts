@@ -81,6 +81,23 @@ export function size(): ValueParser<"sync", number> {
   };
 }
 
+/** A rate in bytes a second: as {@link size}, but not 0. */
+export function rate(): ValueParser<"sync", number> {
+  const sizes = size();
+  return {
+    ...sizes,
+    metavar: "RATE",
+    parse(input) {
+      const found = sizes.parse(input);
+      if (found.success && found.value > 0) return found;
+      return {
+        success: false,
+        error: message`Expected bytes a second, such as 65536, 500K or 10M, but got ${input}`,
+      };
+    },
+  };
+}
+
 function secondsError(found: string): Message {
   return message`Expected a number of seconds from ${text(String(MIN_SECONDS))} to ${
     text(String(MAX_SECONDS))

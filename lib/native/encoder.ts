@@ -3,15 +3,27 @@
  * buffers of whoever sends them (docs/native_protocol.md, "Runs"). No I/O, no object per record; the caller sees
  * to it that there is room.
  */
+import { constants, zstdCompressSync } from "node:zlib";
 import { PREFIX_LENGTH, putPrefix, viewOf, writeU64 } from "../bytes/mod.ts";
 import type { TransactionHead } from "../zodb/mod.ts";
 import { Checksum } from "./checksum.ts";
-import { COMMIT, KIND, MAX_DATA_BYTES, RECORD_FRAME, TRANSACTION_FRAME, WHOLE } from "./frames.ts";
+import {
+  COMMIT,
+  COMPRESSED,
+  KIND,
+  MAX_DATA_BYTES,
+  RECORD_FRAME,
+  TRANSACTION_FRAME,
+  WHOLE,
+} from "./frames.ts";
 
 /** What a data frame costs besides its content. */
 const DATA_FRONT = PREFIX_LENGTH + 1;
 /** Room for a record's head or a commit, and for some data. */
 export const MAX_HEAD_FRAME = PREFIX_LENGTH + RECORD_FRAME.size + DATA_FRONT;
+/** Less gets no shorter as a rule. */
+const LEAST_COMPRESSED_BYTES = 512;
+const FAST = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 const WHOLE_FRAME = PREFIX_LENGTH + WHOLE.size;
 
 export class NativeEncoder {
@@ -27,6 +39,9 @@ export class NativeEncoder {
   get checksum(): Readonly<Checksum> {
     return this.#checksum;
   }
+
+  /** Whether content is compressed where that makes it shorter. */
+  isCompressing = false;
 
   /** Gives the encoder an empty buffer to fill; the first `length` bytes of it are then to be sent. */
   attach(target: Uint8Array): void {
@@ -127,9 +142,26 @@ export class NativeEncoder {
     this.#view.setUint32(at + COMMIT.checksum, this.#checksum.value);
   }
 
+  /** Ends the data frame that could still have grown, compressed if that is worth it. */
+  seal(): void {
+    const from = this.#dataAt;
+    this.#dataAt = -1;
+    const content = from + DATA_FRONT;
+    if (from < 0 || !this.isCompressing || this.#length - content < LEAST_COMPRESSED_BYTES) return;
+    const compressed = zstdCompressSync(this.#target.subarray(content, this.#length), FAST);
+    const size = COMPRESSED.header + compressed.length;
+    if (size + PREFIX_LENGTH >= this.#length - from) return;
+    const at = from + PREFIX_LENGTH;
+    putPrefix(this.#target, from, size);
+    this.#target[at] = KIND.compressed;
+    this.#view.setUint32(at + COMPRESSED.length, this.#length - content);
+    this.#target.set(compressed, at + COMPRESSED.header);
+    this.#length = at + size;
+  }
+
   /** Room for a frame behind its prefix. @returns where it begins, its kind in place */
   #begin(kind: number, size: number): number {
-    this.#dataAt = -1;
+    this.seal();
     const at = this.#length + PREFIX_LENGTH;
     if (at + size > this.#target.length) throw new Error("Cannot write stream: no room for a frame");
     putPrefix(this.#target, this.#length, size);

@@ -11,7 +11,7 @@ import type { Ports } from "./ports.ts";
 import { type FeedOptions, type Line, PeerLeft, type Service, type Shared } from "./service.ts";
 import { type PeerStatus, secondsBehind } from "./status.ts";
 import { ChangedError } from "./still_there.ts";
-import { Bell, withDeadline, withProgress } from "./waiting.ts";
+import { Bell, sleep, withDeadline, withProgress } from "./waiting.ts";
 import { ZrsFeed } from "./zrs_feed.ts";
 
 /** A goodbye that is not taken within so long is not waited for. */
@@ -28,6 +28,8 @@ export class Feed implements Line {
   /** Why the connection must end, as soon as that is known. */
   #ended: Error | undefined;
   #writing = false;
+  /** While a limit keeps us from writing. */
+  #resting: AbortController | undefined;
   readonly #connectedMs: number;
   #farewell: Promise<void> | undefined;
 
@@ -94,7 +96,9 @@ export class Feed implements Line {
 
   /** Ends the connection: with a goodbye where there is one and nothing is under way, else at once. */
   close(): void {
-    const farewell = this.#writing || this.hasEnded ? undefined : this.#service?.farewell;
+    const farewell = this.#writing || this.#resting !== undefined || this.hasEnded
+      ? undefined
+      : this.#service?.farewell;
     if (farewell === undefined) return this.end(new PeerLeft("Closed here"));
     this.#ended = new PeerLeft("Closed here");
     this.#farewell = this.#say(farewell);
@@ -125,6 +129,7 @@ export class Feed implements Line {
 
   end(reason: Error): void {
     this.#ended ??= reason;
+    this.#resting?.abort();
     this.#connection.close();
     this.#bell.ring();
   }
@@ -139,6 +144,25 @@ export class Feed implements Line {
   }
 
   async write(bytes: Uint8Array): Promise<void> {
+    const { throttle } = this.#shared;
+    if (throttle === undefined) return await this.#write(bytes);
+    for (let from = 0; from < bytes.length;) {
+      const piece = bytes.subarray(from, from + throttle.pieceBytes);
+      await this.#rest(throttle.take(piece.length));
+      await this.#write(piece);
+      from += piece.length;
+    }
+  }
+
+  /** Waits, or less when the connection ends meanwhile. */
+  async #rest(ms: number): Promise<void> {
+    const ended = new AbortController();
+    this.#resting = ended;
+    await sleep(this.#ports.clock, ms, ended.signal);
+    this.#resting = undefined;
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
     this.check();
     const timeoutMs = this.#options.peerTimeoutMs;
     const { peer } = this;

@@ -2,6 +2,7 @@
 import { UnavailableError, type ZrsError } from "../errors.ts";
 import type { Storage } from "../filestorage/mod.ts";
 import type { Clock, Connection } from "../ports/mod.ts";
+import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import type { Sink } from "./sink.ts";
 import { withDeadline } from "./waiting.ts";
@@ -43,6 +44,7 @@ export interface IntakeContext {
     readonly peerTimeoutMs: number;
     readonly readBytes: number;
     readonly runBytes: number;
+    readonly compress: Compress;
     /** Name and version of this program, for the other end's log. */
     readonly software: string;
   };

@@ -30,12 +30,13 @@ import {
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { compareLineage, describeLineage, type Question } from "./lineage.ts";
 import { Outgoing } from "./outgoing.ts";
+import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
 import { pauser } from "./waiting.ts";
 
 /** What this end can do. */
-const CAPABILITIES: readonly string[] = ["raw"];
+const CAPABILITIES: readonly string[] = ["raw", "zstd"];
 
 /** Larger buffers would make frames of more than they may have. */
 const MAX_BUFFER_BYTES = 1024 * 1024;
@@ -118,7 +119,7 @@ export class NativeFeed implements Service, NativeHandler {
         type: "welcome",
         version: VERSION,
         software: this.#options.software,
-        capabilities: CAPABILITIES.filter((each) => hello.capabilities.includes(each)),
+        capabilities: this.#capabilities.filter((each) => hello.capabilities.includes(each)),
         lastTid: view.lastTid,
         end: view.end,
         beatMs,
@@ -179,6 +180,10 @@ export class NativeFeed implements Service, NativeHandler {
     return this.raw();
   }
 
+  get #capabilities(): readonly string[] {
+    return this.#options.compress === "off" ? CAPABILITIES.filter((each) => each !== "zstd") : CAPABILITIES;
+  }
+
   async #checkUnderstands({ version, required, software }: Hello): Promise<void> {
     if (version !== VERSION) {
       await this.#refuse(
@@ -186,7 +191,7 @@ export class NativeFeed implements Service, NativeHandler {
         `this source speaks version ${VERSION} of the native stream, ${software} speaks ${version}`,
       );
     }
-    const missing = required.filter((each) => !CAPABILITIES.includes(each));
+    const missing = required.filter((each) => !this.#capabilities.includes(each));
     if (missing.length > 0) {
       await this.#refuse("capability", `this source cannot do what is required: ${missing.join(", ")}`);
     }
@@ -258,7 +263,12 @@ export class NativeFeed implements Service, NativeHandler {
     const startTid = hello.lastTid;
     const encoder = new NativeEncoder();
     const bufferBytes = Math.min(this.#options.sendBytes, MAX_BUFFER_BYTES);
-    const write = (bytes: Uint8Array) => this.#line.write(bytes);
+    const pace = new Pace(this.#ports.clock, this.#compress(hello));
+    const write = async (bytes: Uint8Array) => {
+      await pace.measure(bytes.length, this.#line.write(bytes));
+      encoder.isCompressing = pace.isCompressing;
+    };
+    encoder.isCompressing = pace.isCompressing;
     const outgoing = raw
       ? new RawOutgoing(generation, startTid, encoder, {
         bufferBytes,
@@ -296,6 +306,10 @@ export class NativeFeed implements Service, NativeHandler {
         if (this.#log.view === view) await this.#wait();
       }
     }
+  }
+
+  #compress({ capabilities }: Hello): Compress {
+    return capabilities.includes("zstd") ? this.#options.compress : "off";
   }
 
   /** Where sending fails, what is whole before it still gets there, and the reason. */

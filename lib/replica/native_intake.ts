@@ -223,7 +223,7 @@ export class NativeIntake implements Intake, NativeHandler {
       end: storage.end,
       runBytes: options.runBytes - 1, // at that many it would be taken for a single transaction
       beatMs: wantedBeatMs(options.peerTimeoutMs),
-      capabilities: this.#raw ? ["raw"] : [],
+      capabilities: [...(this.#raw ? ["raw"] : []), ...(options.compress === "off" ? [] : ["zstd"])],
       required: [],
     });
   }

@@ -7,6 +7,7 @@ import { ZrsError } from "../errors.ts";
 import type { Address, FileLock } from "../ports/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
+import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { Server } from "./server.ts";
 import type { NodeStatus } from "./status.ts";
@@ -24,6 +25,10 @@ export interface PrimaryOptions {
   readonly buffers?: BufferSizes;
   /** So many secondaries are served at once; default: 100. */
   readonly maxSecondaries?: number;
+  /** Whether content is compressed between nodes of ours; `auto` on slow links; default: `auto`. */
+  readonly compress?: Compress;
+  /** All secondaries together are sent no more than so many bytes a second. */
+  readonly bytesPerSecond?: number | undefined;
   /** Name and version of this program, for the other end's log. */
   readonly software?: string;
 }
@@ -65,6 +70,8 @@ export class Primary {
       sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
       chained: false,
       software: options.software ?? DEFAULT_SOFTWARE,
+      compress: options.compress ?? "auto",
+      bytesPerSecond: options.bytesPerSecond,
       ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
     });
     owned.move();

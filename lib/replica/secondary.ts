@@ -12,6 +12,7 @@ import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
 import { AgainError, MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
+import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
 import { RetryDelay } from "./retry_delay.ts";
@@ -29,6 +30,10 @@ export interface SecondaryOptions {
   readonly replicateTo?: Address;
   /** So many of them are served at once; default: 100. */
   readonly maxSecondaries?: number;
+  /** Whether content is compressed between nodes of ours; `auto` on slow links; default: `auto`. */
+  readonly compress?: Compress;
+  /** All secondaries together are sent no more than so many bytes a second. */
+  readonly bytesPerSecond?: number | undefined;
   /** Name and version of this program, for the other end's log. */
   readonly software?: string;
   /** How often to tell the source that we are still here. */
@@ -110,6 +115,8 @@ export class Secondary {
         sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
         chained: true,
         software: options.software ?? DEFAULT_SOFTWARE,
+        compress: options.compress ?? "auto",
+        bytesPerSecond: options.bytesPerSecond,
         ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
       });
     owned.move();
@@ -204,7 +211,9 @@ export class Secondary {
       if (signal.aborted) break;
       if (this.#learn(failure)) continue;
       const { lastTid } = this.#storage;
-      if (lastTid !== before || failure instanceof IdleEnd) {
+      const isFruitful = lastTid !== before || failure instanceof IdleEnd;
+      if (!isFruitful) this.#zrs2UntilMs = -Infinity; // whatever is wrong there may hide the native stream
+      if (isFruitful) {
         fruitless = 0;
         delay.reset();
       } else if (!(failure instanceof NotConnected)) {
@@ -308,6 +317,7 @@ export class Secondary {
         readBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).readBytes,
         runBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).runBytes,
         software: options.software ?? DEFAULT_SOFTWARE,
+        compress: options.compress ?? "auto",
       },
       saveIndexWhenDue: () => this.#saveIndexWhenDue(sink),
     };

@@ -8,6 +8,8 @@ export interface FillableBuffer {
   /** Gives it an empty buffer; the first `length` bytes of it are then to be sent. */
   attach(target: Uint8Array): void;
   readonly length: number;
+  /** Nothing more is added to what is there. */
+  seal?(): void;
 }
 
 /** Room for any message but a transaction's head, and for some data. */
@@ -37,6 +39,7 @@ export class SendBuffers {
    * @param room how much of it is needed
    */
   async turn(room = 1): Promise<void> {
+    this.#encoder.seal?.();
     const { length } = this.#encoder;
     if (length === 0 && room <= this.#filling.length) return;
     const full = this.#filling;

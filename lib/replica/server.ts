@@ -7,11 +7,14 @@ import type { Ports } from "./ports.ts";
 import { RepeatedLog } from "./repeated_log.ts";
 import type { FeedOptions, Shared } from "./service.ts";
 import { SharedLook } from "./shared_look.ts";
+import { Throttle } from "./throttle.ts";
 import type { PeerStatus } from "./status.ts";
 
 export interface ServerOptions extends FeedOptions {
   /** So many are served at once; whoever greets beyond that is refused in words. */
   readonly maxSecondaries?: number;
+  /** All of them together get no more than so many bytes a second. */
+  readonly bytesPerSecond?: number | undefined;
 }
 
 const DEFAULT_MAX_SECONDARIES = 100;
@@ -37,6 +40,9 @@ export class Server {
     this.#shared = {
       repeated: new RepeatedLog(ports.clock, ports.log),
       look: new SharedLook(log),
+      throttle: options.bytesPerSecond === undefined
+        ? undefined
+        : new Throttle(ports.clock, options.bytesPerSecond),
       admit: () => this.#admit(),
     };
   }

@@ -4,8 +4,10 @@
  */
 import { UnavailableError } from "../errors.ts";
 import type { Generation } from "../filestorage/mod.ts";
+import type { Compress } from "./pace.ts";
 import type { RepeatedLog } from "./repeated_log.ts";
 import type { SharedLook } from "./shared_look.ts";
+import type { Throttle } from "./throttle.ts";
 
 export interface FeedOptions {
   readonly blobs: "refuse" | "none";
@@ -17,6 +19,8 @@ export interface FeedOptions {
   readonly chained: boolean;
   /** Name and version of this program, for the other end's log. */
   readonly software: string;
+  /** Whether content is compressed for secondaries that can take that. */
+  readonly compress: Compress;
 }
 
 /** What the feeds of one server have in common. */
@@ -24,6 +28,8 @@ export interface Shared {
   readonly repeated: RepeatedLog;
   readonly look: SharedLook;
   /** Takes a place among those that are served; undefined when there is none. */
+  /** What limits the sending of all together; undefined for no limit. */
+  readonly throttle: Throttle | undefined;
   readonly admit: () => Disposable | undefined;
 }
 
