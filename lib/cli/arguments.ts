@@ -18,14 +18,15 @@ import { findSimilar } from "@optique/core/suggestion";
 import { extractOptionNames } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
+import { type LogCommand, logParser } from "./log.ts";
 import { type PrimaryCommand, primaryParser } from "./primary.ts";
 import { type SecondaryCommand, secondaryParser } from "./secondary.ts";
 import { VERSION } from "./version.ts";
 
 /** What the user wants done. */
-export type Command = PrimaryCommand | SecondaryCommand;
+export type Command = PrimaryCommand | SecondaryCommand | LogCommand;
 
-const PARSERS = { primary: primaryParser, secondary: secondaryParser };
+const PARSERS = { primary: primaryParser, secondary: secondaryParser, log: logParser };
 
 const COMPLETION = "completion";
 const META_OPTIONS = ["--help", "-h", "--version", "-V"];
@@ -51,7 +52,7 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
   function answer(): void {
     answered = true;
   }
-  const commands = or(primaryParser, secondaryParser, {
+  const commands = or(primaryParser, secondaryParser, logParser, {
     errors: {
       noMatch: message`Missing command`,
       unexpectedInput: (token) => describeUnexpected(token, args[0]),

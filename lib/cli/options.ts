@@ -7,7 +7,7 @@ import type { Usage } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { LogOptions } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
-import { blobs, count, file } from "./values.ts";
+import { blobs, file, wholeNumber } from "./values.ts";
 
 /** What all server commands are told. Paths are as the user wrote them. */
 export interface ServerOptions {
@@ -36,11 +36,11 @@ export const serverOptions = {
   ),
 };
 
-/** How a server command's help shows it in short: its name, DATA_FS, the options it needs, and that there are more. */
-export function usageLine(...needed: readonly `--${string}`[]): Usage {
+/** How a command's help shows it in short: its name, DATA_FS, the options it needs, and that there are more. */
+export function usageLine(...needed: readonly (readonly [`--${string}`, "ADDR" | "TID"])[]): Usage {
   const terms: Usage = [
     { type: "argument", metavar: "DATA_FS" },
-    ...needed.map((name) => ({ type: "option", names: [name], metavar: "ADDR" } as const)),
+    ...needed.map(([name, metavar]) => ({ type: "option", names: [name], metavar } as const)),
     { type: "multiple", min: 0, terms: [{ type: "argument", metavar: "OPTION" }] },
   ];
   return [{ type: "sequence", terms }];
@@ -57,7 +57,7 @@ export const blobsOption = withDefault(
 
 /** `--max-secondaries`, for every node that serves some. */
 export const maxSecondariesOption = withDefault(
-  option("--max-secondaries", count(), {
+  option("--max-secondaries", wholeNumber(), {
     description: message`Serve so many at once; more are refused, in words.`,
   }),
   100,

@@ -4,6 +4,7 @@ import type { Host } from "../host/mod.ts";
 import { type Command, parseArguments, programOf } from "./arguments.ts";
 import { EXIT, type ExitCode, exitCodeOf } from "./exit_codes.ts";
 import { formatFailure } from "./failure.ts";
+import { runLog } from "./log.ts";
 import { runPrimary } from "./primary.ts";
 import { runSecondary } from "./secondary.ts";
 
@@ -29,5 +30,7 @@ function runCommand(command: Command, host: Host): Promise<void> {
       return runPrimary(command, host);
     case "secondary":
       return runSecondary(command, host);
+    case "log":
+      return runLog(command, host);
   }
 }

@@ -1,6 +1,15 @@
 export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
+export {
+  History,
+  listRecords,
+  listTransactions,
+  type Readable,
+  type RecordEntry,
+  type Selection,
+  type TransactionEntry,
+} from "./history.ts";
 export { LOCATE_WINDOW_BYTES, locateTid, type Location, type Place, TidMap } from "./locate.ts";
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 export { ObjectIndex } from "./object_index.ts";

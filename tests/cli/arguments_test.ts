@@ -187,7 +187,7 @@ Deno.test("--help lists the commands that there are, and how to go on", async ()
     const { code, out, err } = await runCaptured(option);
     assert.deepEqual([code, err], [0, ""]);
     assert.match(out, /Usage: zrs COMMAND \.\.\.\n/);
-    assert.deepEqual(out.match(/^ {2}\w+/gm), ["  primary", "  secondary", "  completion"]);
+    assert.deepEqual(out.match(/^ {2}\w+/gm), ["  primary", "  secondary", "  log", "  completion"]);
   }
 });
 
@@ -205,6 +205,11 @@ Deno.test("the help of each command has its usage, all its options and an exampl
         "-q, --quiet",
         "-v, --verbose",
       ],
+    ],
+    [
+      "log",
+      /^Usage: zrs log DATA_FS \[OPTION\.\.\.\]$/m,
+      ["--last N", "--since TIME", "--oid OID", "--records", "--json"],
     ],
     [
       "secondary",
