@@ -20,13 +20,14 @@ import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type LogCommand, logParser } from "./log.ts";
 import { type PrimaryCommand, primaryParser } from "./primary.ts";
+import { type RewindCommand, rewindParser } from "./rewind.ts";
 import { type SecondaryCommand, secondaryParser } from "./secondary.ts";
 import { VERSION } from "./version.ts";
 
 /** What the user wants done. */
-export type Command = PrimaryCommand | SecondaryCommand | LogCommand;
+export type Command = PrimaryCommand | SecondaryCommand | LogCommand | RewindCommand;
 
-const PARSERS = { primary: primaryParser, secondary: secondaryParser, log: logParser };
+const PARSERS = { primary: primaryParser, secondary: secondaryParser, log: logParser, rewind: rewindParser };
 
 const COMPLETION = "completion";
 const META_OPTIONS = ["--help", "-h", "--version", "-V"];
@@ -52,7 +53,7 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
   function answer(): void {
     answered = true;
   }
-  const commands = or(primaryParser, secondaryParser, logParser, {
+  const commands = or(primaryParser, secondaryParser, logParser, rewindParser, {
     errors: {
       noMatch: message`Missing command`,
       unexpectedInput: (token) => describeUnexpected(token, args[0]),

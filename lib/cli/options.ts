@@ -74,7 +74,7 @@ export function logOptions({ quiet, verbose, logFile }: ServerOptions): LogOptio
 }
 
 /** What stands beside a database and belongs to it. */
-const DATABASE_FILES = /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+)$/;
+const DATABASE_FILES = /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.rewound-.*)$/;
 
 /**
  * Sees to it that no log line or ready file lands in the database, also through links.

@@ -6,6 +6,7 @@ import { EXIT, type ExitCode, exitCodeOf } from "./exit_codes.ts";
 import { formatFailure } from "./failure.ts";
 import { runLog } from "./log.ts";
 import { runPrimary } from "./primary.ts";
+import { runRewind } from "./rewind.ts";
 import { runSecondary } from "./secondary.ts";
 
 /**
@@ -32,5 +33,7 @@ function runCommand(command: Command, host: Host): Promise<void> {
       return runSecondary(command, host);
     case "log":
       return runLog(command, host);
+    case "rewind":
+      return runRewind(command, host);
   }
 }

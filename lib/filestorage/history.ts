@@ -157,7 +157,7 @@ export function* listRecords({ path, file, end }: Readable, position: number): G
 }
 
 /** The same error, saying which file it is about. */
-function inFile(path: string, { message, facts }: CorruptError): CorruptError {
+export function inFile(path: string, { message, facts }: CorruptError): CorruptError {
   const words = `Cannot read ${path}: ${message[0]!.toLowerCase()}${message.slice(1)}`;
   return new CorruptError(words, { ...facts, path });
 }

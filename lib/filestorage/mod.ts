@@ -16,6 +16,7 @@ export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
 export { type LargeEnd, Restorer } from "./restore.ts";
 export { RecordReader } from "./revision.ts";
+export { planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
 export { type OpenReport, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
 export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";

@@ -39,6 +39,7 @@ const BYTES_BETWEEN_PAUSES = 64 * 1024 * 1024;
  * Walks over whole transactions from `position` on and notes their records in the index.
  * @param lastTid the tid before `position`
  * @param size the file's size
+ * @param isRewound whether the transaction with that tid and all behind it have been saved to be taken back
  * @throws CorruptError where a transaction is damaged but more than a torn end; the signal's reason once it aborts
  */
 export async function scan(
@@ -48,6 +49,7 @@ export async function scan(
   size: number,
   index: ObjectIndex,
   { pause, signal }: Patience,
+  isRewound: (tid: bigint) => boolean = () => false,
 ): Promise<Scan> {
   const reader = new TransactionReader(new Window(file, size));
   let transactions = 0;
@@ -65,7 +67,7 @@ export async function scan(
     if (state === "damaged" && !isTornEnd(reader, file, size)) {
       throw cannotOpen(file, reader.corrupt(reader.damage));
     }
-    if (state === "voted") refuseLostMiddle(reader, file, size);
+    if (state === "voted" && !isRewound(reader.tid)) refuseLostMiddle(reader, file, size);
     if (state === "beyond") refuseLostLength(reader, file, size);
     if (state !== "whole") return { end: position, lastTid, transactions };
     if (reader.status !== STATUS.undone) {

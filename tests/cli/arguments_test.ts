@@ -187,7 +187,13 @@ Deno.test("--help lists the commands that there are, and how to go on", async ()
     const { code, out, err } = await runCaptured(option);
     assert.deepEqual([code, err], [0, ""]);
     assert.match(out, /Usage: zrs COMMAND \.\.\.\n/);
-    assert.deepEqual(out.match(/^ {2}\w+/gm), ["  primary", "  secondary", "  log", "  completion"]);
+    assert.deepEqual(out.match(/^ {2}\w+/gm), [
+      "  primary",
+      "  secondary",
+      "  log",
+      "  rewind",
+      "  completion",
+    ]);
   }
 });
 
@@ -210,6 +216,11 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       "log",
       /^Usage: zrs log DATA_FS \[OPTION\.\.\.\]$/m,
       ["--last N", "--since TIME", "--oid OID", "--records", "--json"],
+    ],
+    [
+      "rewind",
+      /^Usage: zrs rewind DATA_FS --to TID \[OPTION\.\.\.\]$/m,
+      ["--to TID", "--dry-run", "--yes"],
     ],
     [
       "secondary",
