@@ -35,7 +35,8 @@ export class Listing {
     this.#host = host;
     this.#log = log;
     this.#options = options;
-    this.#width = host.isTerminal("out") ? host.columns() ?? Infinity : Infinity;
+    // A terminal that does not know its width says 0.
+    this.#width = (host.isTerminal("out") ? host.columns() : undefined) || Infinity;
   }
 
   /** @throws CorruptError where its records cannot be read, UnavailableError when nobody reads the list any more */

@@ -53,6 +53,17 @@ Deno.test("a line tells a transaction, and control characters cannot leave it", 
   });
 });
 
+Deno.test("on a terminal a line is as long as that is wide", async () => {
+  for (const columns of [70, 0, undefined]) {
+    const host = hostWith(dataFs(HISTORY).bytes);
+    const { out } = await log(dataFs(HISTORY).bytes);
+    Object.assign(host, { isTerminal: () => true, columns: () => columns });
+    assert.equal(await run(["log", PATH], host), 0);
+    const expected = out.split("\n").map((line) => line.length > 70 ? `${line.slice(0, 69)}…` : line);
+    assert.deepEqual(host.written.out, columns === 70 ? expected.join("\n") : out);
+  }
+});
+
 Deno.test("--records adds a line for each record", async () => {
   const { out } = await log(dataFs(HISTORY).bytes, "--records", "--last", "3");
   assert.deepEqual(out.split("\n").filter((line) => line.startsWith(" ")), [
