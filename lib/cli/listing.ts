@@ -1,6 +1,12 @@
 /** Transactions and their records as lines: for people in columns, for programs as JSON (README.md, "Looking into a database"). */
 
-import { listRecords, type Readable, type RecordEntry, type TransactionEntry } from "../filestorage/mod.ts";
+import {
+  History,
+  listRecords,
+  type Readable,
+  type RecordEntry,
+  type TransactionEntry,
+} from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { formatOidDigits, formatTid, formatTidTime, STATUS } from "../zodb/mod.ts";
 
@@ -20,6 +26,16 @@ const STATUS_WORDS: ReadonlyMap<number, string> = new Map([
   [STATUS.packed, "packed"],
   [STATUS.undone, "cancelled"],
 ]);
+
+/** Commits take milliseconds, as a rule. */
+const COMMIT_WAIT_MS = 50;
+
+/** Opens a database for looking at it, also while it is in use. @throws as {@link History.open} */
+export async function openHistory({ disk, clock }: Host, dataFs: string): Promise<History> {
+  return await History.open(disk, dataFs, () => {
+    return new Promise<void>((resolve) => void clock.schedule(COMMIT_WAIT_MS, resolve));
+  });
+}
 
 /** Writes a list to standard output, piece by piece. */
 export class Listing {

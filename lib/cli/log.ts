@@ -5,9 +5,9 @@ import { commandLine, lineBreak, message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
 import { UnavailableError } from "../errors.ts";
-import { History, listTransactions } from "../filestorage/mod.ts";
+import { listTransactions } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
-import { Listing } from "./listing.ts";
+import { Listing, openHistory } from "./listing.ts";
 import { usageLine } from "./options.ts";
 import { file, moment, oid, wholeNumber } from "./values.ts";
 
@@ -67,7 +67,7 @@ export const logParser = command(
 export async function runLog(options: LogCommand, host: Host): Promise<void> {
   const { dataFs, since, oid, records, json } = options;
   const last = options.last ?? (since === undefined ? DEFAULT_LAST : undefined);
-  using history = await History.open(host.disk, dataFs);
+  using history = await openHistory(host, dataFs);
   const listing = new Listing(host, history, { records, json });
   let count = 0;
   try {

@@ -6,7 +6,6 @@ import { withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
 import { UsageError } from "../errors.ts";
 import {
-  History,
   listTransactions,
   planRewind,
   type Readable,
@@ -16,7 +15,7 @@ import {
 } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { describeTid, NO_TID } from "../zodb/mod.ts";
-import { Listing } from "./listing.ts";
+import { Listing, openHistory } from "./listing.ts";
 import { usageLine } from "./options.ts";
 import { file, tid } from "./values.ts";
 
@@ -70,7 +69,7 @@ export async function runRewind(options: RewindCommand, host: Host): Promise<voi
   const { dataFs, to, dryRun, yes } = options;
   {
     // Whoever only looks, or asked for what cannot be done, touches nothing: not even the lock.
-    using history = await History.open(disk, dataFs);
+    using history = await openHistory(host, dataFs);
     if (history.damage !== undefined) throw history.damage;
     const plan = await planRewind(disk, history, to);
     if (dryRun) return await showPlan(host, history, plan, "would");

@@ -19,6 +19,20 @@ export interface FileEnd {
 }
 
 /**
+ * The end of a file that ends with a whole transaction, by its trailer.
+ * @returns undefined when something else stands there, such as a commit under way
+ * @throws DiskError
+ */
+export function findWholeEnd(file: ReadableFile): FileEnd | undefined {
+  const size = file.size();
+  if (size <= FIRST_POSITION) return { end: FIRST_POSITION, lastTid: NO_TID };
+  const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
+  const lastTid = lastTidAt(reader, size);
+  if (lastTid === undefined || hasUnfinishedBefore(reader, size, MAX_RUN_BYTES)) return undefined;
+  return { end: size, lastTid };
+}
+
+/**
  * The last whole transaction's end and tid, by the shortest way that can be trusted.
  * @param path where the index file stands beside
  * @param pause lets other work run during a long walk through the file
@@ -30,13 +44,10 @@ export async function findEnd(
   file: ReadableFile,
   pause: () => Promise<void>,
 ): Promise<FileEnd> {
+  const found = findWholeEnd(file);
+  if (found !== undefined) return found;
   const size = file.size();
-  if (size <= FIRST_POSITION) return { end: FIRST_POSITION, lastTid: NO_TID };
   const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
-  const last = lastTidAt(reader, size);
-  if (last !== undefined && !hasUnfinishedBefore(reader, size, MAX_RUN_BYTES)) {
-    return { end: size, lastTid: last };
-  }
   // A transaction under way, or a torn end: walk up to it from where the index was saved, or from the start.
   const saved = readIndexPosition(disk, path);
   const savedTid = saved !== undefined && saved <= size ? lastTidAt(reader, saved) : undefined;

@@ -9,7 +9,7 @@ import { CorruptError } from "../errors.ts";
 import { recordClass } from "../pickle/mod.ts";
 import type { Disk, ReadableFile } from "../ports/mod.ts";
 import { STATUS, type TransactionHead } from "../zodb/mod.ts";
-import { findEnd } from "./file_end.ts";
+import { findEnd, findWholeEnd } from "./file_end.ts";
 import { FIRST_POSITION, RECORD } from "./layout.ts";
 import { LOCATE_WINDOW_BYTES, locateTid, TidMap } from "./locate.ts";
 import { readMagic } from "./open.ts";
@@ -55,6 +55,10 @@ export interface Selection {
   readonly oid?: bigint | undefined;
 }
 
+/** A smaller file is walked through in no time. */
+const LARGE_FILE_BYTES = 16 * 1024 * 1024;
+const MAX_WAITS = 20;
+
 /** So much of a record's data is looked at to tell its class. */
 const CLASS_BYTES = 4096;
 
@@ -75,12 +79,22 @@ export class History implements Readable, Disposable {
     this.damage = damage;
   }
 
-  /** @throws NotFoundError, UsageError (not a FileStorage, a directory, no permission), DiskError */
-  static async open(disk: Disk, path: string): Promise<History> {
+  /**
+   * @param wait waits a moment: while a commit is under way the end of a large file is looked for a few times, for
+   * behind a commit it is found at once, and within one only by a long walk
+   * @throws NotFoundError, UsageError (not a FileStorage, a directory, no permission), DiskError
+   */
+  static async open(disk: Disk, path: string, wait?: () => Promise<void>): Promise<History> {
     const file = disk.openRead(path);
     try {
       readMagic(file);
-      const { end, lastTid } = await findEnd(disk, path, file, noPause);
+      let found = findWholeEnd(file);
+      for (let waits = 0; found === undefined && wait !== undefined && waits < MAX_WAITS; waits++) {
+        if (file.size() < LARGE_FILE_BYTES) break;
+        await wait();
+        found = findWholeEnd(file);
+      }
+      const { end, lastTid } = found ?? await findEnd(disk, path, file, noPause);
       return new History(file, end, lastTid, damageAt(file, end));
     } catch (error) {
       file.close();

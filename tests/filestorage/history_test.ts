@@ -92,6 +92,22 @@ Deno.test("the newest transactions of a large file are found without reading the
   assert(read < 1_000_000, `${read} bytes were read`);
 });
 
+Deno.test("a commit under way in a large file is waited for, and not for ever", async () => {
+  const first = { tid: TID + 1n, records: [{ oid: 0n, data: new Uint8Array(17_000_000) }] };
+  const last = { tid: TID + 2n, records: [{ oid: 1n, data: "new" }] };
+  const voted = dataFs([first, { ...last, status: "c" }]).bytes;
+  for (const finishedAfter of [3, Infinity]) {
+    const disk = diskWith(voted);
+    let waits = 0;
+    using history = await History.open(disk, PATH, () => {
+      if (++waits === finishedAfter) disk.put(PATH, dataFs([first, last]).bytes);
+      return Promise.resolve();
+    });
+    assert.equal(history.lastTid, finishedAfter === 3 ? TID + 2n : TID + 1n);
+    assert(finishedAfter === 3 ? waits === 3 : waits > 3 && waits < 100);
+  }
+});
+
 Deno.test("a list ends at the last whole transaction, whatever stands behind it", async () => {
   const transactions = someTransactions(3);
   const next = { tid: TID + 9n, status: "c", records: [{ oid: 0n, data: "voted" }] } as const;

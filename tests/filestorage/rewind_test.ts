@@ -10,9 +10,11 @@ import {
 } from "../../lib/errors.ts";
 import { readIndexFile } from "../../lib/filestorage/index_file.ts";
 import { type ObjectIndex, rewind, rewindStorage, Storage } from "../../lib/filestorage/mod.ts";
+import { HostDisk } from "../../lib/host/disk.ts";
 import { NO_TID } from "../../lib/zodb/mod.ts";
 import { type BuiltFile, dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { MemoryDisk, type Operation } from "../kit/memory_disk.ts";
+import { TempDirectory } from "../kit/temp.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
 import { randomHistory, tidAt } from "./random_history.ts";
 
@@ -238,61 +240,105 @@ const OPERATIONS: Operation[] = [
   ...["open", "create", "read", "write", "truncate", "sync", "rename", "remove", "syncDirectory"] as const,
 ];
 
-Deno.test("whatever fails, the file is as it was or rewound, what went is saved, and the index fits", async () => {
-  const whole = FILE.bytes;
-  const shorter = whole.slice(0, endOf(FILE, 4));
-  const cutContent = contentOfCut(whole, 4);
-  let failures = 0;
-  let completed = 0;
-  for (const error of ["io", "full"] as const) {
-    for (const operation of OPERATIONS) {
-      for (let nth = 1;; nth++) {
-        const label = `${error} at ${operation} ${nth}`;
-        const disk = diskWith(whole);
-        {
-          await using storage = await Storage.open(disk, PATH);
-          await storage.saveIndex();
-        }
-        {
-          await using storage = await Storage.open(disk, PATH);
-          const indexBefore = entriesOf(storage.index);
-          disk.performed.length = 0;
-          disk.fail({ operation, nth, error, written: 1 });
-          try {
-            await rewindStorage(disk, storage, tidAt(3));
-            completed++;
-          } catch (failure) {
-            assert(failure instanceof DiskError, `${label}: ${failure}`);
-            failures++;
-            const isUntouched = storage.view.lastTid === tidAt(7) && bytesEqual(disk.bytes(PATH), whole);
-            const began = disk.performed.some((each) => each.operation === "write" && each.path === PATH);
-            assert(isUntouched || began, label);
-            // What was not rewound is not half rewound: it can be tried again.
-            if (!began) {
-              assert.deepEqual(entriesOf(storage.index), indexBefore, label);
-              await rewindStorage(disk, storage, tidAt(3));
-              assert.deepEqual(disk.bytes(PATH), shorter, label);
-            }
-            await storage.saveIndex().catch(() => {});
+// With more than half of the file kept, its index comes from links.
+for (const kept of [4, 6]) {
+  Deno.test(`whatever fails, a file is as it was or rewound to ${kept}, what went is saved, the index fits`, async () => {
+    const whole = FILE.bytes;
+    const shorter = whole.slice(0, endOf(FILE, kept));
+    const cutContent = contentOfCut(whole, kept);
+    let failures = 0;
+    let completed = 0;
+    for (const error of ["io", "full"] as const) {
+      for (const operation of OPERATIONS) {
+        for (let nth = 1;; nth++) {
+          const label = `${error} at ${operation} ${nth}`;
+          const disk = diskWith(whole);
+          {
+            await using storage = await Storage.open(disk, PATH);
+            await storage.saveIndex();
           }
+          {
+            await using storage = await Storage.open(disk, PATH);
+            const indexBefore = entriesOf(storage.index);
+            disk.performed.length = 0;
+            disk.fail({ operation, nth, error, written: 1 });
+            try {
+              await rewindStorage(disk, storage, tidAt(kept - 1));
+              completed++;
+            } catch (failure) {
+              assert(failure instanceof DiskError, `${label}: ${failure}`);
+              failures++;
+              const isUntouched = storage.view.lastTid === tidAt(7) && bytesEqual(disk.bytes(PATH), whole);
+              const began = disk.performed.some((each) => each.operation === "write" && each.path === PATH);
+              assert(isUntouched || began, label);
+              // What was not rewound is not half rewound: it can be tried again.
+              if (!began) {
+                assert.deepEqual(entriesOf(storage.index), indexBefore, label);
+                await rewindStorage(disk, storage, tidAt(kept - 1));
+                assert.deepEqual(disk.bytes(PATH), shorter, label);
+              }
+              await storage.saveIndex().catch(() => {});
+            }
+          }
+          const hit = disk.performed.filter((each) => each.operation === operation).length >= nth;
+          const healthy = new MemoryDisk();
+          for (const path of disk.paths()) healthy.put(path, disk.bytes(path));
+          await using storage = await Storage.open(healthy, PATH);
+          const bytes = healthy.bytes(PATH);
+          assert(bytesEqual(bytes, whole) || bytesEqual(bytes, shorter), label);
+          assert.deepEqual(entriesOf(storage.index), await scannedIndex(bytes), label);
+          const saved = disk.paths().filter((path) => path.includes(".rewound-"));
+          if (!bytesEqual(bytes, whole)) {
+            assert(saved.length > 0, label);
+            for (const path of saved) assert.deepEqual(contentOf(disk.bytes(path)), cutContent, label);
+          }
+          if (!hit) break;
         }
-        const hit = disk.performed.filter((each) => each.operation === operation).length >= nth;
-        const healthy = new MemoryDisk();
-        for (const path of disk.paths()) healthy.put(path, disk.bytes(path));
-        await using storage = await Storage.open(healthy, PATH);
-        const bytes = healthy.bytes(PATH);
-        assert(bytesEqual(bytes, whole) || bytesEqual(bytes, shorter), label);
-        assert.deepEqual(entriesOf(storage.index), await scannedIndex(bytes), label);
-        const saved = disk.paths().filter((path) => path.includes(".rewound-"));
-        if (!bytesEqual(bytes, whole)) {
-          assert(saved.length > 0, label);
-          for (const path of saved) assert.deepEqual(contentOf(disk.bytes(path)), cutContent, label);
-        }
-        if (!hit) break;
       }
     }
+    assert(failures > 40 && completed > 10, `${failures} failures, ${completed} completed`);
+  });
+}
+
+Deno.test("an index in memory is saved only for the file that it is of", async () => {
+  for (
+    const fault of [
+      { operation: "rename", path: ".index_tmp" },
+      { operation: "write", path: PATH },
+    ] as const
+  ) {
+    const disk = diskWith(FILE.bytes);
+    await using storage = await Storage.open(disk, PATH);
+    await storage.saveIndex();
+    disk.fail(fault);
+    await assert.rejects(rewindStorage(disk, storage, tidAt(5)), DiskError);
+    await storage.saveIndex();
+    const index = readIndexFile(disk, PATH);
+    assert(index.kind === "read");
+    // In the second case it is the one that was written before the file was to be cut.
+    assert.equal(index.position, fault.operation === "rename" ? FILE.end : endOf(FILE, 6));
+    assert.deepEqual(entriesOf(index.index), await scannedIndex(FILE.bytes.slice(0, index.position)));
   }
-  assert(failures > 40 && completed > 10, `${failures} failures, ${completed} completed`);
+});
+
+Deno.test("rewound by a link, a file keeps no index of what it was beside its own name", async () => {
+  await using directory = await TempDirectory.make();
+  const [real, link] = [directory.join("real.fs"), directory.join("link.fs")];
+  await Deno.writeFile(real, FILE.bytes);
+  await Deno.symlink("real.fs", link);
+  const disk = new HostDisk();
+  {
+    await using storage = await Storage.open(disk, real);
+    await storage.saveIndex();
+  }
+  await rewind(disk, link, tidAt(5));
+  assert.equal(disk.status(`${real}.index`), undefined);
+  const index = readIndexFile(disk, link);
+  assert(index.kind === "read");
+  assert.equal(index.position, endOf(FILE, 6));
+  // The same name by another spelling is its own.
+  await rewind(disk, `${directory.path}/./real.fs`, tidAt(3));
+  assert.equal(readIndexFile(disk, real).kind, "read");
 });
 
 function bytesEqual(one: Uint8Array, other: Uint8Array): boolean {
