@@ -134,7 +134,7 @@ function recordLineOf({ oid, length, dataTid, className = "unknown class" }: Rec
   const id = formatOidDigits(oid);
   if (length === undefined) return `${id}  its creation was undone, or it was deleted`;
   const origin = dataTid === undefined ? "" : `  as in ${formatTid(dataTid)}`;
-  return `${id}  ${escapeControls(className)}  ${length} bytes${origin}`;
+  return `${id}  ${escapeControls(className)}  ${length} ${length === 1 ? "byte" : "bytes"}${origin}`;
 }
 
 /** Metadata are bytes, UTF-8 by custom; what is none becomes replacement characters. */

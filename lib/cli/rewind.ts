@@ -75,6 +75,10 @@ export async function runRewind(options: RewindCommand, host: Host): Promise<voi
     if (dryRun) return await showPlan(host, history, plan, "would");
   }
   await using storage = await Storage.open(disk, dataFs);
+  const { cut } = storage.report;
+  if (cut?.savedTo !== undefined) {
+    host.err(`Cut off ${cut.bytes} bytes behind the last whole transaction, saved in ${cut.savedTo}\n`);
+  }
   const plan = await planRewind(disk, storage, to);
   await showPlan(host, storage, plan, "will");
   if (plan.transactions === 0) return;

@@ -43,6 +43,7 @@ export async function writeExcerpt(
 ): Promise<void> {
   const temporary = `${path}.tmp`;
   disk.remove(temporary); // left by a process that died
+  let name = temporary;
   try {
     using file = disk.create(temporary);
     const writer = new ExcerptWriter(file, stretch);
@@ -57,10 +58,11 @@ export async function writeExcerpt(
     }
     await file.sync();
     disk.rename(temporary, path);
+    name = path;
     await disk.syncDirectory(directoryOf(path));
   } catch (error) {
     try {
-      disk.remove(temporary);
+      disk.remove(name);
     } catch {
       // The first failure is the one worth telling.
     }

@@ -25,8 +25,11 @@ export interface FileEnd {
  */
 export function findWholeEnd(file: ReadableFile): FileEnd | undefined {
   const size = file.size();
+  return wholeEndOf(new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES)), size);
+}
+
+function wholeEndOf(reader: TransactionReader, size: number): FileEnd | undefined {
   if (size <= FIRST_POSITION) return { end: FIRST_POSITION, lastTid: NO_TID };
-  const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
   const lastTid = lastTidAt(reader, size);
   if (lastTid === undefined || hasUnfinishedBefore(reader, size, MAX_RUN_BYTES)) return undefined;
   return { end: size, lastTid };
@@ -44,10 +47,10 @@ export async function findEnd(
   file: ReadableFile,
   pause: () => Promise<void>,
 ): Promise<FileEnd> {
-  const found = findWholeEnd(file);
-  if (found !== undefined) return found;
   const size = file.size();
   const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
+  const found = wholeEndOf(reader, size);
+  if (found !== undefined) return found;
   // A transaction under way, or a torn end: walk up to it from where the index was saved, or from the start.
   const saved = readIndexPosition(disk, path);
   const savedTid = saved !== undefined && saved <= size ? lastTidAt(reader, saved) : undefined;

@@ -6,7 +6,7 @@
  * fit the shorter file, which suits the longer one as well, and the file is cut back in an order in which a crash
  * leaves it whole or cut at that transaction, whoever opens it next (docs/filestorage_format.md, "Rewinding").
  */
-import { CorruptError, UsageError } from "../errors.ts";
+import { CorruptError, DiskFullError, UsageError, ZrsError } from "../errors.ts";
 import type { Disk } from "../ports/mod.ts";
 import { describeTid, NO_TID, STATUS } from "../zodb/mod.ts";
 import { writeExcerpt } from "./excerpt.ts";
@@ -82,8 +82,24 @@ export async function rewindStorage(
   if (plan.transactions === 0) return plan;
   const stretch = { file: storage.file, from: plan.end, to: storage.end };
   await writeExcerpt(disk, stretch, plan.savedTo, patience);
-  await storage.takeBack({ end: plan.end, lastTid: tid }, patience);
+  try {
+    await storage.takeBack({ end: plan.end, lastTid: tid }, patience);
+  } catch (error) {
+    // Whatever else went wrong may have done so after the first step that takes them back: they stay saved.
+    const isUntouched = error instanceof DiskFullError || error instanceof CorruptError;
+    if (isUntouched) removeIfPossible(disk, plan.savedTo);
+    throw error;
+  }
   return plan;
+}
+
+/** The failure that is being reported says more than one of cleaning up. */
+function removeIfPossible(disk: Disk, path: string): void {
+  try {
+    disk.remove(path);
+  } catch (error) {
+    if (!(error instanceof ZrsError)) throw error;
+  }
 }
 
 /**

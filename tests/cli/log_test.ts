@@ -69,7 +69,7 @@ Deno.test("--records adds a line for each record", async () => {
   assert.deepEqual(out.split("\n").filter((line) => line.startsWith(" ")), [
     "  0000000000000000  persistent.mapping.PersistentMapping  48 bytes",
     "  0000000000123456  unknown class  3 bytes",
-    "  0000000000000001  unknown class  1 bytes",
+    "  0000000000000001  unknown class  1 byte",
     "  0000000000000000  persistent.mapping.PersistentMapping  48 bytes  as in 03f5945817777777",
     "  0000000000123456  its creation was undone, or it was deleted",
   ]);

@@ -112,6 +112,16 @@ Deno.test("--dry-run shows the same, also of a file in use, and writes nothing",
   );
 });
 
+Deno.test("an unfinished transaction at the end is cut off first, and that is said", async () => {
+  const bytes = new Uint8Array(FILE.end + 40);
+  bytes.set(FILE.bytes);
+  bytes[FILE.end + 16] = 0x63;
+  const { code, err, disk } = await rewind(["--to", FIRST, "--yes"], { bytes });
+  assert.equal(code, 0);
+  assert.equal(err, `Cut off 40 bytes behind the last whole transaction, saved in ${PATH}.tr0\n`);
+  assert.deepEqual(disk.bytes(PATH), FILE.bytes.slice(0, FILE.transactions[0]!.end));
+});
+
 Deno.test("of many the last 20 are shown, and --to 0 leaves none", async () => {
   const { code, out, disk } = await rewind(["--to", "0", "--yes"], { bytes: fileOf(30).bytes });
   assert.equal(code, 0);
