@@ -18,15 +18,23 @@ import { findSimilar } from "@optique/core/suggestion";
 import { extractOptionNames } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
+import { type LogCommand, logParser } from "./log.ts";
 import { type PrimaryCommand, primaryParser } from "./primary.ts";
+import { type RewindCommand, rewindParser } from "./rewind.ts";
 import { type SecondaryCommand, secondaryParser } from "./secondary.ts";
 import { type StatusCommand, statusParser } from "./status.ts";
 import { VERSION } from "./version.ts";
 
 /** What the user wants done. */
-export type Command = PrimaryCommand | SecondaryCommand | StatusCommand;
+export type Command = PrimaryCommand | SecondaryCommand | StatusCommand | LogCommand | RewindCommand;
 
-const PARSERS = { primary: primaryParser, secondary: secondaryParser, status: statusParser };
+const PARSERS = {
+  primary: primaryParser,
+  secondary: secondaryParser,
+  status: statusParser,
+  log: logParser,
+  rewind: rewindParser,
+};
 
 const COMPLETION = "completion";
 const META_OPTIONS = ["--help", "-h", "--version", "-V"];
@@ -52,7 +60,7 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
   function answer(): void {
     answered = true;
   }
-  const commands = or(primaryParser, secondaryParser, statusParser, {
+  const commands = or(primaryParser, secondaryParser, statusParser, logParser, rewindParser, {
     errors: {
       noMatch: message`Missing command`,
       unexpectedInput: (token) => describeUnexpected(token, args[0]),

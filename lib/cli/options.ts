@@ -10,7 +10,7 @@ import type { LogOptions, TlsFiles } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
 import type { Compress } from "../replica/mod.ts";
 import { controlPathOf } from "./control_protocol.ts";
-import { blobs, count, file, rate } from "./values.ts";
+import { blobs, file, rate, wholeNumber } from "./values.ts";
 
 /** What all server commands are told. Paths are as the user wrote them. */
 export interface ServerOptions {
@@ -55,11 +55,11 @@ export const serverOptions = {
   ),
 };
 
-/** How a server command's help shows it in short: its name, DATA_FS, the options it needs, and that there are more. */
-export function usageLine(...needed: readonly `--${string}`[]): Usage {
+/** How a command's help shows it in short: its name, DATA_FS, the options it needs, and that there are more. */
+export function usageLine(...needed: readonly (readonly [`--${string}`, "ADDR" | "TID"])[]): Usage {
   const terms: Usage = [
     { type: "argument", metavar: "DATA_FS" },
-    ...needed.map((name) => ({ type: "option", names: [name], metavar: "ADDR" } as const)),
+    ...needed.map(([name, metavar]) => ({ type: "option", names: [name], metavar } as const)),
     { type: "multiple", min: 0, terms: [{ type: "argument", metavar: "OPTION" }] },
   ];
   return [{ type: "sequence", terms }];
@@ -111,7 +111,7 @@ export const bwlimitOption = optional(option("--bwlimit", rate(), {
 
 /** `--max-secondaries`, for every node that serves some. */
 export const maxSecondariesOption = withDefault(
-  option("--max-secondaries", count(), {
+  option("--max-secondaries", wholeNumber(), {
     description: message`Serve so many at once; more are refused, in words.`,
   }),
   100,
@@ -128,7 +128,8 @@ export function logOptions({ quiet, verbose, logFile }: ServerOptions): LogOptio
 }
 
 /** What stands beside a database and belongs to it, the control socket included. */
-const DATABASE_FILES = /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs)$/;
+const DATABASE_FILES = /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.rewound-.*)$/;
+
 /** @throws UsageError when only some of the files that belong together were given */
 export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: ServerOptions): TlsFiles | undefined {
   if (tlsCert !== undefined && tlsKey !== undefined && tlsCa !== undefined) {

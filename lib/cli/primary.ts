@@ -52,7 +52,7 @@ export const primaryParser = command(
     footer: message`Example:${lineBreak()}  ${
       commandLine("zrs primary /srv/zope/var/Data.fs --replicate-to :5000")
     }${lineBreak()}ADDR is host:port, [v6]:port, :port (all interfaces), a port alone (this machine only), or the path of a Unix socket. Port 0 picks a free one, which the ready file names.`,
-    usageLine: usageLine("--replicate-to"),
+    usageLine: usageLine(["--replicate-to", "ADDR"]),
   },
 );
 

@@ -4,8 +4,10 @@ import type { Host } from "../host/mod.ts";
 import { type Command, parseArguments, programOf } from "./arguments.ts";
 import { EXIT, type ExitCode, exitCodeOf } from "./exit_codes.ts";
 import { formatFailure } from "./failure.ts";
+import { runLog } from "./log.ts";
 import { nagiosFailure } from "./nagios.ts";
 import { runPrimary } from "./primary.ts";
+import { runRewind } from "./rewind.ts";
 import { runSecondary } from "./secondary.ts";
 import { isNagiosCheck, runStatus } from "./status.ts";
 
@@ -35,6 +37,12 @@ async function runCommand(command: Command, host: Host): Promise<ExitCode> {
       return EXIT.ok;
     case "status":
       return await runStatus(command, host);
+    case "log":
+      await runLog(command, host);
+      return EXIT.ok;
+    case "rewind":
+      await runRewind(command, host);
+      return EXIT.ok;
   }
 }
 

@@ -91,7 +91,7 @@ export const secondaryParser = command(
     footer: message`Example:${lineBreak()}  ${
       commandLine("zrs secondary /srv/replica/Data.fs --replicate-from db1.example.com:5000")
     }${lineBreak()}ADDR is host:port, [v6]:port, a port alone (this machine only), or the path of a Unix socket; to listen also :port (all interfaces), and port 0 for a free one, which the ready file names.`,
-    usageLine: usageLine("--replicate-from"),
+    usageLine: usageLine(["--replicate-from", "ADDR"]),
   },
 );
 

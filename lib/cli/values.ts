@@ -6,8 +6,10 @@ import { path } from "@optique/run/valueparser";
 import { ZrsError } from "../errors.ts";
 import { formatAddress } from "../ports/mod.ts";
 import type { Address } from "../ports/mod.ts";
+import { formatOidDigits, formatTid, NO_TID, parseOid, parseTid } from "../zodb/mod.ts";
 import { type AddressUse, parseAddress } from "./address.ts";
 import { withHint } from "./failure.ts";
+import { parseMoment } from "./time.ts";
 
 /** Shorter would be a busy loop. */
 const MIN_SECONDS = 0.1;
@@ -15,22 +17,48 @@ const MIN_SECONDS = 0.1;
 /** Longer is a mistake: a day. */
 const MAX_SECONDS = 86_400;
 
-/** ADDR: an address to listen on or to connect to. */
-export function address(use: AddressUse): ValueParser<"sync", Address> {
+/** A value that a function reads, which says what is wrong by throwing. */
+function parsedBy<T>(
+  metavar: "ADDR" | "TIME" | "OID" | "TID",
+  placeholder: T,
+  parse: (input: string) => T,
+  format: (value: T) => string,
+): ValueParser<"sync", T> {
   return {
     mode: "sync",
-    metavar: "ADDR",
-    placeholder: { transport: "tcp", host: "127.0.0.1", port: 0 },
-    parse(input): ValueParserResult<Address> {
+    metavar,
+    placeholder,
+    parse(input): ValueParserResult<T> {
       try {
-        return { success: true, value: parseAddress(input, use) };
+        return { success: true, value: parse(input) };
       } catch (error) {
         if (!(error instanceof ZrsError)) throw error;
         return { success: false, error: [text(withHint(error.message, error.hint))] };
       }
     },
-    format: formatAddress,
+    format,
   };
+}
+
+/** ADDR: an address to listen on or to connect to. */
+export function address(use: AddressUse): ValueParser<"sync", Address> {
+  const placeholder: Address = { transport: "tcp", host: "127.0.0.1", port: 0 };
+  return parsedBy("ADDR", placeholder, (input) => parseAddress(input, use), formatAddress);
+}
+
+/** TIME: a moment, as the tid that it begins with. */
+export function moment(): ValueParser<"sync", bigint> {
+  return parsedBy("TIME", NO_TID, parseMoment, formatTid);
+}
+
+/** OID: an object's id. */
+export function oid(): ValueParser<"sync", bigint> {
+  return parsedBy("OID", 0n, parseOid, formatOidDigits);
+}
+
+/** TID: a transaction's id, or 0 for none. */
+export function tid(): ValueParser<"sync", bigint> {
+  return parsedBy("TID", NO_TID, (input) => input === "0" ? NO_TID : parseTid(input), formatTid);
 }
 
 /** A duration in seconds, fractions allowed. */
@@ -104,8 +132,8 @@ function secondsError(found: string): Message {
   }, but got ${found}`;
 }
 
-/** How many secondaries may be served at once. */
-export function count(): ValueParser<"sync", number> {
+/** N: how many of something, at least one. */
+export function wholeNumber(): ValueParser<"sync", number> {
   return integer({
     metavar: "N",
     min: 1,

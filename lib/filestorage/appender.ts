@@ -140,6 +140,37 @@ export class Appender {
     }
   }
 
+  /**
+   * Takes back the transactions behind `end`, where one of them begins. Each step is synced before the next:
+   * 1. the status of the first of them becomes 'c', one byte: with it none of them counts;
+   * 2. its length becomes that of a fence. Nobody can take the 'c' for damage any more, however much follows;
+   * 3. its tid becomes the last one, as in any fence;
+   * 4. the file is cut.
+   * @param lastTid the tid of the last transaction before `end`
+   * @throws DiskError final
+   */
+  async takeBack(end: number, lastTid: bigint): Promise<void> {
+    this.#check();
+    if (end > this.#end) {
+      throw new RangeError(`Cannot take back what is behind ${end}: the end is ${this.#end}`);
+    }
+    await this.cut();
+    if (end === this.#end) return;
+    const { tid, length, status } = TRANSACTION;
+    const fence = fenceAfter(lastTid);
+    try {
+      for (const [from, to] of [[status, status + 1], [length, status], [tid, length]] as const) {
+        this.file.writeAt(fence.subarray(from, to), end + from);
+        await this.file.sync();
+      }
+      await truncateSafely(this.file, end);
+    } catch (error) {
+      throw this.#fail(error);
+    }
+    this.#end = end;
+    this.#lastTid = lastTid;
+  }
+
   async #fence(): Promise<void> {
     this.#check();
     if (this.#fenced) return;
@@ -177,14 +208,8 @@ export class Appender {
     this.#fenced = fenced;
   }
 
-  /** The fence repeats the last tid: Python takes the tid of a header it rejects for the file's last one. */
   #writeFence(position: number, lastTid: bigint): void {
-    const fence = new Uint8Array(TRANSACTION.size);
-    const view = viewOf(fence);
-    view.setBigUint64(TRANSACTION.tid, lastTid);
-    writeU64(view, TRANSACTION.length, BEYOND_ANY_FILE);
-    fence[TRANSACTION.status] = STATUS.voted;
-    this.#write(fence, position, position);
+    this.#write(fenceAfter(lastTid), position, position);
   }
 
   /**
@@ -262,4 +287,14 @@ export class Appender {
   #check(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
+}
+
+/** The fence repeats the last tid: Python takes the tid of a header it rejects for the file's last one. */
+function fenceAfter(lastTid: bigint): Uint8Array {
+  const fence = new Uint8Array(TRANSACTION.size);
+  const view = viewOf(fence);
+  view.setBigUint64(TRANSACTION.tid, lastTid);
+  writeU64(view, TRANSACTION.length, BEYOND_ANY_FILE);
+  fence[TRANSACTION.status] = STATUS.voted;
+  return fence;
 }

@@ -8,12 +8,11 @@
  * being absent for a moment; a tail lost in a crash or a restored backup, which is told by tid.
  */
 import { CorruptError, NotFoundError, UsageError } from "../errors.ts";
-import type { Disk, ReadableFile } from "../ports/mod.ts";
+import type { Disk } from "../ports/mod.ts";
 import { NO_TID, STATUS } from "../zodb/mod.ts";
-import { MAX_RUN_BYTES } from "./appender.ts";
-import { readIndexPosition } from "./index_position.ts";
+import { findEnd } from "./file_end.ts";
 import { FIRST_POSITION } from "./layout.ts";
-import { hasUnfinishedBefore, lastTidAt, LOCATE_WINDOW_BYTES, locateTid, TidMap } from "./locate.ts";
+import { LOCATE_WINDOW_BYTES, locateTid, TidMap } from "./locate.ts";
 import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 import { directoryOf, readMagic } from "./open.ts";
 import { TransactionReader } from "./transaction.ts";
@@ -247,31 +246,4 @@ async function openView(
     // Replaced again meanwhile, and another file's name is on disk; or cut by its owner, who has just opened it.
     file.close();
   }
-}
-
-/** The last whole transaction's end and tid, by the shortest way that can be trusted. */
-async function findEnd(
-  disk: Disk,
-  path: string,
-  file: ReadableFile,
-  pause: () => Promise<void>,
-): Promise<{ end: number; lastTid: bigint }> {
-  const size = file.size();
-  if (size <= FIRST_POSITION) return { end: FIRST_POSITION, lastTid: NO_TID };
-  const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
-  const last = lastTidAt(reader, size);
-  if (last !== undefined && !hasUnfinishedBefore(reader, size, MAX_RUN_BYTES)) {
-    return { end: size, lastTid: last };
-  }
-  // A transaction under way, or a torn end: walk up to it from where the index was saved, or from the start.
-  const saved = readIndexPosition(disk, path);
-  const savedTid = saved !== undefined && saved <= size ? lastTidAt(reader, saved) : undefined;
-  let end = saved !== undefined && savedTid !== undefined ? saved : FIRST_POSITION;
-  let lastTid = savedTid ?? NO_TID;
-  for (let steps = 1; reader.read(end) === "whole"; steps++) {
-    end = reader.end;
-    if (reader.status !== STATUS.undone) lastTid = reader.tid;
-    if (steps % STEPS_BETWEEN_PAUSES === 0) await pause();
-  }
-  return { end, lastTid };
 }

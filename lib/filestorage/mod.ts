@@ -3,6 +3,15 @@ export { Appender, type Run } from "./appender.ts";
 export { type ContentDigest, ContentDigester } from "./content_digest.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
 export {
+  History,
+  listRecords,
+  listTransactions,
+  type Readable,
+  type RecordEntry,
+  type Selection,
+  type TransactionEntry,
+} from "./history.ts";
+export {
   countedBefore,
   LOCATE_WINDOW_BYTES,
   locateTid,
@@ -18,6 +27,7 @@ export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
 export { type LargeEnd, Restorer } from "./restore.ts";
 export type { ExamineRecord } from "./raw_run.ts";
 export { RecordReader } from "./revision.ts";
+export { planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
 export { type OpenReport, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
 export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";

@@ -5,7 +5,7 @@
  */
 import { readU64, viewOf } from "../bytes/mod.ts";
 import { CorruptError } from "../errors.ts";
-import type { BlockFile, Disk } from "../ports/mod.ts";
+import type { BlockFile, Disk, ReadableFile } from "../ports/mod.ts";
 import { STATUS } from "../zodb/mod.ts";
 import { MAX_RUN_BYTES } from "./appender.ts";
 import { TRAILER_SIZE, TRANSACTION } from "./layout.ts";
@@ -39,6 +39,7 @@ const BYTES_BETWEEN_PAUSES = 64 * 1024 * 1024;
  * Walks over whole transactions from `position` on and notes their records in the index.
  * @param lastTid the tid before `position`
  * @param size the file's size
+ * @param isRewound whether the transaction with that tid and all behind it have been saved to be taken back
  * @throws CorruptError where a transaction is damaged but more than a torn end; the signal's reason once it aborts
  */
 export async function scan(
@@ -48,6 +49,7 @@ export async function scan(
   size: number,
   index: ObjectIndex,
   { pause, signal }: Patience,
+  isRewound: (tid: bigint) => boolean = () => false,
 ): Promise<Scan> {
   const reader = new TransactionReader(new Window(file, size));
   let transactions = 0;
@@ -65,7 +67,7 @@ export async function scan(
     if (state === "damaged" && !isTornEnd(reader, file, size)) {
       throw cannotOpen(file, reader.corrupt(reader.damage));
     }
-    if (state === "voted") refuseLostMiddle(reader, file, size);
+    if (state === "voted" && !isRewound(reader.tid)) refuseLostMiddle(reader, file, size);
     if (state === "beyond") refuseLostLength(reader, file, size);
     if (state !== "whole") return { end: position, lastTid, transactions };
     if (reader.status !== STATUS.undone) {
@@ -93,7 +95,7 @@ function cannotOpen(file: BlockFile, { message, facts }: CorruptError): CorruptE
  * header is a torn end when the file's last 8 bytes cannot be the trailer of a transaction that begins here or
  * later. Whatever else is wrong is damage to what was whole once, and nothing to be cut away.
  */
-function isTornEnd(reader: TransactionReader, file: BlockFile, size: number): boolean {
+export function isTornEnd(reader: TransactionReader, file: ReadableFile, size: number): boolean {
   if (reader.length >= reader.headLength) return false;
   // More than one run was never at stake in a crash of ours; of others' only zeros are left in such amounts.
   if (size - reader.position > MAX_RUN_BYTES && !isAllZero(file, reader.position, size)) return false;
@@ -131,7 +133,7 @@ function refuseLostLength(reader: TransactionReader, file: BlockFile, size: numb
   if (last.startOf(size) > position && lastTidAt(last, size) !== undefined) throw cannotOpen(file, problem);
 }
 
-function isAllZero(file: BlockFile, from: number, to: number): boolean {
+function isAllZero(file: ReadableFile, from: number, to: number): boolean {
   const block = new Uint8Array(64 * 1024);
   for (let position = from; position < to;) {
     const count = file.readAt(block.subarray(0, Math.min(block.length, to - position)), position);

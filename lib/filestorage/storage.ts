@@ -11,11 +11,13 @@ import { NO_TID } from "../zodb/mod.ts";
 import { Appender, type Run } from "./appender.ts";
 import { checkIndex, readIndexFile, writeIndexFile } from "./index_file.ts";
 import { FIRST_POSITION, MAGIC } from "./layout.ts";
+import { indexBefore, type KeptEnd } from "./index_before.ts";
 import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 import { ObjectIndex } from "./object_index.ts";
 import { checkMayCreate, directoryOf, readMagic } from "./open.ts";
 import { type Cut, cutTornEnd, type Patience, scan } from "./recover.ts";
 import type { LargeEnd } from "./restore.ts";
+import { isRewound } from "./rewound_path.ts";
 
 /** What opening found; for the log. */
 export interface OpenReport {
@@ -31,13 +33,13 @@ export interface OpenReport {
 
 export class Storage implements TransactionLog {
   readonly path: string;
-  readonly index: ObjectIndex;
   readonly report: OpenReport;
   readonly #disk: Disk;
   readonly #appender: Appender;
-  readonly #generation: Generation;
   readonly #resources: AsyncDisposableStack;
   readonly #subscribers = new Subscribers();
+  #index: ObjectIndex;
+  #generation: Generation;
   #view: LogView;
   #savedEnd: number;
 
@@ -55,7 +57,7 @@ export class Storage implements TransactionLog {
   ) {
     this.#disk = disk;
     this.path = path;
-    this.index = opened.index;
+    this.#index = opened.index;
     this.report = opened.report;
     this.#appender = opened.appender;
     this.#generation = opened.generation;
@@ -84,7 +86,9 @@ export class Storage implements TransactionLog {
     if (isToBegin(file)) await writeMagic(disk, file, path);
     const loaded = loadIndex(disk, file, path);
     const size = file.size();
-    const scanned = await scan(file, loaded.position, loaded.lastTid, size, loaded.index, patience);
+    const scanned = await scan(file, loaded.position, loaded.lastTid, size, loaded.index, patience, (tid) => {
+      return isRewound(disk, path, tid);
+    });
     const cut = await cutTornEnd(disk, file, scanned.end);
     // What a killed process wrote last may be in the system's memory only: nobody is told of it before.
     if (cut === undefined) await file.sync();
@@ -117,6 +121,11 @@ export class Storage implements TransactionLog {
 
   get lastTid(): bigint {
     return this.#appender.lastTid;
+  }
+
+  /** Where each object is. {@link takeBack} may put another index in its place. */
+  get index(): ObjectIndex {
+    return this.#index;
   }
 
   /** The file's bytes for reading back. */
@@ -165,8 +174,48 @@ export class Storage implements TransactionLog {
   async saveIndex(): Promise<void> {
     const end = this.#appender.end;
     if (end === this.#savedEnd) return;
-    await writeIndexFile(this.#disk, this.path, this.index, end);
+    await writeIndexFile(this.#disk, this.path, this.#index, end);
     this.#savedEnd = end;
+  }
+
+  /**
+   * Takes back all transactions behind `kept`; they are gone then (rewind.ts keeps them). Nothing may be appended
+   * meanwhile, and what was made of {@link index}, {@link end} or {@link lastTid} before is of no use afterwards.
+   * @throws CorruptError, DiskFullError and the signal's reason: the file and its log are as before
+   * @throws DiskError as well, or final
+   */
+  async takeBack(kept: KeptEnd, patience: Patience = {}): Promise<void> {
+    await this.#appender.cut();
+    const { end } = this.#appender;
+    const reading = this.#disk.openRead(this.path);
+    try {
+      // The index of the shorter file fits the longer one as well: at no moment does one lie there that does not.
+      this.#index = await this.#saveIndexBefore(kept, end, patience);
+    } catch (error) {
+      reading.close();
+      throw error;
+    }
+    const generation = new Generation(this.#generation.number + 1, reading);
+    this.#resources.defer(() => generation.release());
+    this.#savedEnd = end; // should this fail, the index is no more one of the longer file, and must not be saved
+    await this.#appender.takeBack(kept.end, kept.lastTid);
+    this.#savedEnd = kept.end;
+    this.#generation = generation;
+    this.#grown();
+  }
+
+  async #saveIndexBefore(kept: KeptEnd, end: number, patience: Patience): Promise<ObjectIndex> {
+    try {
+      const index = await indexBefore(this.file, this.#index, kept, end, patience);
+      await writeIndexFile(this.#disk, this.path, index, kept.end);
+      await removeOtherIndex(this.#disk, this.path);
+      return index;
+    } catch (error) {
+      this.#savedEnd = end; // not to be saved while anything is missing from it
+      await scan(this.file, kept.end, kept.lastTid, end, this.#index, {}); // puts back what has been taken out
+      this.#savedEnd = -1;
+      throw error;
+    }
   }
 
   /** Releases the file and the lock; saves nothing. Closing twice is harmless. */
@@ -211,6 +260,19 @@ function lockRealPath(disk: Disk, path: string, realPath: string, owned: AsyncDi
   const real = disk.status(`${realPath}.lock`);
   if (own !== undefined && own.identity === real?.identity) return; // the same file by another spelling
   owned.use(disk.lock(`${realPath}.lock`));
+}
+
+/**
+ * Whoever opens the file by its own name has saved an index beside that, which would be of a longer file. Another
+ * one that grows from here could come to fit it by chance.
+ */
+async function removeOtherIndex(disk: Disk, path: string): Promise<void> {
+  const realPath = disk.realPath(path);
+  const other = disk.status(`${realPath}.index`);
+  if (realPath === path || other === undefined) return;
+  if (other.identity === disk.status(`${path}.index`)?.identity) return; // the same file by another spelling
+  disk.remove(`${realPath}.index`);
+  await disk.syncDirectory(directoryOf(realPath));
 }
 
 /**

@@ -62,6 +62,11 @@ export interface Host {
   out(text: string): void;
   /** Writes talk to standard error, if that still takes it. */
   err(text: string): void;
+  /**
+   * Asks the person at the terminal and waits for the answer, a line; everything else waits, too.
+   * @returns undefined when nobody can answer: standard input or standard error is no terminal
+   */
+  ask(question: string): string | undefined;
   /** Whether a person looks at the stream on a terminal. */
   isTerminal(stream: OutputStream): boolean;
   /** The terminal's width in characters; undefined where neither stream is a terminal. */

@@ -7,6 +7,7 @@ import { systemLog } from "./log.ts";
 import { HostNetwork } from "./network.ts";
 import { STDOUT, writeTalk, writeText } from "./output.ts";
 import { exit, isRunning, onUncaught } from "./process.ts";
+import { ask } from "./question.ts";
 import { HostRandom } from "./random.ts";
 import { notifySystemd } from "./systemd.ts";
 import { TlsNetwork } from "./tls_network.ts";
@@ -24,6 +25,7 @@ export function systemHost(): Host {
     pid: Deno.pid,
     out: (text) => writeText(STDOUT, "standard output", text),
     err: writeTalk,
+    ask,
     isTerminal,
     columns,
     env: (name) => Deno.env.get(name),

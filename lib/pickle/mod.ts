@@ -25,4 +25,5 @@ export { isAscii } from "./literals.ts";
 export { latin1OfUtf8 } from "./names.ts";
 export { PickleLimitError } from "./limits.ts";
 export { PickleMachine } from "./machine.ts";
+export { recordClass } from "./record_class.ts";
 export { PyDict, PyGlobal, PyList, PyObject, PyText, PyTuple, type Value } from "./value.ts";

@@ -248,7 +248,8 @@ export class Secondary {
     this.#ports.log.error(
       isDivergence(message)
         ? `${source} refuses this replica: ${message}; nothing was changed. ` +
-          `Compare the two files' last transactions, or begin anew with an empty replica`
+          `Compare the last transactions of both files (zrs log); zrs rewind takes back those that the source ` +
+          `lacks, or begin anew with an empty replica`
         : `${source} cannot go on behind ${describeTid(lastTid)}: ${message}`,
       { tid: formatTid(lastTid) },
     );

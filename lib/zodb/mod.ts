@@ -9,5 +9,5 @@ export {
   timeOfTid,
 } from "./tid.ts";
 export { BLOB_SNIFF_BYTES, isBlobRecord } from "./blob.ts";
-export { formatOid } from "./oid.ts";
+export { formatOid, formatOidDigits, parseOid } from "./oid.ts";
 export { MAX_METADATA_LENGTH, STATUS, type TransactionHead } from "./transaction.ts";

@@ -241,7 +241,14 @@ Deno.test("--help lists the commands that there are, and how to go on", async ()
     const { code, out, err } = await runCaptured(option);
     assert.deepEqual([code, err], [0, ""]);
     assert.match(out, /Usage: zrs COMMAND \.\.\.\n/);
-    assert.deepEqual(out.match(/^ {2}\w+/gm), ["  primary", "  secondary", "  status", "  completion"]);
+    assert.deepEqual(out.match(/^ {2}\w+/gm), [
+      "  primary",
+      "  secondary",
+      "  status",
+      "  log",
+      "  rewind",
+      "  completion",
+    ]);
   }
 });
 
@@ -261,6 +268,16 @@ Deno.test("the help of each command has its usage, all its options and an exampl
         "-q, --quiet",
         "-v, --verbose",
       ],
+    ],
+    [
+      "log",
+      /^Usage: zrs log DATA_FS \[OPTION\.\.\.\]$/m,
+      ["--last N", "--since TIME", "--oid OID", "--records", "--json"],
+    ],
+    [
+      "rewind",
+      /^Usage: zrs rewind DATA_FS --to TID \[OPTION\.\.\.\]$/m,
+      ["--to TID", "--dry-run", "--yes"],
     ],
     [
       "secondary",

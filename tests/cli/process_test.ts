@@ -120,6 +120,16 @@ Deno.test("a log file that cannot be opened is refused with 2", async () => {
   );
 });
 
+Deno.test("rewind asks nobody where there is no terminal", async () => {
+  await using directory = await TempDirectory.make();
+  await Deno.writeFile(directory.join("Data.fs"), FILE);
+  await using rewind = startZrs(["rewind", directory.join("Data.fs"), "--to", "0"]);
+  await rewind.write("y\n");
+  assert.equal((await rewind.exited).code, 2);
+  assert.match(rewind.stderr.items.join("\n"), /^zrs rewind: Cannot ask whether to rewind .*; give --yes/);
+  assert.deepEqual(await Deno.readFile(directory.join("Data.fs")), FILE);
+});
+
 function existsSync(path: string): boolean {
   try {
     return Deno.statSync(path).isFile;

@@ -35,6 +35,8 @@ export class ScriptedHost implements Host {
   readonly written = { out: "", err: "" };
   /** What was logged, at any level. */
   readonly logged = new Feed<LogLine>();
+  /** What the person at the terminal answers, one after the other; nobody is there when it is undefined. */
+  answers: string[] | undefined;
   /** States told to the service manager. */
   readonly notified: string[] = [];
   /** Resolves when the service manager is told that we are ready: then the ready file is written, too. */
@@ -78,6 +80,11 @@ export class ScriptedHost implements Host {
 
   out = (text: string): void => void (this.written.out += text);
   err = (text: string): void => void (this.written.err += text);
+  ask = (question: string): string | undefined => {
+    const answer = this.answers?.shift();
+    if (answer !== undefined) this.err(question);
+    return answer;
+  };
   isTerminal = (): boolean => false;
   columns = (): undefined => undefined;
   env = (): undefined => undefined;

@@ -1,0 +1,91 @@
+/** `zrs log`: the transactions of a database, newest last. */
+
+import { object } from "@optique/core/constructs";
+import { commandLine, lineBreak, message } from "@optique/core/message";
+import { optional, withDefault } from "@optique/core/modifiers";
+import { argument, command, constant, flag, option } from "@optique/core/primitives";
+import { UnavailableError } from "../errors.ts";
+import { listTransactions } from "../filestorage/mod.ts";
+import type { Host } from "../host/mod.ts";
+import { Listing, openHistory } from "./listing.ts";
+import { usageLine } from "./options.ts";
+import { file, moment, oid, wholeNumber } from "./values.ts";
+
+export interface LogCommand {
+  readonly command: "log";
+  readonly dataFs: string;
+  readonly last?: number | undefined;
+  /** The tid at which the list begins. */
+  readonly since?: bigint | undefined;
+  readonly oid?: bigint | undefined;
+  readonly records: boolean;
+  readonly json: boolean;
+}
+
+/** What fits on one screen. */
+const DEFAULT_LAST = 20;
+
+export const logParser = command(
+  "log",
+  object({
+    command: constant("log"),
+    dataFs: argument(file("DATA_FS"), {
+      description: message`The database. It is only ever read, and may be in use.`,
+      errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
+    }),
+    last: optional(option("--last", wholeNumber(), {
+      description: message`Show only the newest N (default: 20, or all with --since).`,
+    })),
+    since: optional(option("--since", moment(), {
+      description:
+        message`Show those from this time on: ISO 8601, local time without a zone; or from this tid on.`,
+    })),
+    oid: optional(option("--oid", oid(), {
+      description: message`Show those that touch this object: 16 hexadecimal digits, or a decimal number.`,
+    })),
+    records: withDefault(
+      flag("--records", { description: message`Show each record: its object, class, and length of data.` }),
+      false,
+    ),
+    json: withDefault(
+      flag("--json", { description: message`Write one JSON object per transaction, a line each.` }),
+      false,
+    ),
+  }),
+  {
+    brief: message`Show the transactions of a database.`,
+    description:
+      message`Shows the transactions of DATA_FS, newest last: tid, time, how many records and bytes, user and description. Reads only, takes no lock, and can stand beside whoever writes the database.`,
+    footer: message`Example:${lineBreak()}  ${
+      commandLine("zrs log /srv/zope/var/Data.fs --since 2026-01-31T18:00 --records")
+    }`,
+    usageLine: usageLine(),
+  },
+);
+
+/** Writes the list. @throws ZrsError; CorruptError after what could be read */
+export async function runLog(options: LogCommand, host: Host): Promise<void> {
+  const { dataFs, since, oid, records, json } = options;
+  const last = options.last ?? (since === undefined ? DEFAULT_LAST : undefined);
+  using history = await openHistory(host, dataFs);
+  const listing = new Listing(host, history, { records, json });
+  let count = 0;
+  try {
+    try {
+      for await (const entry of listTransactions(history, { last, since, oid })) {
+        listing.add(entry);
+        count++;
+      }
+    } finally {
+      listing.flush();
+    }
+  } catch (error) {
+    if (error instanceof UnavailableError) return; // whoever reads the list has seen enough, as in `| head`
+    throw error;
+  }
+  if (history.damage !== undefined) throw history.damage;
+  if (count === 0 && !json) {
+    const none = since === undefined && oid === undefined ? "has no transactions" : "has no such transaction";
+    host.err(`${dataFs} ${none}\n`);
+  }
+}

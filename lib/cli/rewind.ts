@@ -1,0 +1,131 @@
+/** `zrs rewind`: makes a transaction the last one of a database again, and keeps what came after it. */
+
+import { object } from "@optique/core/constructs";
+import { commandLine, lineBreak, message } from "@optique/core/message";
+import { withDefault } from "@optique/core/modifiers";
+import { argument, command, constant, flag, option } from "@optique/core/primitives";
+import { UsageError } from "../errors.ts";
+import {
+  listTransactions,
+  planRewind,
+  type Readable,
+  type RewindPlan,
+  rewindStorage,
+  Storage,
+} from "../filestorage/mod.ts";
+import type { Host } from "../host/mod.ts";
+import { describeTid, NO_TID } from "../zodb/mod.ts";
+import { Listing, openHistory } from "./listing.ts";
+import { usageLine } from "./options.ts";
+import { file, tid } from "./values.ts";
+
+export interface RewindCommand {
+  readonly command: "rewind";
+  readonly dataFs: string;
+  /** What shall be the last transaction. */
+  readonly to: bigint;
+  readonly dryRun: boolean;
+  readonly yes: boolean;
+}
+
+/** So many of the transactions that go are shown, the newest. */
+const SHOWN = 20;
+
+export const rewindParser = command(
+  "rewind",
+  object({
+    command: constant("rewind"),
+    dataFs: argument(file("DATA_FS"), {
+      description: message`The database, which nobody may have open for writing.`,
+      errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
+    }),
+    to: option("--to", tid(), {
+      description:
+        message`The transaction that shall be the last: 16 hexadecimal digits, or 0 to leave none.`,
+    }),
+    dryRun: withDefault(
+      flag("--dry-run", { description: message`Show what would go, and change nothing.` }),
+      false,
+    ),
+    yes: withDefault(
+      flag("--yes", { description: message`Do not ask; needed where nobody is at a terminal to answer.` }),
+      false,
+    ),
+  }),
+  {
+    brief: message`Take back the last transactions of a database.`,
+    description:
+      message`Makes an earlier transaction the last one of DATA_FS again, as for a replica that its primary refuses as ahead or forked. What goes is shown first, and kept in DATA_FS.rewound-TID, a database file of its own.`,
+    footer: message`Example:${lineBreak()}  ${
+      commandLine("zrs rewind /srv/replica/Data.fs --to 03f5945817777777")
+    }${lineBreak()}${commandLine("zrs log DATA_FS")} shows the transactions that there are.`,
+    usageLine: usageLine(["--to", "TID"]),
+  },
+);
+
+/** Shows, asks and rewinds. @throws ZrsError */
+export async function runRewind(options: RewindCommand, host: Host): Promise<void> {
+  const { disk } = host;
+  const { dataFs, to, dryRun, yes } = options;
+  {
+    // Whoever only looks, or asked for what cannot be done, touches nothing: not even the lock.
+    using history = await openHistory(host, dataFs);
+    if (history.damage !== undefined) throw history.damage;
+    const plan = await planRewind(disk, history, to);
+    if (dryRun) return await showPlan(host, history, plan, "would");
+  }
+  await using storage = await Storage.open(disk, dataFs);
+  const { cut } = storage.report;
+  if (cut?.savedTo !== undefined) {
+    host.err(`Cut off ${cut.bytes} bytes behind the last whole transaction, saved in ${cut.savedTo}\n`);
+  }
+  const plan = await planRewind(disk, storage, to);
+  await showPlan(host, storage, plan, "will");
+  if (plan.transactions === 0) return;
+  if (!yes) askFor(host, dataFs);
+  const { savedTo, transactions, tid } = await rewindStorage(disk, storage, to);
+  const now = tid === NO_TID ? "has no transactions any more" : `ends with ${describeTid(tid)}`;
+  host.out(`${dataFs} ${now}; ${countOf(transactions)} saved in ${savedTo}\n`);
+}
+
+async function showPlan(host: Host, log: Readable, plan: RewindPlan, mode: "will" | "would"): Promise<void> {
+  const { path } = log;
+  const { tid, transactions, bytes, firstTid, lastTid, savedTo } = plan;
+  if (transactions === 0) {
+    host.out(`${path} ends with ${describeTid(tid)} already: there is nothing to take back\n`);
+    return;
+  }
+  const target = tid === NO_TID ? "its beginning" : describeTid(tid);
+  const range = transactions === 1
+    ? describeTid(firstTid)
+    : `${describeTid(firstTid)} to ${describeTid(lastTid)}`;
+  host.out(
+    `Rewinding ${path} to ${target} ${mode === "will" ? "takes" : "would take"} back ` +
+      `${countOf(transactions)}, ${bytes} bytes: ${range}\n`,
+  );
+  const listing = new Listing(host, log, { records: false, json: false });
+  const last = Math.min(SHOWN, transactions);
+  if (transactions > last) host.out(`The last ${last} of them:\n`);
+  try {
+    for await (const entry of listTransactions(log, { since: firstTid, last })) listing.add(entry);
+  } finally {
+    listing.flush();
+  }
+  host.out(`They ${mode} be saved in ${savedTo}\n`);
+}
+
+/** @throws UsageError unless the answer is yes */
+function askFor(host: Host, dataFs: string): void {
+  const answer = host.ask(`Rewind ${dataFs}? [y/N] `);
+  if (answer === undefined) {
+    throw new UsageError(`Cannot ask whether to rewind ${dataFs}: nobody is at a terminal`, {
+      hint: "Give --yes to rewind it as shown",
+    });
+  }
+  if (/^y(es)?$/i.test(answer)) return;
+  throw new UsageError(`Did not rewind ${dataFs}: the answer was no, and nothing has been changed`);
+}
+
+function countOf(transactions: number): string {
+  return transactions === 1 ? "1 transaction" : `${transactions} transactions`;
+}
