@@ -142,7 +142,13 @@ function handshake(
     carrier.destroy();
   }
   function secured(socket: TLSSocket): void {
-    const wrong = wrongWithPeer(socket, credentials.authorities, name);
+    let wrong: string | undefined;
+    try {
+      wrong = wrongWithPeer(socket, credentials.authorities, name);
+    } catch (error) {
+      // Made to be unreadable, perhaps: this is no place to fall over what a stranger says.
+      return failed("its certificate cannot be read", error);
+    }
     if (wrong !== undefined) return failed(wrong);
     if (settle()) resolve(new TlsConnection({ connection, carrier, socket, isOnProbation: isClient }));
   }
