@@ -4,7 +4,7 @@ import { type Address, type Connection, formatAddress, type Listener, type Netwo
 import { UnavailableError, UsageError } from "../errors.ts";
 import { HostConnection } from "./connection.ts";
 import { codeOf } from "./failure.ts";
-import { isImpossible, networkWords } from "./network_failure.ts";
+import { abortWords, isImpossible, networkWords } from "./network_failure.ts";
 import { bindUnixSocket } from "./unix_socket.ts";
 
 /** How long accept waits before it reports that the system has run out of something. */
@@ -140,11 +140,6 @@ function connectTo(address: Address, signal: AbortSignal | undefined): Promise<D
 /** IPv6 literals are accepted with and without the brackets that a port after them needs. */
 function unbracketed(host: string): string {
   return host.startsWith("[") && host.endsWith("]") ? host.slice(1, -1) : host;
-}
-
-function abortWords(signal: AbortSignal): string {
-  const timedOut = signal.reason instanceof DOMException && signal.reason.name === "TimeoutError";
-  return timedOut ? "timed out" : "the attempt was given up";
 }
 
 /** The client was gone before we took its connection: nothing to report, the next one may be waiting. */

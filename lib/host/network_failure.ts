@@ -34,6 +34,13 @@ export function networkWords(error: unknown): string {
   return wordsOf(error);
 }
 
+/** Why an attempt was ended by its signal: words may be the reason that was given. */
+export function abortWords({ reason }: AbortSignal): string {
+  if (typeof reason === "string") return reason;
+  const timedOut = reason instanceof DOMException && reason.name === "TimeoutError";
+  return timedOut ? "timed out" : "the attempt was given up";
+}
+
 /** The runtime gives a failed name look-up neither class nor code. */
 export function isUnknownHost(error: unknown): boolean {
   return error instanceof Error && error.message.includes("lookup address");

@@ -7,7 +7,7 @@ import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import fs from "node:fs";
 import { UsageError } from "../errors.ts";
 import { diskFailure, wordsOf } from "./failure.ts";
-import { isSignedBy, isVersion3 } from "./tls_peer.ts";
+import { isSignedBy, isVersion3, untimelyWords } from "./tls_peer.ts";
 
 export interface TlsFiles {
   /** Our certificate; further ones in the file, up to the authority's, are sent along. */
@@ -34,18 +34,21 @@ const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g
 /** @throws UsageError that names the file; NotFoundError, DiskError */
 export function readCredentials(files: TlsFiles): Credentials {
   const [own, ...chain] = readCertificates(files.cert, "the certificate");
-  const authorities = readCertificates(files.ca, "the authority");
+  const given = readCertificates(files.ca, "the authority");
   const key = readKey(files.key);
-  for (const certificate of [own!, ...chain]) checkValid(certificate, files.cert, "the certificate");
+  for (const certificate of [own!, ...chain]) checkTimely(certificate, files.cert);
   checkOwn(own!, files.cert);
-  checkAuthorities(authorities, files.ca);
+  checkAuthorities(given, files.ca);
+  const authorities = given.filter((each) => untimelyWords(each) === undefined);
   if (!own!.checkPrivateKey(key.object)) {
     throw new UsageError(`Cannot use ${files.key} as the key: it does not belong to ${files.cert}`, {
       path: files.key,
       hint: "Give the key that the certificate was requested with",
     });
   }
-  const warnings = [];
+  const warnings = given.filter((each) => !authorities.includes(each)).map((each) =>
+    `An authority of ${files.ca}, ${nameOf(each)}, ${untimelyWords(each)}`
+  );
   if (key.isPublic) warnings.push(`${files.key} can be read by everybody on this machine: chmod 600 it`);
   if (![own!, ...chain].some((certificate) => authorities.some((each) => isSignedBy(certificate, each)))) {
     warnings.push(
@@ -117,21 +120,13 @@ function read(path: string, what: string): string {
   }
 }
 
-function checkValid(certificate: X509Certificate, path: string, what: string): void {
-  const now = Date.now();
-  const action = `Cannot use ${path} as ${what}`;
-  if (now > certificate.validToDate.getTime()) {
-    throw new UsageError(`${action}: it has expired on ${certificate.validToDate.toISOString()}`, {
-      path,
-      hint: "Have a new one signed",
-    });
-  }
-  if (now < certificate.validFromDate.getTime()) {
-    throw new UsageError(`${action}: it is not valid before ${certificate.validFromDate.toISOString()}`, {
-      path,
-      hint: "Look whether this machine's clock is right",
-    });
-  }
+function checkTimely(certificate: X509Certificate, path: string): void {
+  const untimely = untimelyWords(certificate);
+  if (untimely === undefined) return;
+  throw new UsageError(`Cannot use ${path} as the certificate: it ${untimely}`, {
+    path,
+    hint: "Have a new one signed, or set the clock right",
+  });
 }
 
 /** The other end refuses a certificate without version 3, as we do: see tls_peer.ts. */
@@ -145,9 +140,15 @@ function checkOwn(certificate: X509Certificate, path: string): void {
 
 function checkAuthorities(authorities: readonly X509Certificate[], path: string): void {
   const action = `Cannot use ${path} as the authority`;
+  const untimely = authorities.map(untimelyWords);
+  if (untimely.every((words) => words !== undefined)) {
+    throw new UsageError(`${action}: it ${untimely[0]}`, {
+      path,
+      hint: "Give the certificate of an authority that counts today, or set the clock right",
+    });
+  }
   for (const certificate of authorities) {
-    const name = certificate.subject.replaceAll("\n", ", ");
-    checkValid(certificate, path, "the authority");
+    const name = nameOf(certificate);
     if (!certificate.ca) {
       throw new UsageError(`${action}: ${name} is no authority's certificate`, {
         path,
@@ -164,6 +165,10 @@ function checkAuthorities(authorities: readonly X509Certificate[], path: string)
       });
     }
   }
+}
+
+function nameOf({ subject }: X509Certificate): string {
+  return subject.replaceAll("\n", ", ");
 }
 
 function toPem(certificates: readonly X509Certificate[]): string {

@@ -9,6 +9,7 @@ import tls, { type TLSSocket } from "node:tls";
 import { UnavailableError, UsageError } from "../errors.ts";
 import type { Clock, Connection } from "../ports/mod.ts";
 import { codeOf, wordsOf } from "./failure.ts";
+import { abortWords } from "./network_failure.ts";
 import { Carrier } from "./tls_carrier.ts";
 import { TlsConnection } from "./tls_connection.ts";
 import type { Credentials, TlsFiles } from "./tls_files.ts";
@@ -127,7 +128,7 @@ function handshake(
   const timer = clock.schedule(HANDSHAKE_TIMEOUT_MS, () => {
     failed(`the handshake has not ended within ${HANDSHAKE_TIMEOUT_MS / 1000} s`);
   });
-  const giveUp = () => failed("the attempt was given up");
+  const giveUp = () => failed(abortWords(signal!));
   signal?.addEventListener("abort", giveUp);
   let isSettled = false;
   function settle(): boolean {
@@ -142,7 +143,13 @@ function handshake(
     carrier.destroy();
   }
   function secured(socket: TLSSocket): void {
-    const wrong = wrongWithPeer(socket, credentials.authorities, name);
+    let wrong: string | undefined;
+    try {
+      wrong = wrongWithPeer(socket, credentials.authorities, name);
+    } catch (error) {
+      // Made to be unreadable, perhaps: this is no place to fall over what a stranger says.
+      return failed("its certificate cannot be read", error);
+    }
     if (wrong !== undefined) return failed(wrong);
     if (settle()) resolve(new TlsConnection({ connection, carrier, socket, isOnProbation: isClient }));
   }

@@ -138,7 +138,9 @@ class TlsListener implements Listener {
 
   async #secure(connection: Connection): Promise<void> {
     const handshake = new AbortController();
-    if (this.#handshakes.size >= MAX_HANDSHAKES) this.#handshakes.values().next().value?.abort();
+    if (this.#handshakes.size >= MAX_HANDSHAKES) {
+      this.#handshakes.values().next().value?.abort("too many others came while it had not proved who it is");
+    }
     this.#handshakes.add(handshake);
     try {
       const secured = await this.#handshake(connection, handshake.signal);

@@ -9,8 +9,7 @@
  */
 
 import { X509Certificate } from "node:crypto";
-import { isIP } from "node:net";
-import type { DetailedPeerCertificate, TLSSocket } from "node:tls";
+import { checkServerIdentity, type DetailedPeerCertificate, type TLSSocket } from "node:tls";
 
 /** Longer chains are nobody's. */
 const MAX_CHAIN = 8;
@@ -29,26 +28,28 @@ export function wrongWithPeer(
   const [leaf] = chain;
   if (leaf === undefined) return "it presented no certificate";
   if (!isVersion3(leaf)) return "its certificate is of version 1, which proves nothing";
-  const untimely = chain.map(untimelyWords).find((words) => words !== undefined);
-  if (untimely !== undefined) return untimely;
+  const untimely = untimelyWords(leaf);
+  if (untimely !== undefined) return `its certificate ${untimely}`;
   if (!leadsTo(chain, authorities)) return "its certificate is not signed by our authority";
   // It knows more rules than we do: what a certificate may be used for, how long a chain may be.
   if (!socket.authorized) return `its certificate is not for this use (${socket.authorizationError})`;
-  if (name === undefined || isFor(leaf, name)) return undefined;
+  // X509Certificate.checkHost knows no wildcards, and takes the subject for a host.
+  if (name === undefined || !checkServerIdentity(name, socket.getPeerCertificate())) return undefined;
   return `its certificate is for ${leaf.subjectAltName ?? "no host"}, not for ${name}`;
 }
 
-function untimelyWords({ validFromDate, validToDate }: X509Certificate): string | undefined {
+/** Why a certificate does not count now; undefined when it does. */
+export function untimelyWords({ validFromDate, validToDate }: X509Certificate): string | undefined {
   const now = Date.now();
-  if (now > validToDate.getTime()) return `its certificate has expired on ${validToDate.toISOString()}`;
+  if (now > validToDate.getTime()) return `has expired on ${validToDate.toISOString()}`;
   if (now >= validFromDate.getTime()) return undefined;
-  return `its certificate is not valid before ${validFromDate.toISOString()}, and this machine's clock is not there`;
+  return `is not valid before ${validFromDate.toISOString()}, and this machine's clock is not there yet`;
 }
 
 /** @param chain a certificate, whose it was signed by, and so on: as far as the other end has sent it */
 function leadsTo(chain: readonly X509Certificate[], authorities: readonly X509Certificate[]): boolean {
   for (const [index, certificate] of chain.entries()) {
-    if (index > 0 && !(isVersion3(certificate) && certificate.ca)) return false;
+    if (index > 0 && !isIntermediate(certificate)) return false;
     if (authorities.some((authority) => isSignedBy(certificate, authority))) return true;
     const next = chain[index + 1];
     if (next === undefined || !isSignedBy(certificate, next)) return false;
@@ -56,8 +57,8 @@ function leadsTo(chain: readonly X509Certificate[], authorities: readonly X509Ce
   return false;
 }
 
-function isFor(certificate: X509Certificate, name: string): boolean {
-  return (isIP(name) === 0 ? certificate.checkHost(name) : certificate.checkIP(name)) !== undefined;
+function isIntermediate(certificate: X509Certificate): boolean {
+  return isVersion3(certificate) && certificate.ca && untimelyWords(certificate) === undefined;
 }
 
 /** Whether the holder of the authority's key has signed exactly this certificate. */

@@ -126,6 +126,24 @@ tlsTest("a key that all can read, and a certificate that our peers refuse, are w
   assert.match(warnings[1]!, /server\.crt is not signed by an authority of .*other\.crt/);
 });
 
+tlsTest(
+  "an authority whose time is over is left out beside one that counts, and is no good alone",
+  async (made) => {
+    const expired = await made.authority.sign("expired", { isAuthority: true, isExpired: true });
+    await assert.rejects(secure({ ...made.server, ca: expired.cert }), {
+      name: "UsageError",
+      message: `Cannot use ${expired.cert} as the authority: it has expired on 2021-01-01T00:00:00.000Z`,
+    });
+    const ca = made.directory.join("both.crt");
+    await write(ca, (await Deno.readTextFile(expired.cert)) + await Deno.readTextFile(made.authority.ca));
+    await using echo = await Echo.start({ ...made.server, ca });
+    assert.deepEqual(echo.network.warnings, [
+      `An authority of ${ca}, CN=expired, has expired on 2021-01-01T00:00:00.000Z`,
+    ]);
+    assert.equal(await ask((await secure(made.client)).network, echo.address), "hello");
+  },
+);
+
 tlsTest("keys of RSA and Ed25519 do as well", async (made) => {
   for (const kind of [["rsa:2048"], ["ed25519"]]) {
     const [key, cert] = [made.directory.join("own.key"), made.directory.join("own.crt")];
