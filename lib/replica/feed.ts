@@ -56,7 +56,8 @@ export class Feed implements Line {
     try {
       await (await this.#greeted()).serve();
     } catch (error) {
-      const reason = this.#ended ?? error;
+      // A peer that is refused leaves at once, which says less.
+      const reason = error instanceof DivergedError ? error : this.#ended ?? error;
       if (reason instanceof PeerLeft) this.#ports.log.info(`${peer}: disconnected`);
       else if (reason instanceof DivergedError) {
         repeated.tell("error", peer, `refused: ${reason.message}`, { ...reason.facts });
