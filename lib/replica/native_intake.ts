@@ -75,6 +75,11 @@ export class NativeIntake implements Intake, NativeHandler {
     return { lastTid, end: this.#isRaw ? end : undefined };
   }
 
+  /** Whether the source has said anything by the native stream. */
+  get hasHeard(): boolean {
+    return this.#heard;
+  }
+
   stop(): void {
     const { connection } = this.#context;
     void this.#speaker.say(encodeControl({ type: "bye", code: "stopping", reason: "this secondary stops" }))
