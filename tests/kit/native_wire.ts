@@ -324,9 +324,9 @@ export class NativeWire {
 
   /** The next frame; null at the end of the stream. */
   async receiveFrame(): Promise<NativeFrame | null> {
-    const prefix = await this.#receiveBytes(4);
+    const prefix = await this.receiveBytes(4);
     if (prefix === null) return null;
-    const bytes = await this.#receiveBytes(new DataView(prefix.buffer).getUint32(0));
+    const bytes = await this.receiveBytes(new DataView(prefix.buffer).getUint32(0));
     assert(bytes !== null, "The stream ended behind the length of a frame");
     return { kind: String.fromCharCode(bytes[0]!), body: bytes.subarray(1) };
   }
@@ -390,7 +390,8 @@ export class NativeWire {
     this.connection.close();
   }
 
-  async #receiveBytes(count: number): Promise<Uint8Array | null> {
+  /** So many bytes; null when the stream ends before the first of them. */
+  async receiveBytes(count: number): Promise<Uint8Array | null> {
     while (this.#unread.length < count) {
       const received = await beforeDeadline("bytes", this.connection.read(this.#chunk));
       if (received === null) {
