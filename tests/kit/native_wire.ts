@@ -14,6 +14,8 @@ export type NativeMessage = Record<string, unknown> & { readonly type: string };
 
 export interface NativeRecord {
   readonly oid: bigint;
+  /** Default: the transaction's. */
+  readonly tid?: bigint;
   /** The transaction whose record has the same data; default: none. */
   readonly dataTid?: bigint;
   /** Empty: the object does not exist any more. */
@@ -119,13 +121,18 @@ export class Sum {
 export type NativeEvent =
   | { readonly kind: "message"; readonly message: NativeMessage }
   | { readonly kind: "run"; readonly bytes: Uint8Array; readonly tid: bigint; readonly count: number }
-  | { readonly kind: "transaction"; readonly transaction: Required<NativeTransaction> };
+  | { readonly kind: "transaction"; readonly transaction: ReadTransaction };
+
+/** A transaction with everything in it. */
+type ReadTransaction = Required<Omit<NativeTransaction, "records">> & {
+  readonly records: readonly Required<NativeRecord>[];
+};
 
 /** Puts frames together; believes nothing, and has no limits of its own. */
 export class NativeReader {
   readonly sum = new Sum();
   #content: Uint8Array[] = [];
-  #transaction: { head: Omit<Required<NativeTransaction>, "records">; records: Partial[] } | undefined;
+  #transaction: { head: Omit<ReadTransaction, "records">; records: Partial[] } | undefined;
 
   /** @throws AssertionError for a frame that cannot stand there */
   push({ kind, body }: NativeFrame): NativeEvent | undefined {
@@ -190,11 +197,11 @@ export class NativeReader {
         this.#add(kind, body);
         this.#transaction.records.push({
           oid: view.getBigUint64(0),
+          tid: view.getBigUint64(8),
           dataTid: view.getBigUint64(16),
           missing: Number(view.getBigUint64(24)),
           parts: [],
         });
-        assert.equal(view.getBigUint64(8), this.#transaction.head.tid, "tid of a record");
         return undefined;
       }
       case "C": {
@@ -203,7 +210,12 @@ export class NativeReader {
         assert.equal(view.getUint32(0), this.sum.value, "checksum of the transaction");
         const { head, records } = this.#transaction;
         this.#transaction = undefined;
-        const whole = records.map(({ oid, dataTid, parts }) => ({ oid, dataTid, data: join(...parts) }));
+        const whole = records.map(({ oid, tid, dataTid, parts }) => ({
+          oid,
+          tid,
+          dataTid,
+          data: join(...parts),
+        }));
         return { kind: "transaction", transaction: { ...head, records: whole } };
       }
     }
@@ -218,6 +230,7 @@ export class NativeReader {
 
 interface Partial {
   readonly oid: bigint;
+  readonly tid: bigint;
   readonly dataTid: bigint;
   missing: number;
   readonly parts: Uint8Array[];
@@ -280,10 +293,10 @@ export class NativeWriter {
     const texts = [user, description, extension].map(utf8);
     const head = join(eight(tid), utf8(status), ...texts.map(({ length }) => integer(length, 2)), ...texts);
     const frames = [this.#frame("T", head)];
-    for (const { oid, dataTid = 0n, data } of records) {
+    for (const { oid, tid: recordTid = tid, dataTid = 0n, data } of records) {
       const bytes = utf8(data);
       frames.push(
-        this.#frame("R", join(eight(oid), eight(tid), eight(dataTid), eight(BigInt(bytes.length)))),
+        this.#frame("R", join(eight(oid), eight(recordTid), eight(dataTid), eight(BigInt(bytes.length)))),
       );
       frames.push(content(bytes));
       this.sum.add(bytes);

@@ -128,7 +128,11 @@ Deno.test("what our encoder writes a reader by the document reads back, whatever
         const expected = steps.map((step): NativeEvent => {
           if (step.kind === "run") return step;
           const { transaction } = step;
-          const records = transaction.records.map((each) => ({ ...each, dataTid: each.dataTid ?? 0n }));
+          const records = transaction.records.map((each) => ({
+            ...each,
+            tid: transaction.tid,
+            dataTid: each.dataTid ?? 0n,
+          }));
           return { kind: "transaction", transaction: { ...transaction, records } };
         });
         assert.deepEqual(events, expected);
