@@ -39,7 +39,7 @@ export class NativeIntake implements Intake, NativeHandler {
   readonly #context: IntakeContext;
   readonly #raw: boolean;
   readonly #speaker: Speaker;
-  readonly #decoder = new NativeDecoder();
+  readonly #decoder: NativeDecoder;
   readonly #incoming: Incoming;
   readonly #examine: ExamineRecord;
   readonly #milestones: Milestones;
@@ -61,6 +61,7 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#context = context;
     this.#raw = raw;
     this.#start = this.#lastTid = storage.lastTid;
+    this.#decoder = new NativeDecoder({ compressed: options.compress !== "off" });
     this.#milestones = new Milestones(storage.lastTid);
     this.#speaker = new Speaker(ports, connection, options.peerTimeoutMs);
     this.#incoming = new Incoming(sink.restorer, { blobs: options.blobs, log: ports.log });
@@ -72,6 +73,11 @@ export class NativeIntake implements Intake, NativeHandler {
     if (this.#source === undefined) return undefined;
     const { lastTid, end } = this.#source;
     return { lastTid, end: this.#isRaw ? end : undefined };
+  }
+
+  /** Whether the source has said anything by the native stream. */
+  get hasHeard(): boolean {
+    return this.#heard;
   }
 
   stop(): void {
