@@ -56,7 +56,8 @@ export class Feed implements Line {
     try {
       await (await this.#greeted()).serve();
     } catch (error) {
-      const reason = this.#ended ?? error;
+      // A peer that has read why it is refused may be gone before we get here: the refusal is what to log.
+      const reason = this.#ended === undefined || this.#ended instanceof PeerLeft ? error : this.#ended;
       if (reason instanceof PeerLeft) this.#ports.log.info(`${peer}: disconnected`);
       else if (reason instanceof DivergedError) {
         repeated.tell("error", peer, `refused: ${reason.message}`, { ...reason.facts });
