@@ -103,7 +103,12 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       hint: "Give the primary's address for --replicate-from, and our own for --replicate-to",
     });
   }
-  await serve("zrs secondary", options, host, "owned", (ports, signal) => {
+  if (options.authFile !== undefined && options.protocol === "zrs2") {
+    throw new UsageError("Cannot use --auth-file with --protocol zrs2: that protocol knows no secrets", {
+      hint: "Leave out one of them",
+    });
+  }
+  await serve("zrs secondary", options, host, "owned", (ports, signal, secret) => {
     return Secondary.open(ports, {
       path: dataFs,
       replicateFrom,
@@ -113,6 +118,7 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       protocol: options.protocol,
       compress: options.compress,
       bytesPerSecond: options.bwlimit,
+      secret,
       software: SOFTWARE,
       keepAliveMs: options.keepAlive * 1000,
       retryMaxMs: options.retryMax * 1000,

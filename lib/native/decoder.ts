@@ -41,7 +41,8 @@ export interface Acknowledgement {
 
 /** What a stream consists of; bytes are valid during the call only. */
 export interface NativeHandler {
-  control(message: Control): void;
+  /** @param body the message as it came */
+  control(message: Control, body: Uint8Array): void;
   acknowledgement(acknowledgement: Acknowledgement): void;
   /** A part of a run, as it lies in the source's file. */
   raw(source: Uint8Array, from: number, to: number): void;
@@ -196,7 +197,7 @@ class Receiver implements MessageSink {
     switch (body[0]) {
       case KIND.control: {
         const message = decodeControl(body);
-        if (message !== undefined) this.handler.control(message);
+        if (message !== undefined) this.handler.control(message, body);
         return;
       }
       case KIND.compressed:

@@ -11,6 +11,9 @@ import {
   Milestones,
   NativeDecoder,
   type NativeHandler,
+  NONCE_BYTES,
+  SecondaryHandshake,
+  SecretError,
   VERSION,
   type Whole,
 } from "../native/mod.ts";
@@ -44,6 +47,10 @@ export class NativeIntake implements Intake, NativeHandler {
   readonly #examine: ExamineRecord;
   readonly #milestones: Milestones;
   readonly #start: bigint;
+  /** Until it is done nothing is said of what we have, and nothing taken. */
+  readonly #handshake: SecondaryHandshake | undefined;
+  /** What is to be said next at the beginning of the connection: a frame, or the hello. */
+  #next: "hello" | Uint8Array | undefined;
   #lastTid: bigint;
   #heard = false;
   #welcome = false;
@@ -66,6 +73,9 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#speaker = new Speaker(ports, connection, options.peerTimeoutMs);
     this.#incoming = new Incoming(sink.restorer, { blobs: options.blobs, log: ports.log });
     this.#examine = (reader) => this.#incoming.examine(reader);
+    const { secret } = options;
+    this.#handshake = secret && new SecondaryHandshake(secret, ports.random.bytes(NONCE_BYTES));
+    this.#next = this.#handshake?.introduction ?? "hello";
   }
 
   /** What the source has, as far as it has said; undefined before that. */
@@ -95,8 +105,8 @@ export class NativeIntake implements Intake, NativeHandler {
     const wantedMs = wantedBeatMs(options.peerTimeoutMs);
     using beats = new Beats(clock, wantedMs, () => this.#beat());
     try {
-      await this.#speaker.say(await this.#hello());
       for (;;) {
+        await this.#introduce();
         const silence = "the source has said nothing";
         const count = await readWithin(clock, connection, chunk, options.peerTimeoutMs, silence);
         this.#push(chunk, count);
@@ -111,6 +121,7 @@ export class NativeIntake implements Intake, NativeHandler {
         return error;
       }
       if (!(error instanceof UnavailableError)) throw error;
+      if (this.#isUnproved) return unproved(error);
       if (this.#heard || error instanceof NoNativeError) return error;
       return new NoNativeError(error.message, error.facts);
     } finally {
@@ -118,8 +129,12 @@ export class NativeIntake implements Intake, NativeHandler {
     }
   }
 
-  control(message: Control): void {
+  control(message: Control, body: Uint8Array): void {
     this.#heard = true;
+    if (this.#isUnproved && message.type !== "refused" && message.type !== "bye") {
+      this.#next = this.#handshake!.take(message, body) ?? "hello";
+      return;
+    }
     switch (message.type) {
       case "ask":
         if (this.#welcome || this.#question !== undefined) break;
@@ -128,7 +143,9 @@ export class NativeIntake implements Intake, NativeHandler {
       case "welcome":
         return this.#welcomed(message);
       case "refused":
-        throw new RefusedError(message.reason);
+        throw message.code === "unauthorised"
+          ? new SecretError(`refused: ${message.reason}`)
+          : new RefusedError(message.reason);
       case "beat":
         this.#source = message;
         return this.#compareClocks(message.time);
@@ -218,6 +235,19 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#passed(this.#context.sink.restorer.lastTid);
   }
 
+  /** Whether the source has still to prove that it has our secret. */
+  get #isUnproved(): boolean {
+    return this.#handshake !== undefined && !this.#handshake.isDone;
+  }
+
+  /** Says what the beginning of the connection still wants. */
+  async #introduce(): Promise<void> {
+    const next = this.#next;
+    if (next === undefined) return;
+    this.#next = undefined;
+    await this.#speaker.say(next === "hello" ? await this.#hello() : next);
+  }
+
   async #hello(): Promise<Uint8Array> {
     const { storage, options, ports: { clock } } = this.#context;
     return encodeControl({
@@ -284,7 +314,7 @@ export class NativeIntake implements Intake, NativeHandler {
 
   #beat(): void {
     const { ports: { clock }, storage } = this.#context;
-    if (this.#speaker.isBusy) return;
+    if (this.#speaker.isBusy || this.#isUnproved) return;
     const { lastTid, end } = storage;
     void this.#speaker.say(encodeControl({ type: "beat", lastTid, end, time: clock.now() }));
   }
@@ -306,4 +336,13 @@ export class NativeIntake implements Intake, NativeHandler {
     const { ports: { log }, options } = this.#context;
     log.info(`${options.path} has all that the source has, up to ${describeTid(tid)}`);
   }
+}
+
+/** A source that ends the connection without a word may have no secret to prove. */
+function unproved(error: UnavailableError): UnavailableError {
+  if (error instanceof RefusedError || error instanceof IdleEnd) return error;
+  return new UnavailableError(`${error.message}, before it has proved that it has our secret`, {
+    ...error.facts,
+    hint: "it may have none, or speak nothing but zrs2",
+  });
 }

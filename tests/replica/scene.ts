@@ -22,11 +22,15 @@ type PrimaryOptions = Omit<Parameters<typeof startPrimary>[0], "path" | "replica
 type SecondaryOptions = Omit<Parameters<typeof startSecondary>[0], "path" | "replicateFrom">;
 
 export class Scene {
+  #nonces = 0;
   readonly disk: MemoryDisk;
   readonly network: MemoryNetwork;
   readonly clock = new ManualClock();
   /** Waits before connecting again are as short as they may be: half of the longest. */
-  readonly random: Random = { unit: () => 0 };
+  readonly random: Random = {
+    unit: () => 0,
+    bytes: (count) => new Uint8Array(count).fill(++this.#nonces),
+  };
 
   /** @param options.capacity how many bytes may be under way in each direction of a connection */
   constructor(options: { capacity?: number; disk?: MemoryDisk } = {}) {
