@@ -153,8 +153,6 @@ export class NativeIntake implements Intake, NativeHandler {
         if (!this.#welcome) break;
         this.#source = message;
         return this.#tellComplete(message.lastTid);
-      case "packed":
-        return;
       case "bye":
         if (message.code === "again") throw new AgainError(message.reason);
         throw message.code === "trouble"

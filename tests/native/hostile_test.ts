@@ -186,7 +186,6 @@ const MESSAGES = [
   { type: "refused", code: "busy", reason: "r", commonTid: "0".repeat(16) },
   { type: "beat", lastTid: "0".repeat(16), end: 4, time: 1 },
   { type: "complete", lastTid: "0".repeat(16), end: 4 },
-  { type: "packed", tid: "0".repeat(16) },
   { type: "bye", code: "again", reason: "r" },
 ];
 /** Where the absurd is as good as anything. */
