@@ -127,6 +127,7 @@ Deno.test("one form may follow the other", async () => {
   const { writer } = wire;
   await wire.send(
     writer.run({ bytes: bytesOf(RESTORED, 0), tid: TID, count: 1 }),
+    control({ type: "news of a later version", tid: tidText(TID) }),
     writer.transaction(TRANSACTIONS[1]!),
     writer.run({ bytes: bytesOf(RESTORED, 2), tid: LAST, count: 1 }),
   );
