@@ -1,5 +1,6 @@
 /** Whatever a secondary says by the native stream, a primary drops it or refuses it by name, and others do not notice. */
 import assert from "node:assert/strict";
+import type { MemoryConnection } from "../kit/memory_network.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { othersHaveRun } from "../kit/manual_clock.ts";
 import { acknowledgement, control, frame, hello, type NativeWire } from "../kit/native_wire.ts";
@@ -12,6 +13,7 @@ import {
   HISTORY,
   LAST,
   NEXT,
+  receiveOnly,
   receiveRuns,
   sceneWith,
   TID,
@@ -265,4 +267,20 @@ Deno.test("a secondary that takes nothing is dropped although it says beats", as
     await othersHaveRun();
   }
   await primary.log.waitFor(/it took nothing for 20 s/);
+});
+
+Deno.test("a secondary that acknowledges nothing costs no more and more memory: it gets no more until it does", async () => {
+  const most = 100_000;
+  const file = dataFs(Array.from({ length: most + 5 }, (_, i) => ({ tid: TID + BigInt(i), records: [] })));
+  const scene = sceneWith(file.bytes);
+  await using primary = await scene.startPrimary();
+  const { wire } = await attach(scene, hello({ capabilities: [] }));
+  const { connection } = wire as unknown as { connection: MemoryConnection };
+  for (let i = 0; i < most; i++) assert.equal((await wire.receiveEvent())?.kind, "transaction");
+  for (let i = 0; i < 20; i++) await othersHaveRun(); // time enough for one that would not wait
+  assert.equal(connection.unread, 0);
+  await acknowledge(wire, TID + BigInt(most - 1));
+  for (let i = 0; i < 5; i++) assert.equal((await wire.receiveEvent())?.kind, "transaction");
+  await receiveOnly(wire, "complete");
+  assert.deepEqual(primary.log.complaints(), []);
 });
