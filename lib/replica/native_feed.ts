@@ -73,7 +73,6 @@ export class NativeFeed implements Service, NativeHandler {
   #asking = false;
   #milestones: Milestones | undefined;
   #progress: (() => Progress) | undefined;
-  #beatDue = false;
   #heardMs: number;
 
   constructor(ports: Ports, log: TransactionLog, line: Line, options: FeedOptions, shared: Shared) {
@@ -90,6 +89,10 @@ export class NativeFeed implements Service, NativeHandler {
 
   get progress(): Progress | undefined {
     return this.#progress?.();
+  }
+
+  complaint(reason: string): Uint8Array {
+    return encodeControl({ type: "bye", code: "trouble", reason });
   }
 
   /** Takes what the secondary says. @throws ProtocolError, UnavailableError when it says goodbye */
@@ -280,7 +283,7 @@ export class NativeFeed implements Service, NativeHandler {
       `${this.#line.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
         `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
     );
-    while (this.#log.view.lastTid < tid) await this.#wait();
+    while (this.#log.view.lastTid < tid) await this.#line.wait();
   }
 
   /** Sends what there is and what comes, from one file: behind another the secondary asks anew. */
@@ -324,14 +327,14 @@ export class NativeFeed implements Service, NativeHandler {
       }
       if (position < view.end && this.#milestones!.waiting >= MAX_UNACKNOWLEDGED) {
         await outgoing.flush();
-        await this.#wait();
+        await this.#line.wait();
       } else if (position < view.end) {
         this.#line.check();
         position = await this.#sendOne(outgoing, position, view.end, encoder);
       } else {
         await outgoing.flush();
         if (told !== view) await this.#tellComplete(told = view);
-        if (this.#log.view === view) await this.#wait();
+        if (this.#log.view === view) await this.#line.wait();
       }
     }
   }
@@ -372,24 +375,17 @@ export class NativeFeed implements Service, NativeHandler {
     throw new PeerLeft(reason);
   }
 
-  /** Waits for anything to happen, and says now and then that we are there. */
-  async #wait(): Promise<void> {
-    await this.#line.wait();
-    if (!this.#beatDue) return;
-    this.#beatDue = false;
-    const { clock } = this.#ports;
-    const { lastTid, end } = this.#log.view;
-    await this.#line.write(encodeControl({ type: "beat", lastTid, end, time: clock.now() }));
-  }
-
-  /** Rings when a beat is due; ends the connection when the secondary has not been heard of for too long. */
+  /** Says that we are there; ends the connection when the secondary has not been heard of for too long. */
   #beat(): void {
+    const { clock } = this.#ports;
     const { peerTimeoutMs } = this.#options;
-    if (this.#ports.clock.monotonic() - this.#heardMs >= peerTimeoutMs) {
+    if (clock.monotonic() - this.#heardMs >= peerTimeoutMs) {
       const words = `it has said nothing for ${peerTimeoutMs / 1000} s`;
       return this.#line.end(new UnavailableError(`Cannot serve ${this.#line.peer}: ${words}`));
     }
-    this.#beatDue = true;
-    this.#line.ring();
+    if (this.#line.isWriting || this.#line.hasEnded) return; // what is being written says as much
+    const { lastTid, end } = this.#log.view;
+    const beat = encodeControl({ type: "beat", lastTid, end, time: clock.now() });
+    this.#line.write(beat).catch(() => {}); // whoever serves meets the same end
   }
 }

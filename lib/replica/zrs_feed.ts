@@ -46,6 +46,8 @@ export class ZrsFeed implements Service {
     return this.#progress?.();
   }
 
+  complaint(): undefined {}
+
   push(chunk: Uint8Array, from: number, to: number): void {
     this.#greeting.push(chunk, from, to);
   }
