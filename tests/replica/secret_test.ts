@@ -1,5 +1,6 @@
 /** Nodes with a shared secret: who has it is served, all others learn nothing and change nothing. */
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { frame } from "../../lib/bytes/mod.ts";
 import type { Address, Connection, Network } from "../../lib/ports/mod.ts";
 import type { Secondary, Secret } from "../../lib/replica/mod.ts";
@@ -47,11 +48,12 @@ async function hear(wire: Wire): Promise<Said> {
   return JSON.parse(new TextDecoder().decode(body!));
 }
 
+/** A hello that a source without a secret would serve. */
 const HELLO = control({
   type: "hello",
   version: 1,
   software: "test",
-  lastTid: "036c900000000001",
+  lastTid: "0".repeat(16),
   end: 4,
   runBytes: 1_000_000,
   beatMs: 1_000,
@@ -298,6 +300,36 @@ Deno.test("a source's own words, and a secondary's, are no proof when they come 
   await back.send(control(await hear(back)));
   await secondary.log.waitFor(/has not proved that it has our secret/);
   assertSameBytes(scene.disk.bytes(COPY), BEGUN);
+});
+
+/** A proof as docs/native_protocol.md has it, "Authentication". */
+function proofOf(role: string, ...frames: Uint8Array[]): Uint8Array {
+  const covered = join(latin1(`zrs native stream, ${role}\0`), ...frames);
+  return control({ type: "proof", proof: createHmac("sha256", SECRET.bytes).update(covered).digest("hex") });
+}
+
+Deno.test("a handshake as the document has it is taken at either end, with fields that nobody knows", async () => {
+  const scene = sceneWithFiles();
+  await using _primary = await scene.startPrimary({ secret: SECRET });
+  const wire = await scene.connect();
+  const introduction = control({ type: "introduction", colour: "blue", nonce: NONCE });
+  await wire.send(introduction);
+  const challenge = framed((await wire.receive())!);
+  const proof = proofOf("secondary", introduction, challenge);
+  await wire.send(proof, HELLO);
+  assertSameBytes(framed((await wire.receive())!), proofOf("source", introduction, challenge, proof));
+  assert.equal((await hear(wire))["type"], "welcome");
+
+  using source = await scene.listen();
+  await using _secondary = await scene.startSecondary({ protocol: "auto", secret: SECRET });
+  const other = await source.accept();
+  const introduced = framed((await other.receive())!);
+  const challenged = control({ colour: "blue", nonce: NONCE, type: "challenge" });
+  await other.send(challenged);
+  const proved = framed((await other.receive())!);
+  assertSameBytes(proved, proofOf("secondary", introduced, challenged));
+  await other.send(proofOf("source", introduced, challenged, proved));
+  assert.equal((await hear(other))["type"], "hello");
 });
 
 /** What is said to a source in place of what it waits for. */
