@@ -116,12 +116,6 @@ export interface Complete {
   readonly end: number;
 }
 
-/** The last packed transaction of the source's file. */
-export interface Packed {
-  readonly type: "packed";
-  readonly tid: bigint;
-}
-
 /** The sender closes the connection in good order. */
 export interface Bye {
   readonly type: "bye";
@@ -141,7 +135,6 @@ export type Control =
   | Refused
   | Beat
   | Complete
-  | Packed
   | Bye;
 
 /** @returns the whole frame. @throws ProtocolError when it would be longer than a control message may be */
@@ -214,8 +207,6 @@ export function decodeControl(body: Uint8Array): Control | undefined {
       };
     case "complete":
       return { type, lastTid: fields.tid("lastTid"), end: fields.count("end") };
-    case "packed":
-      return { type, tid: fields.tid("tid") };
     case "bye":
       return { type, code: fields.words("code"), reason: fields.words("reason") };
     default:

@@ -67,15 +67,23 @@ const MAX_TRANSACTION_FRAME = TRANSACTION_FRAME.texts + 3 * 0xffff;
 
 export class NativeDecoder {
   readonly #frames = new FrameReader();
-  readonly #receiver = new Receiver();
+  readonly #receiver: Receiver;
+
+  /** @param options.compressed whether compressed content may come */
+  constructor(options: { readonly compressed: boolean } = { compressed: false }) {
+    this.#receiver = new Receiver(options.compressed);
+  }
 
   /**
    * Takes the next bytes, cut anywhere. After it has thrown it is of no more use.
+   * @returns the offset it has come to: less than `to` behind compressed content, for a chunk can hold gigabytes of
+   * that. Call again with the rest once what has come is seen to
    * @throws ProtocolError
    */
-  push(chunk: Uint8Array, from: number, to: number, handler: NativeHandler): void {
+  push(chunk: Uint8Array, from: number, to: number, handler: NativeHandler): number {
     this.#receiver.handler = handler;
-    this.#frames.push(chunk, from, to, this.#receiver);
+    this.#receiver.isSated = false;
+    return this.#frames.push(chunk, from, to, this.#receiver);
   }
 
   /** Whether the stream stands between two runs, and between two frames. */
@@ -91,6 +99,8 @@ export class NativeDecoder {
 
 class Receiver implements MessageSink {
   handler!: NativeHandler;
+  readonly #takesCompressed: boolean;
+  isSated = false;
   state: "between" | "raw" | "transaction" | "data" = "between";
   readonly checksum = new Checksum();
   #runBytes = 0;
@@ -101,6 +111,10 @@ class Receiver implements MessageSink {
   #length = 0;
   #collected: Uint8Array | undefined;
   #filled = 0;
+
+  constructor(takesCompressed: boolean) {
+    this.#takesCompressed = takesCompressed;
+  }
 
   begin(length: number): boolean {
     if (length === 0) throw new ProtocolError("Cannot take frame: it is empty");
@@ -147,8 +161,12 @@ class Receiver implements MessageSink {
         if (length > MAX_CONTROL_BYTES) throw tooLong("control message", length, MAX_CONTROL_BYTES);
         return;
       case KIND.data:
+        if (length > 1 + MAX_DATA_BYTES || this.state === "transaction") throw this.#unexpected(kind);
+        return;
       case KIND.compressed:
-        if (this.state === "transaction") throw this.#unexpected(kind);
+        if (!this.#takesCompressed || length < COMPRESSED.header || this.state === "transaction") {
+          throw this.#unexpected(kind);
+        }
         return;
       case KIND.whole:
         return this.#expect(kind, "raw", length === WHOLE.size);
@@ -237,6 +255,7 @@ class Receiver implements MessageSink {
         `Cannot take compressed data: it must have ${length} bytes, and has ${content.length}`,
       );
     }
+    this.isSated = true;
     this.#content(content, 0, length);
   }
 

@@ -19,7 +19,6 @@ export {
   type Control,
   encodeControl,
   type Hello,
-  type Packed,
   type RefusalCode,
   type Refused,
   VERSION,

@@ -56,8 +56,9 @@ export class Feed implements Line {
     try {
       await (await this.#greeted()).serve();
     } catch (error) {
-      // A peer that has read why it is refused may be gone before we get here: the refusal is what to log.
-      const reason = this.#ended === undefined || this.#ended instanceof PeerLeft ? error : this.#ended;
+      // Who is refused leaves, maybe before we are here: the refusal tells more.
+      const hasLeft = this.#ended === undefined || this.#ended instanceof PeerLeft;
+      const reason = hasLeft ? error : this.#ended;
       if (reason instanceof PeerLeft) this.#ports.log.info(`${peer}: disconnected`);
       else if (reason instanceof DivergedError) {
         repeated.tell("error", peer, `refused: ${reason.message}`, { ...reason.facts });

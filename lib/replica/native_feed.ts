@@ -44,6 +44,12 @@ const CAPABILITIES: readonly string[] = ["raw", "zstd"];
 /** Larger buffers would make frames of more than they may have. */
 const MAX_BUFFER_BYTES = 1024 * 1024;
 
+/**
+ * So many runs or transactions may be under way to the secondary's disk: each is kept in mind until it is
+ * acknowledged. Far more than one that acknowledges what it has ever leaves open.
+ */
+const MAX_UNACKNOWLEDGED = 100_000;
+
 interface Start {
   readonly position: number;
   readonly generation: Generation;
@@ -316,7 +322,10 @@ export class NativeFeed implements Service, NativeHandler {
         await outgoing.flush();
         return await this.#sayGoodbye("again", "this source's file has been packed, replaced or rolled back");
       }
-      if (position < view.end) {
+      if (position < view.end && this.#milestones!.waiting >= MAX_UNACKNOWLEDGED) {
+        await outgoing.flush();
+        await this.#wait();
+      } else if (position < view.end) {
         this.#line.check();
         position = await this.#sendOne(outgoing, position, view.end, encoder);
       } else {

@@ -42,7 +42,7 @@ export class NativeIntake implements Intake, NativeHandler {
   readonly #context: IntakeContext;
   readonly #raw: boolean;
   readonly #speaker: Speaker;
-  readonly #decoder = new NativeDecoder();
+  readonly #decoder: NativeDecoder;
   readonly #incoming: Incoming;
   readonly #examine: ExamineRecord;
   readonly #milestones: Milestones;
@@ -68,6 +68,7 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#context = context;
     this.#raw = raw;
     this.#start = this.#lastTid = storage.lastTid;
+    this.#decoder = new NativeDecoder({ compressed: options.compress !== "off" });
     this.#milestones = new Milestones(storage.lastTid);
     this.#speaker = new Speaker(ports, connection, options.peerTimeoutMs);
     this.#incoming = new Incoming(sink.restorer, { blobs: options.blobs, log: ports.log });
@@ -82,6 +83,11 @@ export class NativeIntake implements Intake, NativeHandler {
     if (this.#source === undefined) return undefined;
     const { lastTid, end } = this.#source;
     return { lastTid, end: this.#isRaw ? end : undefined };
+  }
+
+  /** Whether the source has said anything by the native stream. */
+  get hasHeard(): boolean {
+    return this.#heard;
   }
 
   stop(): void {
@@ -103,10 +109,12 @@ export class NativeIntake implements Intake, NativeHandler {
         await this.#introduce();
         const silence = "the source has said nothing";
         const count = await readWithin(clock, connection, chunk, options.peerTimeoutMs, silence);
-        this.#push(chunk, count);
-        if (this.#beatMs !== undefined) beats.everyMs = agreedBeatMs(wantedMs, this.#beatMs);
-        if (this.#question !== undefined) await this.#answer();
-        await sink.settle();
+        for (let at = 0; at < count;) {
+          at = this.#push(chunk, at, count);
+          if (this.#beatMs !== undefined) beats.everyMs = agreedBeatMs(wantedMs, this.#beatMs);
+          if (this.#question !== undefined) await this.#answer();
+          await sink.settle();
+        }
         await this.#context.saveIndexWhenDue();
       }
     } catch (error) {
@@ -147,8 +155,6 @@ export class NativeIntake implements Intake, NativeHandler {
         if (!this.#welcome) break;
         this.#source = message;
         return this.#tellComplete(message.lastTid);
-      case "packed":
-        return;
       case "bye":
         if (message.code === "again") throw new AgainError(message.reason);
         throw message.code === "trouble"
@@ -259,9 +265,9 @@ export class NativeIntake implements Intake, NativeHandler {
   }
 
   /** @throws NoNativeError when the first that came is none of the native stream */
-  #push(chunk: Uint8Array, count: number): void {
+  #push(chunk: Uint8Array, from: number, to: number): number {
     try {
-      this.#decoder.push(chunk, 0, count, this);
+      return this.#decoder.push(chunk, from, to, this);
     } catch (error) {
       if (this.#heard || !(error instanceof ProtocolError)) throw error;
       throw new NoNativeError(error.message, { cause: error });

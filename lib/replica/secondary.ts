@@ -304,7 +304,7 @@ export class Secondary {
       return failure;
     } finally {
       this.#current = undefined;
-      this.#hasHeard ||= intake instanceof NativeIntake && intake.source !== undefined;
+      this.#hasHeard ||= intake instanceof NativeIntake && intake.hasHeard;
       sink.onFailure = () => {};
       signal.removeEventListener("abort", stop);
       connection.close();
