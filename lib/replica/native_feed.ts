@@ -251,12 +251,12 @@ export class NativeFeed implements Service, NativeHandler {
           }
           return { position: lineage.position, generation, isShared, notice: isShared ? undefined : words };
         }
-        if (this.#log.view !== view) continue; // it has changed meanwhile: look again before refusing
         if (!lookedAgain) {
           lookedAgain = true;
           await this.#line.lookAgain();
           continue;
         }
+        if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
         if (lineage.kind === "ahead" && this.#options.chained) {
           await this.#waitUntilReached(lastTid);
           continue;

@@ -284,3 +284,32 @@ Deno.test("a secondary that acknowledges nothing costs no more and more memory: 
   await receiveOnly(wire, "complete");
   assert.deepEqual(primary.log.complaints(), []);
 });
+
+Deno.test("a forked secondary is refused however fast the source grows", async () => {
+  const scene = sceneWith();
+  await using primary = await scene.startPrimary();
+  const wire = await scene.connectNative();
+  await wire.sendMessage(helloWith(2, { digest: "0".repeat(32) }));
+  const grown = [...HISTORY];
+  for (let asked = 0;; asked++) {
+    const event = await wire.receiveEvent();
+    assert(event?.kind === "message");
+    const { message } = event;
+    if (message.type === "refused") {
+      assert.equal(message.code, "forked");
+      break;
+    }
+    assert(asked < 20, "the comparison must come to an end");
+    const tid = TID + 100n + BigInt(asked);
+    grown.push({ tid, records: [{ oid: 0n, data: "more" }] });
+    scene.disk.put(ORIGINAL, dataFs(grown).bytes);
+    await primary.log.waitFor(new RegExp(`has grown to ${tidText(tid)}`));
+    const question = message.question as { kind: string; transactions: { tid: string }[] };
+    const marks = [{ tid: tidText(TID + 1n), body: "0".repeat(32), packed: false, records: [] }];
+    const answer = question.kind === "marks" ? { kind: "marks", marks, whole: true } : {
+      kind: "holds",
+      held: question.transactions.map(({ tid }) => tid === tidText(TID) ? "same" : "other"),
+    };
+    await wire.sendMessage({ type: "answer", answer });
+  }
+});
