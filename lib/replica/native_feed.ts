@@ -36,7 +36,7 @@ import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
-import { pauser } from "./waiting.ts";
+import { pauser, sleep } from "./waiting.ts";
 
 /** What this end can do. */
 const CAPABILITIES: readonly string[] = ["raw", "zstd"];
@@ -241,7 +241,7 @@ export class NativeFeed implements Service, NativeHandler {
       let keep = false;
       try {
         const ask = (question: Question) => this.#ask(question);
-        const lineage = await compareLineage(view, { lastTid, digest }, ask, pauser(this.#ports.clock));
+        const lineage = await compareLineage(view, { lastTid, digest }, ask, () => this.#pause());
         const words = describeLineage(lineage, lastTid, view.lastTid);
         if (lineage.kind === "shared" || lineage.kind === "beyond the pack") {
           keep = true;
@@ -275,6 +275,12 @@ export class NativeFeed implements Service, NativeHandler {
     const { value } = this.#answer;
     this.#answer = undefined;
     return value;
+  }
+
+  /** Lets others work during a long comparison, which ends when the secondary does not wait for it any more. */
+  async #pause(): Promise<void> {
+    await sleep(this.#ports.clock, 0);
+    this.#line.check();
   }
 
   /** A chained node lags: its own source will bring it there. */

@@ -7,7 +7,7 @@ import { ZrsError } from "../errors.ts";
 import type { NativeEncoder } from "../native/mod.ts";
 import { describeTid, STATUS } from "../zodb/mod.ts";
 import { SendBuffers } from "./send_buffers.ts";
-import { checkStillThere } from "./still_there.ts";
+import { checkStillThere, type Stretch } from "./still_there.ts";
 
 export interface RawOutgoingOptions {
   /** The size of each of the two buffers. */
@@ -25,6 +25,8 @@ export class RawOutgoing {
   readonly #buffers: SendBuffers;
   readonly #runBytes: number;
   #block: Uint8Array | undefined;
+  /** The transaction copied last. */
+  #copied: Stretch | undefined;
   #lastTid: bigint;
 
   /** @param generation held by the caller */
@@ -65,6 +67,10 @@ export class RawOutgoing {
       const isLarge = length > reader.window.bytes.length;
       if (transactions > 0 && (isLarge || at + length - position > this.#runBytes)) break;
       if (reader.status !== STATUS.undone) this.#lastTid = reader.tid;
+      // What was read meanwhile may belong to another history, if this one has been rolled back.
+      const isFresh = isLarge || reader.window.locate(at, length) === 0;
+      if (isFresh && this.#copied !== undefined) checkStillThere(this.#generation.file, this.#copied);
+      this.#copied = { position: at, length: reader.length, recordsEnd: reader.recordsEnd, tid: reader.tid };
       if (isLarge) await this.#copyLarge(at, length);
       else await this.#copy(at, length);
       last = at;

@@ -7,14 +7,16 @@ import { describeTid } from "../zodb/mod.ts";
 /** The file was rolled back under what was being sent: the peer is to ask again. */
 export class ChangedError extends UnavailableError {}
 
+/** Where a transaction lay when it was read. */
+export type Stretch = Pick<TransactionReader, "position" | "length" | "recordsEnd" | "tid">;
+
 /**
  * A file that is cut and written anew while a transaction is being sent from it would otherwise give a mixture
  * of both, under a digest that is right. Whatever lies before the transaction can only have changed with it.
- * @param reader has read the transaction
  * @throws ChangedError
  */
-export function checkStillThere(file: ByteSource, reader: TransactionReader): void {
-  const { position, length, recordsEnd, tid } = reader;
+export function checkStillThere(file: ByteSource, transaction: Stretch): void {
+  const { position, length, recordsEnd, tid } = transaction;
   const header = new DataView(new ArrayBuffer(TRANSACTION.size));
   const trailer = new DataView(new ArrayBuffer(TRAILER_SIZE));
   const isThere = file.readAt(new Uint8Array(header.buffer), position) === TRANSACTION.size &&

@@ -1,6 +1,7 @@
 /** What a primary does with the native stream, step by step. */
 import assert from "node:assert/strict";
 import { dataFs } from "../kit/data_fs.ts";
+import { othersHaveRun } from "../kit/manual_clock.ts";
 import { control, frame, framesOf, hello, NativeReader } from "../kit/native_wire.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { eight, framed, join } from "../kit/zrs_wire.ts";
@@ -10,6 +11,7 @@ import {
   attach,
   beginningOf,
   bytesOf,
+  digestOf,
   FILE,
   helloWith,
   HISTORY,
@@ -313,4 +315,61 @@ Deno.test("a secondary by zrs2 is served beside one by the native stream", async
   assertSameBytes((await receiveRuns(wire)).bytes, RESTORED.bytes.subarray(4));
   for (let i = 0; i < 6; i++) assert.notEqual(await old.receive(), null); // T, two of S with data, C
   assert.deepEqual(primary.log.complaints(), []);
+});
+
+/** A file that takes several pauses to walk through, and a hello of one that has its first transaction. */
+function longWalk() {
+  const many = Array.from({ length: 70_000 }, (_, at) => ({ tid: TID + BigInt(at), records: [] }));
+  return {
+    bytes: dataFs(many).bytes,
+    message: hello({ lastTid: tidText(TID + 35_000n), digest: digestOf(many[35_000]!), end: 4 }),
+  };
+}
+
+Deno.test("a secondary hears beats while a primary walks through a long file for it", async () => {
+  const { bytes, message } = longWalk();
+  const scene = sceneWith(bytes);
+  await using primary = await scene.startPrimary({ peerTimeoutMs: 60_000 });
+  const wire = await scene.connectNative();
+  await wire.sendMessage(message);
+  await scene.clock.waitForTimer(0);
+  scene.clock.advance(15_000);
+  const first = await wire.receiveFrame();
+  assert.equal(first?.kind, "{");
+  assert.match(new TextDecoder().decode(first.body), /"beat"/);
+  await wire.receiveMessage("welcome");
+  assert.deepEqual(primary.log.complaints(), []);
+});
+
+Deno.test("a secondary hears beats while it thinks about a question", async () => {
+  const scene = sceneWith();
+  await using _primary = await scene.startPrimary({ peerTimeoutMs: 60_000 });
+  const wire = await scene.connectNative();
+  await wire.sendMessage(helloWith(2, { digest: "0".repeat(32) }));
+  await wire.receiveMessage("ask");
+  scene.clock.advance(15_000);
+  const next = await wire.receiveFrame();
+  assert(next?.kind === "{");
+  assert.match(new TextDecoder().decode(next.body), /"beat"/);
+});
+
+Deno.test("a run is no mixture of two histories when the file is rolled back and grows again under it", async () => {
+  const history = (from: number, character: string) =>
+    dataFs([0, 1, 2].map((at) => ({
+      tid: TID + BigInt(from + at),
+      records: [{ oid: 0n, data: character.repeat(200_000) }],
+    }))).bytes;
+  const [before, after] = [history(0, "a"), history(10, "b")];
+  const scene = sceneWith(before, { capacity: 4_096 });
+  await using _primary = await scene.startPrimary({
+    buffers: { readBytes: 512, runBytes: 4_096, sendBytes: 4_096 },
+  });
+  const { wire } = await attach(scene, hello({ runBytes: 8 * 1024 * 1024 }));
+  for (let i = 0; i < 20; i++) await othersHaveRun(); // the first of it waits to be taken
+  scene.disk.put(ORIGINAL, after);
+  for (;;) {
+    const event = await wire.receiveEvent().catch(() => null); // it may end within a frame
+    if (event === null) break;
+    assert(event.kind !== "run", "the run must not be finished");
+  }
 });

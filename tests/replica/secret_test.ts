@@ -285,6 +285,7 @@ Deno.test("a source's own words, and a secondary's, are no proof when they come 
   const wire = await scene.connect();
   await wire.send(INTRODUCTION);
   await wire.send(control(await hear(wire)));
+  assert.equal((await hear(wire)).type, "bye");
   assert.equal(await wire.receive(), null);
   await primary.log.waitFor(/dropped: Cannot take message challenge/);
 
