@@ -50,6 +50,7 @@ export class Sink {
   async settle(): Promise<void> {
     this.#begin();
     while (this.restorer.length >= this.#runBytes) {
+      this.#check(); // nothing would make room any more
       if (this.#writing !== undefined) await this.#written();
       else if (this.restorer.largeEnd !== undefined || this.restorer.hasWhole) this.#begin();
       else await this.#spill();
