@@ -22,7 +22,7 @@ import {
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
-import { address, type Blobs, file, seconds } from "./values.ts";
+import { address, type Blobs, file, seconds, wholeNumber } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
 export interface SecondaryCommand extends ServerOptions, SendingOptions {
@@ -31,6 +31,9 @@ export interface SecondaryCommand extends ServerOptions, SendingOptions {
   readonly replicateTo?: Address | undefined;
   readonly blobs: Blobs;
   readonly protocol: "auto" | "native" | "zrs2";
+  readonly rewind: "never" | "auto";
+  /** In transactions. */
+  readonly rewindLimit: number;
   /** In seconds. */
   readonly keepAlive: number;
   /** In seconds. */
@@ -60,6 +63,22 @@ export const secondaryParser = command(
       }),
       "auto" as const,
       { message: message`${text("auto")}` },
+    ),
+    rewind: withDefault(
+      option("--rewind", choice(["never", "auto"], { metavar: "WHEN" }), {
+        description: message`Where the primary refuses the copy as ahead or forked: ${
+          text("auto")
+        } takes back what the primary lacks, saves it beside the copy, and goes on.`,
+      }),
+      "never" as const,
+      { message: message`${text("never")}` },
+    ),
+    rewindLimit: withDefault(
+      option("--rewind-limit", wholeNumber(), {
+        description: message`Take back no more than so many transactions by ${text("--rewind auto")}.`,
+      }),
+      100,
+      { message: message`${text("100")}` },
     ),
     compress: compressOption,
     bwlimit: bwlimitOption,
@@ -103,6 +122,11 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       hint: "Give the primary's address for --replicate-from, and our own for --replicate-to",
     });
   }
+  if (options.rewind === "auto" && options.protocol === "zrs2") {
+    throw new UsageError("Cannot rewind by zrs2: it does not tell what two histories have in common", {
+      hint: "Give one of --rewind auto and --protocol zrs2",
+    });
+  }
   await serve("zrs secondary", options, host, "owned", (ports, signal) => {
     return Secondary.open(ports, {
       path: dataFs,
@@ -111,6 +135,7 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       blobs,
       maxSecondaries,
       protocol: options.protocol,
+      rewindLimit: options.rewind === "auto" ? options.rewindLimit : 0,
       compress: options.compress,
       bytesPerSecond: options.bwlimit,
       software: SOFTWARE,

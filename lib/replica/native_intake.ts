@@ -19,6 +19,7 @@ import { Incoming, UnwantedError } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext, readWithin, type SourceState } from "./intake.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { answerQuestion, lastDigest } from "./lineage.ts";
+import { refusalOf } from "./refusal.ts";
 import { Speaker } from "./speaker.ts";
 import { pauser } from "./waiting.ts";
 
@@ -122,7 +123,7 @@ export class NativeIntake implements Intake, NativeHandler {
       case "welcome":
         return this.#welcomed(message);
       case "refused":
-        throw new RefusedError(message.reason);
+        throw refusalOf(message);
       case "beat":
         this.#source = message;
         return this.#compareClocks(message.time);
