@@ -4,7 +4,7 @@ import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
-import { choice, string } from "@optique/core/valueparser";
+import { choice } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type Address, formatAddress } from "../ports/mod.ts";
@@ -19,6 +19,7 @@ import {
   type SendingOptions,
   type ServerOptions,
   serverOptions,
+  tlsNameOption,
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
@@ -98,9 +99,7 @@ export const secondaryParser = command(
       { message: message`${text("60")}` },
     ),
     control: controlOption("owned"),
-    tlsName: optional(option("--tls-name", string({ metavar: "NAME" }), {
-      description: message`The primary's certificate is for NAME, instead of the host we connect to.`,
-    })),
+    tlsName: tlsNameOption,
     ...serverOptions,
   }),
   {

@@ -285,8 +285,11 @@ Deno.test("the help of each command has its usage, all its options and an exampl
     ],
     [
       "rewind",
-      /^Usage: zrs rewind DATA_FS --to TID \[OPTION\.\.\.\]$/m,
-      ["--to TID", "--dry-run", "--yes"],
+      /^Usage: zrs rewind DATA_FS \(--to TID \| --from ADDR\) \[OPTION\.\.\.\]$/m,
+      [
+        ...["--to TID", "--from ADDR", "--dry-run", "--yes"],
+        ...["--tls-name NAME", "--tls-cert FILE", "--tls-key FILE", "--tls-ca FILE"],
+      ],
     ],
     [
       "secondary",

@@ -187,7 +187,7 @@ Deno.test("a node chained behind one that rewinds is told, and rewinds as well o
   const scene = new Scene();
   scene.disk.addDirectory("/chained");
   scene.disk.put(ORIGINAL, dataFs(FORKED).bytes);
-  await using primary = await scene.startPrimary();
+  await using _primary = await scene.startPrimary();
   await using middle = await startCopy(scene, 100);
   const options = { path: CHAINED, replicateFrom: MIDDLE, retryMaxMs: 60_000, rewindLimit: 100 };
   await using chained = await startSecondary(options, scene);
