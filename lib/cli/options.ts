@@ -27,12 +27,18 @@ export interface ServerOptions extends TlsOptions {
   readonly logFile?: string | undefined;
   /** Where the control socket is to be, in place of the usual. */
   readonly control?: string | undefined;
+  /** Holds the secret of all nodes. */
+  readonly authFile?: string | undefined;
   readonly quiet: boolean;
   readonly verbose: boolean;
 }
 
 /** Parsers for what stands at the end of every server command's help. */
 export const serverOptions = {
+  authFile: optional(option("--auth-file", file("FILE"), {
+    description:
+      message`Talk only to nodes of zrs that have the same secret, the first line of FILE; it encrypts nothing. SIGHUP reads it anew.`,
+  })),
   tlsCert: optional(option("--tls-cert", file("FILE"), {
     description:
       message`Encrypt all connections, and show this certificate; SIGHUP reads it, key and authority anew.`,

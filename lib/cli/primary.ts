@@ -59,7 +59,7 @@ export const primaryParser = command(
 /** Runs until a signal ends it. @throws ZrsError */
 export async function runPrimary(options: PrimaryCommand, host: Host): Promise<void> {
   const { dataFs, replicateTo, blobs, maxSecondaries, compress } = options;
-  await serve("zrs primary", options, host, "followed", (ports) => {
+  await serve("zrs primary", options, host, "followed", (ports, _signal, secret) => {
     return Primary.open(ports, {
       path: dataFs,
       replicateTo,
@@ -67,6 +67,7 @@ export async function runPrimary(options: PrimaryCommand, host: Host): Promise<v
       maxSecondaries,
       compress,
       bytesPerSecond: options.bwlimit,
+      secret,
       software: SOFTWARE,
     });
   });

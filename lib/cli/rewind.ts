@@ -31,6 +31,8 @@ export interface RewindCommand extends TlsOptions {
   readonly to?: bigint | undefined;
   /** Who knows. */
   readonly from?: Address | undefined;
+  /** Holds the secret of all nodes. */
+  readonly authFile?: string | undefined;
   readonly dryRun: boolean;
   readonly yes: boolean;
 }
@@ -62,6 +64,9 @@ export const rewindParser = command(
       flag("--yes", { description: message`Do not ask; needed where nobody is at a terminal to answer.` }),
       false,
     ),
+    authFile: optional(option("--auth-file", file("FILE"), {
+      description: message`The source has the same secret, the first line of FILE.`,
+    })),
     tlsName: tlsNameOption,
     tlsCert: optional(option("--tls-cert", file("FILE"), {
       description: message`Encrypt the connection, and show this certificate.`,
@@ -125,7 +130,7 @@ export async function runRewind(options: RewindCommand, host: Host): Promise<voi
 }
 
 /** @throws UsageError unless there is one thing that says where to rewind to */
-function checkTarget({ to, from, tlsCert, tlsKey, tlsCa, tlsName }: RewindCommand): void {
+function checkTarget({ to, from, authFile, tlsCert, tlsKey, tlsCa, tlsName }: RewindCommand): void {
   if ((to === undefined) === (from === undefined)) {
     throw new UsageError(
       to === undefined ? "Missing option --to or --from" : "Cannot use both --to and --from",
@@ -134,9 +139,11 @@ function checkTarget({ to, from, tlsCert, tlsKey, tlsCa, tlsName }: RewindComman
       },
     );
   }
-  const isEncrypted = [tlsCert, tlsKey, tlsCa, tlsName].some((each) => each !== undefined);
-  if (from === undefined && isEncrypted) {
-    throw new UsageError("Cannot encrypt without a connection", { hint: "Give --tls-… with --from only" });
+  const isSecured = [authFile, tlsCert, tlsKey, tlsCa, tlsName].some((each) => each !== undefined);
+  if (from === undefined && isSecured) {
+    throw new UsageError("Cannot use --auth-file or --tls-… with --to: there is no connection", {
+      hint: "Give them with --from only",
+    });
   }
 }
 

@@ -6,24 +6,30 @@ import type { Host } from "../host/mod.ts";
 import { type Address, formatAddress, type Network } from "../ports/mod.ts";
 import { queryLineage } from "../replica/mod.ts";
 import { describeTid, NO_TID } from "../zodb/mod.ts";
+import { AuthFile } from "./auth_file.ts";
 import { tlsFiles, type TlsOptions } from "./options.ts";
 import { SOFTWARE } from "./version.ts";
 
 /**
  * Asks, and shows the answer.
  * @returns the last transaction that both have; undefined when the source would go on behind the database's last
- * @throws DivergedError where both have none; UsageError about TLS; as `queryLineage`
+ * @throws DivergedError where both have none; UsageError about the files of TLS and the secret; as `queryLineage`
  */
 export async function askSource(
   source: Address,
   history: History,
-  tls: TlsOptions,
+  security: TlsOptions & { readonly authFile?: string | undefined },
   host: Host,
 ): Promise<bigint | undefined> {
   const { path, file, end, lastTid } = history;
-  const network = await networkFor(tls, host);
+  const { disk, clock, random } = host;
+  const network = await networkFor(security, host);
+  const secret = security.authFile === undefined ? undefined : AuthFile.open(disk, security.authFile);
   const view = { generation: new Generation(0, file), end, lastTid };
-  const verdict = await queryLineage({ network, clock: host.clock }, source, view, { software: SOFTWARE });
+  const verdict = await queryLineage({ network, clock, random }, source, view, {
+    software: SOFTWARE,
+    secret,
+  });
   const name = formatAddress(source);
   if (verdict.kind === "welcome") {
     if (verdict.notice !== undefined) host.out(`${name} says: ${verdict.notice}\n`);

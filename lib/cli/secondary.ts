@@ -126,7 +126,12 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       hint: "Give one of --rewind auto and --protocol zrs2",
     });
   }
-  await serve("zrs secondary", options, host, "owned", (ports, signal) => {
+  if (options.authFile !== undefined && options.protocol === "zrs2") {
+    throw new UsageError("Cannot use --auth-file with --protocol zrs2: that protocol knows no secrets", {
+      hint: "Leave out one of them",
+    });
+  }
+  await serve("zrs secondary", options, host, "owned", (ports, signal, secret) => {
     return Secondary.open(ports, {
       path: dataFs,
       replicateFrom,
@@ -137,6 +142,7 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       rewindLimit: options.rewind === "auto" ? options.rewindLimit : 0,
       compress: options.compress,
       bytesPerSecond: options.bwlimit,
+      secret,
       software: SOFTWARE,
       keepAliveMs: options.keepAlive * 1000,
       retryMaxMs: options.retryMax * 1000,

@@ -15,7 +15,8 @@ import {
   type Network,
   type Random,
 } from "../ports/mod.ts";
-import type { NodeStatus } from "../replica/mod.ts";
+import type { NodeStatus, Secret } from "../replica/mod.ts";
+import { AuthFile } from "./auth_file.ts";
 import { type FileUse, openControl } from "./control.ts";
 import { EXIT, type ExitCode, originOf } from "./exit_codes.ts";
 import { RepeatedLog } from "../replica/mod.ts";
@@ -50,6 +51,16 @@ const REOPEN_SIGNALS: readonly Signal[] = ["SIGHUP", "SIGUSR2"];
 
 const RELOAD_SIGNAL: Signal = "SIGHUP";
 
+const OPEN_WARNING =
+  "Whoever can connect to this address gets the whole database: let a firewall decide who can, " +
+  "or give --auth-file or --tls-cert";
+const UNENCRYPTED_WARNING =
+  "Whoever can listen on the network reads the whole database along: --auth-file encrypts " +
+  "nothing; give --tls-cert where that matters";
+
+/** @param secret what the node must prove to others, and others to it */
+export type Opening = (ports: Ports, signal: AbortSignal, secret: Secret | undefined) => Promise<Node>;
+
 /**
  * Opens a node and runs it until a signal ends it.
  * @param program as failures name it, "zrs primary"
@@ -62,7 +73,7 @@ export async function serve(
   options: ServerOptions,
   host: Host,
   use: FileUse,
-  open: (ports: Ports, signal: AbortSignal) => Promise<Node>,
+  open: Opening,
 ): Promise<void> {
   checkOutputs(options, host.disk);
   tlsFiles(options);
@@ -81,7 +92,7 @@ async function serveLogged(
   host: Host,
   log: SystemLog,
   use: FileUse,
-  open: (ports: Ports, signal: AbortSignal) => Promise<Node>,
+  open: Opening,
 ): Promise<void> {
   using stack = new DisposableStack();
   const readyFile = options.readyFile === undefined
@@ -96,19 +107,18 @@ async function serveLogged(
   const secure = files === undefined ? undefined : await openSecureNetwork(files, options, host, log);
   if (secure !== undefined) stack.use(host.onSignal(RELOAD_SIGNAL, () => void reload(secure, log)));
   const network = secure ?? host.network;
+  const secret = options.authFile === undefined ? undefined : openAuthFile(options.authFile, disk, log);
+  if (secret !== undefined) stack.use(host.onSignal(RELOAD_SIGNAL, () => reloadSecret(secret, log)));
   await using node = await unlessStopped(
     stop.signal,
-    open({ disk, network, clock, random, log }, stop.signal),
+    open({ disk, network, clock, random, log }, stop.signal, secret),
   );
   if (node === undefined) return;
   const { address } = node;
   if (address !== undefined && secure === undefined && !isThisMachineOnly(address)) {
-    log.warning(
-      "Whoever can connect to this address gets the whole database: let a firewall decide who can, or give --tls-cert",
-      {
-        address: formatAddress(address),
-      },
-    );
+    log.warning(secret === undefined ? OPEN_WARNING : UNENCRYPTED_WARNING, {
+      address: formatAddress(address),
+    });
   }
   await using control = await openControl(node, use, options, host, log);
   readyFile?.write({
@@ -118,6 +128,26 @@ async function serveLogged(
   });
   if (!stop.signal.aborted) await host.notifySystemd("READY=1");
   await node.run(stop.signal);
+}
+
+/** @throws UsageError about the file */
+function openAuthFile(path: string, disk: Disk, log: Log): AuthFile {
+  const file = AuthFile.open(disk, path);
+  for (const warning of file.warnings) log.warning(warning);
+  return file;
+}
+
+/** Reads the secret anew; the one in use stays when the new one is bad. */
+function reloadSecret(file: AuthFile, log: Log): void {
+  try {
+    file.reload();
+  } catch (error) {
+    if (!(error instanceof ZrsError)) throw error;
+    log.error(`${withHint(error.message, error.hint)}. The secret in use stays`);
+    return;
+  }
+  log.info("Read the secret anew, for connections from now on");
+  for (const warning of file.warnings) log.warning(warning);
 }
 
 /** @throws UsageError about the files */

@@ -121,8 +121,10 @@ export class Appender {
     this.file.truncate(end); // parts that were taken back may lie behind it
     this.#write(voted, this.#end, end);
     await this.#sync();
-    const tid = viewOf(header).getBigUint64(TRANSACTION.tid);
-    await this.#finish(header[TRANSACTION.status]!, end, tid, fenceNext());
+    const status = header[TRANSACTION.status]!;
+    const isCancelled = status === STATUS.undone; // it lies in the file, and is none
+    const tid = isCancelled ? this.#lastTid : viewOf(header).getBigUint64(TRANSACTION.tid);
+    await this.#finish(status, end, tid, fenceNext());
   }
 
   /**

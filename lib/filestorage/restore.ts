@@ -33,6 +33,7 @@ export class Restorer {
   /** The file as it will be. */
   readonly #source: ByteSource;
   readonly #finder: RevisionFinder;
+  readonly #checker: RawChecker;
   #bytes: Uint8Array;
   #view: DataView;
   /** The position in the file of the buffer's first byte. */
@@ -83,6 +84,7 @@ export class Restorer {
     this.#spare = new Uint8Array(bufferBytes);
     this.#source = { readAt: (into, position) => this.#readAt(file, into, position) };
     this.#finder = new RevisionFinder(this.#source, index);
+    this.#checker = new RawChecker(this.#source, index);
   }
 
   /** Bytes waiting in the buffer, the transaction under way included. */
@@ -165,13 +167,14 @@ export class Restorer {
    */
   endRaw(examine: ExamineRecord): number {
     const end = this.#base + this.#length;
-    const reader = new TransactionReader(new Window(this.#source, end));
-    const checker = new RawChecker(this.#source, this.#index);
-    let position = this.#transactionPosition;
+    const checker = this.#checker;
     if (this.#spilledHeader !== undefined) {
-      this.#endLargeRaw(reader, checker, examine);
+      this.#endLargeRaw(new TransactionReader(new Window(this.#source, end)), checker, examine);
       return 1;
     }
+    let position = this.#transactionPosition;
+    const bytes = this.#bytes.subarray(position - this.#base, this.#length);
+    const reader = new TransactionReader(Window.over(bytes, position));
     const note: ExamineRecord = (reader) => {
       examine(reader);
       this.#pending.add(reader.oidHigh, reader.oidLow, reader.recordPosition);

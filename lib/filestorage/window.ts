@@ -16,6 +16,9 @@ export interface ByteSource {
 /** Enough to make the system call cheap against the parsing, small enough to stay in the processor's cache. */
 export const DEFAULT_WINDOW_BYTES = 256 * 1024;
 
+/** All there is has been loaded. */
+const NOTHING: ByteSource = { readAt: () => 0 };
+
 export class Window {
   /** The block; offsets are those that {@link locate} gives. Valid until the next call of `locate`. */
   readonly bytes: Uint8Array;
@@ -25,12 +28,23 @@ export class Window {
   #start = 0;
   #filled = 0;
 
-  /** @param limit the position that reading stops at, in bytes */
-  constructor(source: ByteSource, limit: number, windowBytes = DEFAULT_WINDOW_BYTES) {
+  /**
+   * @param limit the position that reading stops at, in bytes
+   * @param room the window's size, or the bytes that it is to use
+   */
+  constructor(source: ByteSource, limit: number, room: number | Uint8Array = DEFAULT_WINDOW_BYTES) {
     this.#source = source;
     this.#limit = limit;
-    this.bytes = new Uint8Array(windowBytes);
+    this.bytes = typeof room === "number" ? new Uint8Array(room) : room;
     this.view = viewOf(this.bytes);
+  }
+
+  /** A window on what is in memory already: nothing is read, and nothing copied. @param start its position */
+  static over(bytes: Uint8Array, start: number): Window {
+    const window = new Window(NOTHING, start + bytes.length, bytes);
+    window.#start = start;
+    window.#filled = bytes.length;
+    return window;
   }
 
   get source(): ByteSource {

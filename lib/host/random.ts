@@ -10,4 +10,8 @@ export class HostRandom implements Random {
     crypto.getRandomValues(this.#words);
     return ((this.#words[0]! >>> 5) * 2 ** 26 + (this.#words[1]! >>> 6)) / 2 ** 53;
   }
+
+  bytes(count: number): Uint8Array {
+    return crypto.getRandomValues(new Uint8Array(count));
+  }
 }

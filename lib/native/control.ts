@@ -38,6 +38,29 @@ export interface Hello {
   readonly required: readonly string[];
 }
 
+/** A secondary with a secret begins with this; the hello comes when both ends have proved that they have it. */
+export interface Introduction {
+  readonly type: "introduction";
+  /** Random bytes in hexadecimal digits. */
+  readonly nonce: string;
+  /** So that a source that knows of no secrets ends the connection at once. */
+  readonly mustUnderstand: true;
+}
+
+/** The source has a secret, too, and wants to see a proof of the secondary's. */
+export interface Challenge {
+  readonly type: "challenge";
+  /** As in the introduction. */
+  readonly nonce: string;
+}
+
+/** The sender has the secret. */
+export interface Proof {
+  readonly type: "proof";
+  /** In hexadecimal digits. */
+  readonly proof: string;
+}
+
 /** The source asks about the secondary's history, and gets an `answer`. */
 export interface Ask {
   readonly type: "ask";
@@ -66,7 +89,7 @@ export interface Welcome {
 }
 
 /** Why refused: for programs; the words are in `reason`. */
-export type RefusalCode = "version" | "capability" | "ahead" | "forked" | "busy" | "trouble";
+export type RefusalCode = "version" | "capability" | "unauthorised" | "ahead" | "forked" | "busy" | "trouble";
 
 /** The source does not take the secondary, or not any more; it closes the connection behind this. */
 export interface Refused {
@@ -95,12 +118,6 @@ export interface Complete {
   readonly end: number;
 }
 
-/** The last packed transaction of the source's file. */
-export interface Packed {
-  readonly type: "packed";
-  readonly tid: bigint;
-}
-
 /** The sender closes the connection in good order. */
 export interface Bye {
   readonly type: "bye";
@@ -109,7 +126,18 @@ export interface Bye {
   readonly reason: string;
 }
 
-export type Control = Hello | Ask | Answer | Welcome | Refused | Beat | Complete | Packed | Bye;
+export type Control =
+  | Introduction
+  | Challenge
+  | Proof
+  | Hello
+  | Ask
+  | Answer
+  | Welcome
+  | Refused
+  | Beat
+  | Complete
+  | Bye;
 
 /** @returns the whole frame. @throws ProtocolError when it would be longer than a control message may be */
 export function encodeControl(message: Control): Uint8Array {
@@ -144,6 +172,12 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         capabilities: fields.names("capabilities"),
         required: fields.names("required"),
       };
+    case "introduction":
+      return { type, nonce: fields.hex256("nonce"), mustUnderstand: true };
+    case "challenge":
+      return { type, nonce: fields.hex256("nonce") };
+    case "proof":
+      return { type, proof: fields.hex256("proof") };
     case "ask":
       return { type, question: fields.any("question") };
     case "answer":
@@ -176,8 +210,6 @@ export function decodeControl(body: Uint8Array): Control | undefined {
       };
     case "complete":
       return { type, lastTid: fields.tid("lastTid"), end: fields.count("end") };
-    case "packed":
-      return { type, tid: fields.tid("tid") };
     case "bye":
       return { type, code: fields.words("code"), reason: fields.words("reason") };
     default:
@@ -239,6 +271,13 @@ class Fields {
     if (!this.has(name)) return undefined;
     const value = this.any(name);
     return typeof value === "string" && /^[0-9a-f]{32}$/.test(value) ? value : this.#refuse(name, "a digest");
+  }
+
+  /** 32 bytes. */
+  hex256(name: string): string {
+    const value = this.any(name);
+    if (typeof value === "string" && /^[0-9a-f]{64}$/.test(value)) return value;
+    return this.#refuse(name, "64 hexadecimal digits");
   }
 
   count(name: string): number {

@@ -41,7 +41,8 @@ export interface Acknowledgement {
 
 /** What a stream consists of; bytes are valid during the call only. */
 export interface NativeHandler {
-  control(message: Control): void;
+  /** @param body the message as it came */
+  control(message: Control, body: Uint8Array): void;
   acknowledgement(acknowledgement: Acknowledgement): void;
   /** A part of a run, as it lies in the source's file. */
   raw(source: Uint8Array, from: number, to: number): void;
@@ -66,7 +67,15 @@ const MAX_TRANSACTION_FRAME = TRANSACTION_FRAME.texts + 3 * 0xffff;
 
 export class NativeDecoder {
   readonly #frames = new FrameReader();
-  readonly #receiver = new Receiver();
+  readonly #receiver: Receiver;
+
+  /**
+   * @param options.compressed whether both ends have agreed on compressed content. Few bytes of it become a
+   * mebibyte each: whoever agrees must see to where all that goes
+   */
+  constructor(options: { readonly compressed: boolean } = { compressed: false }) {
+    this.#receiver = new Receiver(options.compressed);
+  }
 
   /**
    * Takes the next bytes, cut anywhere. After it has thrown it is of no more use.
@@ -90,6 +99,7 @@ export class NativeDecoder {
 
 class Receiver implements MessageSink {
   handler!: NativeHandler;
+  readonly #takesCompressed: boolean;
   state: "between" | "raw" | "transaction" | "data" = "between";
   readonly checksum = new Checksum();
   #runBytes = 0;
@@ -100,6 +110,10 @@ class Receiver implements MessageSink {
   #length = 0;
   #collected: Uint8Array | undefined;
   #filled = 0;
+
+  constructor(takesCompressed: boolean) {
+    this.#takesCompressed = takesCompressed;
+  }
 
   begin(length: number): boolean {
     if (length === 0) throw new ProtocolError("Cannot take frame: it is empty");
@@ -146,8 +160,12 @@ class Receiver implements MessageSink {
         if (length > MAX_CONTROL_BYTES) throw tooLong("control message", length, MAX_CONTROL_BYTES);
         return;
       case KIND.data:
+        if (length > 1 + MAX_DATA_BYTES || this.state === "transaction") throw this.#unexpected(kind);
+        return;
       case KIND.compressed:
-        if (this.state === "transaction") throw this.#unexpected(kind);
+        if (!this.#takesCompressed || length < COMPRESSED.header || this.state === "transaction") {
+          throw this.#unexpected(kind);
+        }
         return;
       case KIND.whole:
         return this.#expect(kind, "raw", length === WHOLE.size);
@@ -179,7 +197,7 @@ class Receiver implements MessageSink {
     switch (body[0]) {
       case KIND.control: {
         const message = decodeControl(body);
-        if (message !== undefined) this.handler.control(message);
+        if (message !== undefined) this.handler.control(message, body);
         return;
       }
       case KIND.compressed:

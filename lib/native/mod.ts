@@ -4,6 +4,14 @@
  */
 export { encodeAcknowledgement, Milestones } from "./acknowledge.ts";
 export {
+  type HandshakeReply,
+  NONCE_BYTES,
+  SecondaryHandshake,
+  type Secret,
+  SecretError,
+  SourceHandshake,
+} from "./authentication.ts";
+export {
   type Beat,
   type Bye,
   type Capability,
@@ -11,7 +19,6 @@ export {
   type Control,
   encodeControl,
   type Hello,
-  type Packed,
   type RefusalCode,
   type Refused,
   VERSION,

@@ -17,4 +17,6 @@ export interface Clock {
 export interface Random {
   /** At least 0, less than 1. */
   unit(): number;
+  /** So many bytes that nobody can foretell, fit for secrets; at most 65,536. */
+  bytes(count: number): Uint8Array;
 }

@@ -56,7 +56,9 @@ export class Feed implements Line {
     try {
       await (await this.#greeted()).serve();
     } catch (error) {
-      const reason = this.#ended ?? error;
+      // Who is refused leaves, maybe before we are here: the refusal tells more.
+      const hasLeft = this.#ended === undefined || this.#ended instanceof PeerLeft;
+      const reason = hasLeft ? error : this.#ended;
       if (reason instanceof PeerLeft) this.#ports.log.info(`${peer}: disconnected`);
       else if (reason instanceof DivergedError) {
         repeated.tell("error", peer, `refused: ${reason.message}`, { ...reason.facts });

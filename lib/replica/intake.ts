@@ -2,6 +2,7 @@
 import { UnavailableError, type ZrsError } from "../errors.ts";
 import type { Storage } from "../filestorage/mod.ts";
 import type { Clock, Connection } from "../ports/mod.ts";
+import type { Secret } from "../native/mod.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import type { Sink } from "./sink.ts";
@@ -47,6 +48,8 @@ export interface IntakeContext {
     readonly compress: Compress;
     /** Name and version of this program, for the other end's log. */
     readonly software: string;
+    /** The source must prove that it has it, too; undefined: any source will do. */
+    readonly secret: Secret | undefined;
   };
   /** Called now and then; saves the index when that is due. */
   readonly saveIndexWhenDue: () => Promise<void>;

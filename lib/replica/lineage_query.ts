@@ -4,8 +4,24 @@
  */
 import type { LogView } from "../filestorage/mod.ts";
 import { ProtocolError, UnavailableError } from "../errors.ts";
-import { type Control, encodeControl, NativeDecoder, type NativeHandler, VERSION } from "../native/mod.ts";
-import { type Address, type Clock, type Connection, formatAddress, type Network } from "../ports/mod.ts";
+import {
+  type Control,
+  encodeControl,
+  NativeDecoder,
+  type NativeHandler,
+  NONCE_BYTES,
+  SecondaryHandshake,
+  type Secret,
+  VERSION,
+} from "../native/mod.ts";
+import {
+  type Address,
+  type Clock,
+  type Connection,
+  formatAddress,
+  type Network,
+  type Random,
+} from "../ports/mod.ts";
 import { describeTid } from "../zodb/mod.ts";
 import { DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { readWithin } from "./intake.ts";
@@ -28,6 +44,7 @@ export type Verdict =
 export interface QueryPorts {
   readonly network: Network;
   readonly clock: Clock;
+  readonly random: Random;
 }
 
 export interface QueryOptions {
@@ -35,6 +52,8 @@ export interface QueryOptions {
   readonly software: string;
   /** A source that says nothing for so long is given up. */
   readonly peerTimeoutMs?: number;
+  /** The source must prove that it has it, too. */
+  readonly secret?: Secret | undefined;
 }
 
 /** A source that lets us wait, since it lags itself, says so by a beat; and is to say it soon. */
@@ -65,12 +84,15 @@ class Conversation implements NativeHandler {
   readonly #timeoutMs: number;
   readonly #speaker: Speaker;
   readonly #decoder = new NativeDecoder();
+  readonly #handshake: SecondaryHandshake | undefined;
+  /** What is to be said next, before anything is read. */
+  #next: Uint8Array | "hello" | undefined;
   #heard = false;
   #question: { readonly value: unknown } | undefined;
   #verdict: Verdict | undefined;
 
   constructor(
-    { clock }: QueryPorts,
+    { clock, random }: QueryPorts,
     source: string,
     connection: Connection,
     view: LogView,
@@ -83,10 +105,12 @@ class Conversation implements NativeHandler {
     this.#options = options;
     this.#timeoutMs = options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS;
     this.#speaker = new Speaker({ clock }, connection, this.#timeoutMs);
+    const { secret } = options;
+    this.#handshake = secret && new SecondaryHandshake(secret, random.bytes(NONCE_BYTES));
+    this.#next = this.#handshake?.introduction ?? "hello";
   }
 
   async hold(): Promise<Verdict> {
-    await this.#speaker.say(await this.#hello());
     let bye = { code: "stopping", reason: "only the histories were to be compared" };
     try {
       return await this.#untilJudged();
@@ -101,6 +125,7 @@ class Conversation implements NativeHandler {
   async #untilJudged(): Promise<Verdict> {
     const chunk = new Uint8Array(DEFAULT_BUFFER_SIZES.readBytes);
     while (this.#verdict === undefined) {
+      await this.#introduce();
       this.#push(chunk, await this.#read(chunk));
       if (this.#question === undefined) continue;
       const answer = await answerQuestion(this.#view, this.#question.value, pauser(this.#clock));
@@ -110,9 +135,13 @@ class Conversation implements NativeHandler {
     return this.#verdict;
   }
 
-  control(message: Control): void {
+  control(message: Control, body: Uint8Array): void {
     this.#heard = true;
     if (this.#verdict !== undefined) return; // what follows the welcome is not for us
+    if (this.#isUnproved && message.type !== "refused" && message.type !== "bye") {
+      this.#next = this.#handshake!.take(message, body) ?? "hello";
+      return;
+    }
     switch (message.type) {
       case "ask":
         if (this.#question !== undefined) break;
@@ -129,8 +158,6 @@ class Conversation implements NativeHandler {
             `ending with ${describeTid(message.lastTid)}`,
           { hint: "Ask the source from which it replicates, or try again when it has caught up" },
         );
-      case "packed":
-        return;
       case "bye":
         throw new UnavailableError(`Cannot compare with ${this.#source}: it says goodbye: ${message.reason}`);
     }
@@ -160,6 +187,18 @@ class Conversation implements NativeHandler {
   }
   commit(): void {
     this.#mustBeJudged();
+  }
+
+  /** Whether the source has still to prove that it has our secret. */
+  get #isUnproved(): boolean {
+    return this.#handshake !== undefined && !this.#handshake.isDone;
+  }
+
+  /** Says what the beginning of the conversation still wants. */
+  async #introduce(): Promise<void> {
+    const next = this.#next;
+    this.#next = undefined;
+    if (next !== undefined) await this.#speaker.say(next === "hello" ? await this.#hello() : next);
   }
 
   async #hello(): Promise<Uint8Array> {
@@ -206,7 +245,7 @@ class Conversation implements NativeHandler {
   }
 
   #refused(refusal: Error): void {
-    if (!(refusal instanceof HistoryRefusedError)) throw refusal;
+    if (this.#isUnproved || !(refusal instanceof HistoryRefusedError)) throw refusal;
     const { common } = refusal;
     const { lastTid } = this.#view;
     if (common !== undefined && common >= lastTid) {

@@ -9,13 +9,16 @@ import {
   type Acknowledgement,
   type Control,
   encodeControl,
+  type HandshakeReply,
   type Hello,
   MAX_RUN_BYTES,
   Milestones,
   NativeDecoder,
   NativeEncoder,
   type NativeHandler,
+  NONCE_BYTES,
   type RefusalCode,
+  SourceHandshake,
   VERSION,
 } from "../native/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
@@ -56,6 +59,9 @@ export class NativeFeed implements Service, NativeHandler {
   readonly #options: FeedOptions;
   readonly #shared: Shared;
   readonly #decoder = new NativeDecoder();
+  readonly #handshake: SourceHandshake;
+  /** What the handshake has us say, oldest first. */
+  readonly #replies: HandshakeReply[] = [];
   #hello: Hello | undefined;
   #answer: { readonly value: unknown } | undefined;
   #asking = false;
@@ -71,6 +77,7 @@ export class NativeFeed implements Service, NativeHandler {
     this.#options = options;
     this.#shared = shared;
     this.#heardMs = ports.clock.monotonic();
+    this.#handshake = new SourceHandshake(options.secret, () => ports.random.bytes(NONCE_BYTES));
   }
 
   readonly protocol = "native";
@@ -86,7 +93,14 @@ export class NativeFeed implements Service, NativeHandler {
   }
 
   async greeted(): Promise<void> {
-    while (this.#hello === undefined) await this.#line.wait();
+    for (;;) {
+      for (let reply = this.#replies.shift(); reply !== undefined; reply = this.#replies.shift()) {
+        if (reply.kind === "refusal") await this.#refuse("unauthorised", reply.reason);
+        else await this.#line.write(reply.frame);
+      }
+      if (this.#hello !== undefined) return;
+      await this.#line.wait();
+    }
   }
 
   /**
@@ -132,12 +146,17 @@ export class NativeFeed implements Service, NativeHandler {
     }
   }
 
-  control(message: Control): void {
+  control(message: Control, body: Uint8Array): void {
     switch (message.type) {
-      case "hello":
+      case "introduction":
+      case "proof":
+      case "hello": {
         if (this.#hello !== undefined) break;
-        this.#hello = message;
+        const reply = this.#handshake.take(message, body);
+        if (reply !== undefined) this.#replies.push(reply);
+        else if (message.type === "hello" && this.#handshake.isDone) this.#hello = message;
         return this.#line.ring();
+      }
       case "answer":
         if (!this.#asking) break;
         this.#asking = false;

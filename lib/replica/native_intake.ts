@@ -11,6 +11,9 @@ import {
   Milestones,
   NativeDecoder,
   type NativeHandler,
+  NONCE_BYTES,
+  SecondaryHandshake,
+  SecretError,
   VERSION,
   type Whole,
 } from "../native/mod.ts";
@@ -40,11 +43,15 @@ export class NativeIntake implements Intake, NativeHandler {
   readonly #context: IntakeContext;
   readonly #raw: boolean;
   readonly #speaker: Speaker;
-  readonly #decoder = new NativeDecoder();
+  readonly #decoder: NativeDecoder;
   readonly #incoming: Incoming;
   readonly #examine: ExamineRecord;
   readonly #milestones: Milestones;
   readonly #start: bigint;
+  /** Until it is done nothing is said of what we have, and nothing taken. */
+  readonly #handshake: SecondaryHandshake | undefined;
+  /** What is to be said next at the beginning of the connection: a frame, or the hello. */
+  #next: "hello" | Uint8Array | undefined;
   #lastTid: bigint;
   #heard = false;
   #welcome = false;
@@ -62,10 +69,14 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#context = context;
     this.#raw = raw;
     this.#start = this.#lastTid = storage.lastTid;
+    this.#decoder = new NativeDecoder({ compressed: options.compress !== "off" });
     this.#milestones = new Milestones(storage.lastTid);
     this.#speaker = new Speaker(ports, connection, options.peerTimeoutMs);
     this.#incoming = new Incoming(sink.restorer, { blobs: options.blobs, log: ports.log });
     this.#examine = (reader) => this.#incoming.examine(reader);
+    const { secret } = options;
+    this.#handshake = secret && new SecondaryHandshake(secret, ports.random.bytes(NONCE_BYTES));
+    this.#next = this.#handshake?.introduction ?? "hello";
   }
 
   /** What the source has, as far as it has said; undefined before that. */
@@ -73,6 +84,11 @@ export class NativeIntake implements Intake, NativeHandler {
     if (this.#source === undefined) return undefined;
     const { lastTid, end } = this.#source;
     return { lastTid, end: this.#isRaw ? end : undefined };
+  }
+
+  /** Whether the source has said anything by the native stream. */
+  get hasHeard(): boolean {
+    return this.#heard;
   }
 
   stop(): void {
@@ -90,8 +106,8 @@ export class NativeIntake implements Intake, NativeHandler {
     const wantedMs = wantedBeatMs(options.peerTimeoutMs);
     using beats = new Beats(clock, wantedMs, () => this.#beat());
     try {
-      await this.#speaker.say(await this.#hello());
       for (;;) {
+        await this.#introduce();
         const silence = "the source has said nothing";
         const count = await readWithin(clock, connection, chunk, options.peerTimeoutMs, silence);
         this.#push(chunk, count);
@@ -106,6 +122,7 @@ export class NativeIntake implements Intake, NativeHandler {
         return error;
       }
       if (!(error instanceof UnavailableError)) throw error;
+      if (this.#isUnproved) return unproved(error);
       if (this.#heard || error instanceof NoNativeError) return error;
       return new NoNativeError(error.message, error.facts);
     } finally {
@@ -113,8 +130,12 @@ export class NativeIntake implements Intake, NativeHandler {
     }
   }
 
-  control(message: Control): void {
+  control(message: Control, body: Uint8Array): void {
     this.#heard = true;
+    if (this.#isUnproved && message.type !== "refused" && message.type !== "bye") {
+      this.#next = this.#handshake!.take(message, body) ?? "hello";
+      return;
+    }
     switch (message.type) {
       case "ask":
         if (this.#welcome || this.#question !== undefined) break;
@@ -123,7 +144,9 @@ export class NativeIntake implements Intake, NativeHandler {
       case "welcome":
         return this.#welcomed(message);
       case "refused":
-        throw refusalOf(message);
+        if (message.code === "unauthorised") throw new SecretError(`refused: ${message.reason}`);
+        // Whoever has proved nothing cannot make us take back anything.
+        throw this.#isUnproved ? new RefusedError(message.reason) : refusalOf(message);
       case "beat":
         this.#source = message;
         return this.#compareClocks(message.time);
@@ -131,8 +154,6 @@ export class NativeIntake implements Intake, NativeHandler {
         if (!this.#welcome) break;
         this.#source = message;
         return this.#tellComplete(message.lastTid);
-      case "packed":
-        return;
       case "bye":
         if (message.code === "again") throw new AgainError(message.reason);
         throw message.code === "trouble"
@@ -213,6 +234,19 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#passed(this.#context.sink.restorer.lastTid);
   }
 
+  /** Whether the source has still to prove that it has our secret. */
+  get #isUnproved(): boolean {
+    return this.#handshake !== undefined && !this.#handshake.isDone;
+  }
+
+  /** Says what the beginning of the connection still wants. */
+  async #introduce(): Promise<void> {
+    const next = this.#next;
+    if (next === undefined) return;
+    this.#next = undefined;
+    await this.#speaker.say(next === "hello" ? await this.#hello() : next);
+  }
+
   async #hello(): Promise<Uint8Array> {
     const { storage, options, ports: { clock } } = this.#context;
     return encodeControl({
@@ -279,7 +313,7 @@ export class NativeIntake implements Intake, NativeHandler {
 
   #beat(): void {
     const { ports: { clock }, storage } = this.#context;
-    if (this.#speaker.isBusy) return;
+    if (this.#speaker.isBusy || this.#isUnproved) return;
     const { lastTid, end } = storage;
     void this.#speaker.say(encodeControl({ type: "beat", lastTid, end, time: clock.now() }));
   }
@@ -301,4 +335,13 @@ export class NativeIntake implements Intake, NativeHandler {
     const { ports: { log }, options } = this.#context;
     log.info(`${options.path} has all that the source has, up to ${describeTid(tid)}`);
   }
+}
+
+/** A source that ends the connection without a word may have no secret to prove. */
+function unproved(error: UnavailableError): UnavailableError {
+  if (error instanceof RefusedError || error instanceof IdleEnd) return error;
+  return new UnavailableError(`${error.message}, before it has proved that it has our secret`, {
+    ...error.facts,
+    hint: "it may have none, or speak nothing but zrs2",
+  });
 }

@@ -7,6 +7,7 @@ import { ZrsError } from "../errors.ts";
 import type { Address, FileLock } from "../ports/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
+import type { Secret } from "../native/mod.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { Server } from "./server.ts";
@@ -29,6 +30,8 @@ export interface PrimaryOptions {
   readonly compress?: Compress;
   /** All secondaries together are sent no more than so many bytes a second. */
   readonly bytesPerSecond?: number | undefined;
+  /** Secondaries must prove that they have it. */
+  readonly secret?: Secret | undefined;
   /** Name and version of this program, for the other end's log. */
   readonly software?: string;
 }
@@ -72,6 +75,7 @@ export class Primary {
       software: options.software ?? DEFAULT_SOFTWARE,
       compress: options.compress ?? "auto",
       bytesPerSecond: options.bytesPerSecond,
+      secret: options.secret,
       ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
     });
     owned.move();

@@ -13,6 +13,7 @@ import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
 import { AgainError, MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
+import { type Secret, SecretError } from "../native/mod.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
@@ -55,6 +56,8 @@ export interface SecondaryOptions {
    * taken back to go on with it; default: 0, never.
    */
   readonly rewindLimit?: number;
+  /** The source, and secondaries of this one, must prove that they have it: then zrs2 is not spoken. */
+  readonly secret?: Secret | undefined;
   /** Ends {@link Secondary.open} while it scans the file, which may take long without an index. */
   readonly signal?: AbortSignal;
 }
@@ -125,6 +128,7 @@ export class Secondary {
         software: options.software ?? DEFAULT_SOFTWARE,
         compress: options.compress ?? "auto",
         bytesPerSecond: options.bytesPerSecond,
+        secret: options.secret,
         ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
       });
     owned.move();
@@ -195,6 +199,10 @@ export class Secondary {
     await this.#storage[Symbol.asyncDispose]();
   }
 
+  get #protocol(): "auto" | "native" | "zrs2" {
+    return this.#options.secret === undefined ? this.#options.protocol ?? "auto" : "native";
+  }
+
   get #indexSaveMs(): number {
     return this.#options.indexSaveMs ?? DEFAULT_INDEX_SAVE_MS;
   }
@@ -263,6 +271,7 @@ export class Secondary {
   #tellRefusal(source: string, failure: ZrsError): void {
     const { lastTid } = this.#storage;
     const message = sentence(failure);
+    if (failure instanceof SecretError) return this.#ports.log.error(`${source}: ${message}`);
     this.#ports.log.error(
       isDivergence(message)
         ? `${source} refuses this replica: ${message}; nothing was changed. ` +
@@ -313,7 +322,7 @@ export class Secondary {
       return failure;
     } finally {
       this.#current = undefined;
-      this.#hasHeard ||= intake instanceof NativeIntake && intake.source !== undefined;
+      this.#hasHeard ||= intake instanceof NativeIntake && intake.hasHeard;
       sink.onFailure = () => {};
       signal.removeEventListener("abort", stop);
       connection.close();
@@ -337,10 +346,11 @@ export class Secondary {
         runBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).runBytes,
         software: options.software ?? DEFAULT_SOFTWARE,
         compress: options.compress ?? "auto",
+        secret: options.secret,
       },
       saveIndexWhenDue: () => this.#saveIndexWhenDue(sink),
     };
-    const { protocol = "auto" } = options;
+    const protocol = this.#protocol;
     const isZrs2 = protocol === "zrs2" ||
       protocol === "auto" && this.#ports.clock.monotonic() < this.#zrs2UntilMs;
     return isZrs2 ? new ZrsIntake(context) : new NativeIntake(context, this.#raw);
@@ -358,7 +368,7 @@ export class Secondary {
       log.info(`${failure.message}; asking ${source} for it record by record`);
       return true;
     }
-    if ((this.#options.protocol ?? "auto") !== "auto") return false;
+    if (this.#protocol !== "auto") return false;
     if (!(failure instanceof NoNativeError)) {
       this.#unheard = 0;
       return false;

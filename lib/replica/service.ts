@@ -4,6 +4,7 @@
  */
 import { UnavailableError } from "../errors.ts";
 import type { Generation } from "../filestorage/mod.ts";
+import type { Secret } from "../native/mod.ts";
 import type { Compress } from "./pace.ts";
 import type { RepeatedLog } from "./repeated_log.ts";
 import type { SharedLook } from "./shared_look.ts";
@@ -21,6 +22,8 @@ export interface FeedOptions {
   readonly software: string;
   /** Whether content is compressed for secondaries that can take that. */
   readonly compress: Compress;
+  /** Secondaries must prove that they have it; undefined: whoever connects is served. */
+  readonly secret: Secret | undefined;
 }
 
 /** What the feeds of one server have in common. */

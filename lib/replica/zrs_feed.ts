@@ -58,8 +58,13 @@ export class ZrsFeed implements Service {
     const { clock, log } = this.#ports;
     const { peer } = this.#line;
     const start = this.#greeting.greeting!;
+    if (this.#options.secret !== undefined) {
+      await this.#refuse("this source demands a secret, and zrs2 knows none: use zrs and --auth-file");
+    }
     using place = this.#shared.admit();
-    if (place === undefined) await this.#refuseForWantOfRoom();
+    if (place === undefined) {
+      await this.#refuse("this source serves as many secondaries already as it may");
+    }
     const nothing = { receivedTid: undefined, durableTid: undefined };
     const asGreeted = { sentTid: start.startTid, position: undefined, generation: undefined, ...nothing };
     this.#progress = () => asGreeted;
@@ -151,10 +156,9 @@ export class ZrsFeed implements Service {
     }
   }
 
-  async #refuseForWantOfRoom(): Promise<never> {
-    const reason = "this source serves as many secondaries already as it may";
+  async #refuse(reason: string): Promise<never> {
     await this.#line.write(encodeRefusal(reason));
-    throw new UnavailableError(`Cannot serve one more: ${reason}`);
+    throw new UnavailableError(`Cannot serve ${this.#line.peer}: ${reason}`);
   }
 
   #noteBeyondPack(tid: bigint, view: LogView): void {

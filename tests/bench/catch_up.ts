@@ -8,7 +8,7 @@ import { roundsOf } from "./bench.ts";
 import type { DataFile, Shape } from "./data_files.ts";
 import { removeIfThere } from "./data_files.ts";
 import { DurableProbe } from "./durable_probe.ts";
-import { type End, startPrimary, startSecondary } from "./ends.ts";
+import { type End, type Protocol, startPrimary, startSecondary } from "./ends.ts";
 import { assertSameBytes, endsWith, lastTidsOf, warm } from "./file_end.ts";
 import { type Aim, atLeast, type Measurement } from "./measurement.ts";
 import { md5Rate } from "./md5_rate.ts";
@@ -19,11 +19,21 @@ import { median } from "./statistics.ts";
 export const SMALL: Shape = { name: "small", transactions: 50_000, records: 10, bytes: 900 };
 export const BIG: Shape = { name: "big", transactions: 5_280, records: 10, bytes: 15_000 };
 
-const PAIRS: readonly Pair[] = [["ours", "ours"], ["ours", "python"], ["python", "ours"], [
-  "python",
-  "python",
-]];
-const PYTHON_PAIR = nameOf(["python", "python"]);
+/** Who sends to whom, and by what protocol. */
+interface Route {
+  readonly name: string;
+  readonly pair: Pair;
+  readonly protocol: Protocol;
+}
+
+const ROUTES: readonly Route[] = [
+  { name: "ours → ours, native", pair: ["ours", "ours"], protocol: "native" },
+  { name: "ours → ours, zrs2", pair: ["ours", "ours"], protocol: "zrs2" },
+  { name: "ours → Python", pair: ["ours", "python"], protocol: "zrs2" },
+  { name: "Python → ours", pair: ["python", "ours"], protocol: "zrs2" },
+  { name: "Python → Python", pair: ["python", "python"], protocol: "zrs2" },
+];
+const PYTHON = ROUTES.at(-1)!;
 
 /** What one round took, in seconds. */
 interface Round {
@@ -55,43 +65,66 @@ export const catchUp: Case = {
 
 async function measureFile(bench: Bench, file: DataFile): Promise<Measurement[]> {
   const { options } = bench;
-  const pairs = options.pair === undefined ? PAIRS : [options.pair];
-  const found = new Map(pairs.map((pair) => [nameOf(pair), [] as Round[]]));
-  const md5: number[] = [];
-  const rounds = Math.max(...pairs.map((pair) => roundsFor(bench, pair)));
+  const routes = options.pair === undefined
+    ? ROUTES
+    : ROUTES.filter(({ pair }) => pair.join() === options.pair!.join());
+  const found = new Map(routes.map((route) => [route, [] as Round[]]));
+  const [md5, cp]: [number[], number[]] = [[], []];
+  const rounds = Math.max(...routes.map((route) => roundsFor(bench, route)));
   for (let round = 0; round < rounds; round++) {
-    md5.push(md5Rate());
-    for (const pair of pairs) {
-      if (round >= roundsFor(bench, pair)) continue;
-      const one = await measureRound(bench, file, pair);
-      found.get(nameOf(pair))!.push(one);
-      bench.say(`catch-up ${file.name}, ${nameOf(pair)}: ${one.took.toFixed(2)} s`);
+    md5.push(file.size / 1e6 / md5Rate());
+    cp.push(await copyByCp(bench, file));
+    for (const route of routes) {
+      if (round >= roundsFor(bench, route)) continue;
+      const one = await measureRound(bench, file, route);
+      found.get(route)!.push(one);
+      bench.say(`catch-up ${file.name}, ${route.name}: ${one.took.toFixed(2)} s`);
     }
   }
-  const limit = file.size / 1e6 / median(md5);
-  const python = found.get(PYTHON_PAIR)?.map(({ took }) => took);
+  const peers: Peers = {
+    md5: median(md5),
+    cp: median(cp),
+    python: found.has(PYTHON) ? median(found.get(PYTHON)!.map(({ took }) => took)) : undefined,
+  };
+  const rate = (seconds: number) => `${Math.round(file.size / 1e6 / seconds)} MB/s`;
   return [
-    ...pairs.map((pair) => describe(file, pair, found.get(nameOf(pair))!, python, limit)),
+    ...routes.map((route) => describe(file, route, found.get(route)!, peers)),
     {
       case: "catch-up",
       what: `${file.name}: MD5 over so many bytes, once`,
-      rounds: md5.map((rate) => file.size / 1e6 / rate),
+      rounds: md5,
       unit: "s",
-      detail: `${Math.round(median(md5))} MB/s`,
+      detail: rate(peers.md5),
     },
+    { case: "catch-up", what: `${file.name}: cp`, rounds: cp, unit: "s", detail: rate(peers.cp) },
   ];
 }
 
-function roundsFor({ options }: Bench, pair: Pair): number {
+/** What else was measured in the same run, in seconds. */
+interface Peers {
+  readonly md5: number;
+  readonly cp: number;
+  readonly python: number | undefined;
+}
+
+function roundsFor({ options }: Bench, { pair }: Route): number {
   return roundsOf(options, pair.includes("python") ? PYTHON_ROUNDS : OUR_ROUNDS);
 }
 
-function nameOf([primary, secondary]: Pair): string {
-  const names = { ours: "ours", python: "Python" };
-  return `${names[primary]} → ${names[secondary]}`;
+/** @returns what the system's cp takes, in seconds; it waits for no disk */
+async function copyByCp({ target }: Bench, file: DataFile): Promise<number> {
+  const copy = join(target, "copy.fs");
+  await removeCopy(copy);
+  warm(file.path);
+  const start = performance.now();
+  const { success } = await new Deno.Command("cp", { args: [file.path, copy] }).output();
+  const took = (performance.now() - start) / 1000;
+  if (!success) throw new Error(`Cannot copy ${file.path}: cp has failed`);
+  await removeCopy(copy);
+  return took;
 }
 
-async function measureRound(bench: Bench, file: DataFile, pair: Pair): Promise<Round> {
+async function measureRound(bench: Bench, file: DataFile, { pair, protocol }: Route): Promise<Round> {
   const { target: directory, options: { profile } } = bench;
   const [primaryMaker, secondaryMaker] = pair;
   const copy = join(directory, "copy.fs");
@@ -105,6 +138,7 @@ async function measureRound(bench: Bench, file: DataFile, pair: Pair): Promise<R
     path: copy,
     directory,
     profile,
+    protocol,
   });
   const ends = [primary.pid, secondary.pid] as const;
   const [start, cpuBefore] = [performance.now(), ends.map(cpuSecondsOf)];
@@ -134,44 +168,41 @@ export async function removeCopy(path: string): Promise<void> {
   for (const suffix of ["", ".index", ".lock", ".tmp"]) await removeIfThere(path + suffix);
 }
 
-function describe(
-  file: DataFile,
-  pair: Pair,
-  rounds: readonly Round[],
-  python: readonly number[] | undefined,
-  md5Seconds: number,
-): Measurement {
+function describe(file: DataFile, route: Route, rounds: readonly Round[], peers: Peers): Measurement {
   const seconds = rounds.map(({ took }) => took);
   const cpu = ([0, 1] as const).map((end) => median(rounds.map((round) => round.cpu[end])));
   const took = median(seconds);
   const records = file.transactions * file.records;
   const rate = `${Math.round(file.size / 1e6 / took)} MB/s, ${Math.round(records / took)} records/s`;
-  const ratio = python === undefined ? undefined : median(python) / took;
+  const ratio = peers.python === undefined ? undefined : peers.python / took;
+  const limit = route.protocol === "native"
+    ? `${Math.round(100 * peers.cp / took)} % of cp`
+    : `${Math.round(100 * peers.md5 / took)} % of MD5`;
   return {
     case: "catch-up",
-    what: `${file.name}: ${nameOf(pair)}`,
+    what: `${file.name}: ${route.name}`,
     rounds: seconds,
     unit: "s",
-    detail: `${rate}, ${Math.round(100 * md5Seconds / took)} % of MD5, CPU ${
-      cpu.map((each) => each.toFixed(1)).join(" + ")
-    } s`,
-    ...(ratio !== undefined && nameOf(pair) !== PYTHON_PAIR &&
-      { compared: { ratio, of: `as fast as ${PYTHON_PAIR}` } }),
-    ...aimOf(file, pair, ratio, md5Seconds / took, cpu),
+    detail: `${rate}, ${limit}, CPU ${cpu.map((each) => each.toFixed(1)).join(" + ")} s`,
+    ...(ratio !== undefined && route !== PYTHON &&
+      { compared: { ratio, of: `as fast as ${PYTHON.name}` } }),
+    ...aimOf(file, route, took, peers, cpu),
   };
 }
 
 function aimOf(
   file: DataFile,
-  pair: Pair,
-  ratio: number | undefined,
-  ofMd5: number,
+  { pair, protocol }: Route,
+  took: number,
+  { md5, cp, python }: Peers,
   cpu: readonly number[],
 ): { readonly aim?: Aim } {
-  const [ours, python] = [pair.indexOf("ours"), pair.indexOf("python")];
+  if (protocol === "native") return { aim: atLeast(0.8, cp / took, "≥ 80 % of cp") };
+  const [ours, theirs] = [pair.indexOf("ours"), pair.indexOf("python")];
   if (ours < 0) return {};
-  if (python >= 0) return { aim: { words: "Python is the bottleneck", met: cpu[ours]! < cpu[python]! } };
-  if (ratio === undefined) return {};
+  if (theirs >= 0) return { aim: { words: "Python is the bottleneck", met: cpu[ours]! < cpu[theirs]! } };
+  if (python === undefined) return {};
+  const ratio = python / took;
   if (file.name === SMALL.name) return { aim: atLeast(12, ratio) };
-  return { aim: { words: "≥ 3×, ≥ 50 % of MD5", met: ratio >= 3 && ofMd5 >= 0.5 } };
+  return { aim: { words: "≥ 3×, ≥ 50 % of MD5", met: ratio >= 3 && md5 / took >= 0.5 } };
 }

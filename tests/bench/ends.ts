@@ -23,7 +23,12 @@ export interface Start {
   readonly directory: string;
   /** Where our process leaves a CPU profile. */
   readonly profile: string | undefined;
+  /** What our secondary speaks; undefined: what it would by itself. */
+  readonly protocol?: Protocol;
 }
+
+/** What two ends of ours can speak with each other. */
+export type Protocol = "native" | "zrs2";
 
 const ANY_PORT = "127.0.0.1:0";
 
@@ -53,7 +58,8 @@ export async function startSecondary(
 ): Promise<End> {
   if (maker === "ours") {
     const chain = chained ? ["--replicate-to", ANY_PORT] : [];
-    return await startOurs("secondary", start, ["--replicate-from", from, ...chain]);
+    const protocol = start.protocol === undefined ? [] : ["--protocol", start.protocol];
+    return await startOurs("secondary", start, ["--replicate-from", from, ...chain, ...protocol]);
   }
   const { path } = start;
   const chain = chained ? { replicateTo: ANY_PORT } : {};

@@ -170,7 +170,12 @@ Deno.test("what cannot be done is refused before anything is touched", async () 
     [["--to", "xyz"], FILE.bytes, 2, /`--to`: Cannot read tid "xyz": expected 16 hexadecimal digits/],
     [[], FILE.bytes, 2, /Missing option --to or --from; give the transaction that shall be the last/],
     [["--to", FIRST, "--from", "5000"], FILE.bytes, 2, /Cannot use both --to and --from; give/],
-    [["--to", FIRST, "--tls-name", "db1"], FILE.bytes, 2, /Cannot encrypt without a connection; give --tls-/],
+    [
+      ["--to", FIRST, "--tls-name", "db1"],
+      FILE.bytes,
+      2,
+      /Cannot use .* with --to: there is no connection; give them/,
+    ],
     [["--from", "5000", "--tls-cert", "a"], FILE.bytes, 2, /Cannot encrypt without --tls-key and --tls-ca/],
     [["--from", "/none/socket", "--yes"], FILE.bytes, 4, /Cannot connect to \/none\/socket/],
     [["--to", FIRST], "no database", 2, /it is not a FileStorage/],

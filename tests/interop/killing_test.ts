@@ -33,6 +33,11 @@ class BusyWriter {
     this.#working.catch(() => {}); // told to whoever ends it
   }
 
+  /** Resolves when it has committed all that it will: changes may be fewer than hoped for. */
+  get done(): Promise<void> {
+    return this.#working;
+  }
+
   async end(): Promise<void> {
     this.#stopped = true;
     await this.#working;
@@ -71,7 +76,7 @@ peerTest(
     let saved = 0;
     for (const changes of moments(7)) {
       busy.begin();
-      await waitForChanges("the copy to grow", place.path, (count) => count >= changes);
+      await waitForChanges("the copy to grow", place.path, (count) => count >= changes, busy.done);
       await secondary.kill();
       await busy.end();
 
@@ -116,7 +121,7 @@ peerTest("a primary that is killed at any moment is found again by its secondari
   const busy = new BusyWriter(writer);
   for (const changes of moments(8)) {
     busy.begin();
-    await waitForChanges("the copy to grow", place.path, (count) => count >= changes);
+    await waitForChanges("the copy to grow", place.path, (count) => count >= changes, busy.done);
     await primary.kill();
     await busy.end();
     primary = await ZrsProcess.start(ready, ...follow);

@@ -54,6 +54,7 @@ export async function waitForChanges(
   what: string,
   directory: string,
   done: (changes: number) => boolean,
+  enough?: Promise<void>,
 ): Promise<void> {
   using watcher = Deno.watchFs(directory, { recursive: false });
   if (done(0)) return;
@@ -63,7 +64,7 @@ export async function waitForChanges(
       if (done(++changes)) return;
     }
   };
-  await beforeDeadline(what, watching());
+  await beforeDeadline(what, enough === undefined ? watching() : Promise.race([watching(), enough]));
 }
 
 /** A file's size; 0 while there is none. */

@@ -269,6 +269,28 @@ Deno.test("what a source says that cannot be is not done, and asking again takes
   await scene.clock.waitForTimer(30_000);
 });
 
+Deno.test("a source that has not proved that it has the secret rewinds nothing", async () => {
+  const scene = new Scene();
+  const own = history(range(0, 20));
+  scene.disk.put(COPY, dataFs(own).bytes);
+  using source = await scene.listen();
+  const secret = { bytes: new TextEncoder().encode("a secret of ours") };
+  await using secondary = await scene.startSecondary({ protocol: "native", rewindLimit: 50, secret });
+  const wire = await source.accept();
+  await wire.receive();
+  const refused = {
+    type: "refused",
+    code: "forked",
+    reason: "forked: so I say",
+    commonTid: own[9]!.tid,
+  } as const;
+  await wire.send(encodeControl(refused));
+  await secondary.log.waitFor(/forked: so I say/);
+  await scene.clock.waitForTimer(30_000);
+  assert.deepEqual(savedIn(scene), []);
+  assertSameBytes(scene.disk.bytes(COPY), dataFs(own).bytes);
+});
+
 Deno.test("a source of zrs2 rewinds nothing by what it says", async () => {
   const forked = [...history(range(0, 10)), ...history(range(10, 15), { name: "fork", tids: 1n })];
   const scene = sceneOf(SOURCE_OF_FORKED, forked);

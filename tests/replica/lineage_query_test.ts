@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { ProtocolError, RefusedError, UnavailableError } from "../../lib/errors.ts";
 import { Generation, type LogView } from "../../lib/filestorage/mod.ts";
 import { encodeControl } from "../../lib/native/mod.ts";
-import { queryLineage, type Verdict } from "../../lib/replica/mod.ts";
+import { queryLineage, type Secret, type Verdict } from "../../lib/replica/mod.ts";
 import { formatTid, NO_TID } from "../../lib/zodb/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { startSecondary } from "../kit/node.ts";
@@ -153,6 +153,21 @@ Deno.test("other refusals and goodbyes are unavailable, what makes no sense is a
     const { failure } = await asked((wire) => wire.send(encodeControl(message)));
     assert(failure instanceof kind, `${JSON.stringify(message, (_, value) => String(value))}: ${failure}`);
   }
+});
+
+Deno.test("where there is a secret both must have it before anything of the history is said", async () => {
+  const secretOf = (text: string) => ({ bytes: new TextEncoder().encode(text) });
+  const scene = new Scene();
+  scene.disk.put(ORIGINAL, dataFs(history(4)).bytes);
+  await using _primary = await scene.startPrimary({ secret: secretOf("one secret of ours") });
+  const view = viewOf(scene, history(6));
+  const asking = (secret: Secret | undefined) =>
+    queryLineage(scene, HERE, view, { software: "test", secret });
+  const verdict = await asking(secretOf("one secret of ours"));
+  assert(verdict.kind === "differs");
+  assert.equal(verdict.refusal.common, TID + 3n);
+  await assert.rejects(asking(secretOf("another one of theirs")), RefusedError);
+  await assert.rejects(asking(undefined), RefusedError);
 });
 
 Deno.test("behind the welcome comes a goodbye, whatever the source has begun to send", async () => {

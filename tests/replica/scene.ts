@@ -3,8 +3,10 @@ import type { Address, Random } from "../../lib/ports/mod.ts";
 import type { Primary, Secondary } from "../../lib/replica/mod.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import { type MemoryConnection, MemoryNetwork } from "../kit/memory_network.ts";
+import { beforeDeadline } from "../kit/feed.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 import { type RunningNode, startPrimary, startSecondary } from "../kit/node.ts";
+import { NativeWire } from "../kit/native_wire.ts";
 import { type ReadTransaction, transactionsOf } from "../kit/transactions_of.ts";
 import { Wire } from "../kit/zrs_wire.ts";
 
@@ -20,11 +22,15 @@ type PrimaryOptions = Omit<Parameters<typeof startPrimary>[0], "path" | "replica
 type SecondaryOptions = Omit<Parameters<typeof startSecondary>[0], "path" | "replicateFrom">;
 
 export class Scene {
+  #nonces = 0;
   readonly disk: MemoryDisk;
   readonly network: MemoryNetwork;
   readonly clock = new ManualClock();
   /** Waits before connecting again are as short as they may be: half of the longest. */
-  readonly random: Random = { unit: () => 0 };
+  readonly random: Random = {
+    unit: () => 0,
+    bytes: (count) => new Uint8Array(count).fill(++this.#nonces),
+  };
 
   /** @param options.capacity how many bytes may be under way in each direction of a connection */
   constructor(options: { capacity?: number; disk?: MemoryDisk } = {}) {
@@ -60,6 +66,11 @@ export class Scene {
     return new ScriptedSecondary(await this.network.connect(HERE));
   }
 
+  /** The same, by the native stream. */
+  async connectNative(): Promise<NativeWire> {
+    return new NativeWire(await this.network.connect(HERE));
+  }
+
   /** The transactions in the copy. */
   copied(): ReadTransaction[] {
     return transactionsOf(this.disk.bytes(COPY));
@@ -78,11 +89,20 @@ export class ScriptedPrimary implements Disposable {
     this.#listener = listener;
   }
 
-  /** The secondary's next connection. */
+  /** The secondary's next connection, by zrs2. */
   async accept(): Promise<Wire> {
-    const connection = await this.#listener.accept();
+    return new Wire(await this.#accept());
+  }
+
+  /** The secondary's next connection, by the native stream. */
+  async acceptNative(): Promise<NativeWire> {
+    return new NativeWire(await this.#accept());
+  }
+
+  async #accept(): Promise<MemoryConnection> {
+    const connection = await beforeDeadline("a connection", this.#listener.accept());
     if (connection === null) throw new Error("Nobody can connect any more");
-    return new Wire(connection);
+    return connection;
   }
 
   close(): void {

@@ -181,4 +181,9 @@ class ProcessRandom implements Random {
     this.#life.check();
     return this.#random.unit();
   }
+
+  bytes(count: number): Uint8Array {
+    this.#life.check();
+    return this.#random.bytes(count);
+  }
 }

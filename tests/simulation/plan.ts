@@ -1,5 +1,5 @@
 /** What a world is like, drawn from its seed: who replicates from whom, how much happens, and how often. */
-import type { BufferSizes } from "../../lib/replica/mod.ts";
+import type { BufferSizes, Compress } from "../../lib/replica/mod.ts";
 import type { SeededRandom } from "./random.ts";
 import type { SourceOptions, Work } from "./source.ts";
 import type { Happening } from "./weather.ts";
@@ -23,6 +23,7 @@ export interface Plan {
     readonly peerTimeoutMs: number;
     readonly lookEveryMs: number;
     readonly buffers: BufferSizes;
+    readonly compress: Compress;
   };
   readonly secondary: {
     readonly keepAliveMs: number;
@@ -30,7 +31,8 @@ export interface Plan {
     readonly indexSaveMs: number;
     readonly peerTimeoutMs: number;
     readonly buffers: BufferSizes;
-    readonly protocol: "auto" | "zrs2";
+    readonly protocol: "auto" | "native" | "zrs2";
+    readonly compress: Compress;
   };
   readonly syncMostMs: number;
   readonly missedChanges: number;
@@ -83,6 +85,7 @@ export function drawPlan(random: SeededRandom): Plan {
       peerTimeoutMs,
       lookEveryMs: random.pick([100, 1_000]),
       buffers: buffers(random, readBytes),
+      compress: random.pick(COMPRESS),
     },
     secondary: {
       keepAliveMs: random.pick([200, 1_000]),
@@ -90,7 +93,8 @@ export function drawPlan(random: SeededRandom): Plan {
       indexSaveMs: random.pick([300, 2_000, 60_000]),
       peerTimeoutMs,
       buffers: buffers(random, readBytes),
-      protocol: random.pick(["auto", "auto", "zrs2"]),
+      protocol: random.pick(["auto", "auto", "native", "zrs2"]),
+      compress: random.pick(COMPRESS),
     },
     syncMostMs: random.pick([1, 8, 8, 60]),
     missedChanges: random.pick([0, 0.1, 0.1, 1]),
@@ -98,6 +102,8 @@ export function drawPlan(random: SeededRandom): Plan {
     weatherEveryMs: random.pick([150, 500, 1_500]),
   };
 }
+
+const COMPRESS: readonly Compress[] = ["auto", "on", "off"];
 
 function buffers(random: SeededRandom, readBytes: number): BufferSizes {
   return {
