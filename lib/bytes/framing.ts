@@ -12,6 +12,8 @@ const USUAL_BYTES = 4096;
 
 /** What a message is made of is handed to this, in order; bytes are valid during the call only. */
 export interface MessageSink {
+  /** Asked between messages: true where no more may come before what came has been seen to. */
+  readonly isSated?: boolean;
   /**
    * A message begins.
    * @returns whether it shall come as one piece, to `whole`; otherwise it comes to `part` and `end`
@@ -41,10 +43,12 @@ export class FrameReader {
     return this.#expected === "prefix" && this.#prefixBytes === 0;
   }
 
-  push(chunk: Uint8Array, from: number, to: number, sink: MessageSink): void {
+  /** @returns the offset it has come to: `to`, unless the sink is sated */
+  push(chunk: Uint8Array, from: number, to: number, sink: MessageSink): number {
     let at = from;
     while (at < to) {
       if (this.#expected === "prefix") {
+        if (sink.isSated === true) break;
         let length: number;
         if (this.#prefixBytes === 0 && to - at >= PREFIX_LENGTH) {
           length = chunk[at]! * 0x100_0000 + (chunk[at + 1]! << 16 | chunk[at + 2]! << 8 | chunk[at + 3]!);
@@ -84,6 +88,7 @@ export class FrameReader {
       }
       at = end;
     }
+    return at;
   }
 
   #expect(kind: "whole" | "parts", length: number): void {

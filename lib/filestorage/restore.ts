@@ -383,6 +383,7 @@ export class Restorer {
     const reader = new TransactionReader(new Window(this.#source, end));
     const state = reader.read(position);
     if (state !== "whole") throw reader.corrupt(`it was written in parts, and is read back as ${state}`);
+    if (reader.status === STATUS.undone) return; // cancelled: its records are no revisions
     while (reader.nextRecord() >= 0) this.#index.set(reader.oidHigh, reader.oidLow, reader.recordPosition);
   }
 

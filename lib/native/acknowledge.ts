@@ -37,6 +37,11 @@ export class Milestones {
     this.#last = this.#received = startTid;
   }
 
+  /** How many have passed and are not acknowledged. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   /** The last transaction that is durable at the secondary. */
   get durable(): bigint {
     return this.#durable.tid;

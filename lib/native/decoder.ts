@@ -69,21 +69,21 @@ export class NativeDecoder {
   readonly #frames = new FrameReader();
   readonly #receiver: Receiver;
 
-  /**
-   * @param options.compressed whether both ends have agreed on compressed content. Few bytes of it become a
-   * mebibyte each: whoever agrees must see to where all that goes
-   */
+  /** @param options.compressed whether compressed content may come */
   constructor(options: { readonly compressed: boolean } = { compressed: false }) {
     this.#receiver = new Receiver(options.compressed);
   }
 
   /**
    * Takes the next bytes, cut anywhere. After it has thrown it is of no more use.
+   * @returns the offset it has come to: less than `to` behind compressed content, for a chunk can hold gigabytes of
+   * that. Call again with the rest once what has come is seen to
    * @throws ProtocolError
    */
-  push(chunk: Uint8Array, from: number, to: number, handler: NativeHandler): void {
+  push(chunk: Uint8Array, from: number, to: number, handler: NativeHandler): number {
     this.#receiver.handler = handler;
-    this.#frames.push(chunk, from, to, this.#receiver);
+    this.#receiver.isSated = false;
+    return this.#frames.push(chunk, from, to, this.#receiver);
   }
 
   /** Whether the stream stands between two runs, and between two frames. */
@@ -100,6 +100,7 @@ export class NativeDecoder {
 class Receiver implements MessageSink {
   handler!: NativeHandler;
   readonly #takesCompressed: boolean;
+  isSated = false;
   state: "between" | "raw" | "transaction" | "data" = "between";
   readonly checksum = new Checksum();
   #runBytes = 0;
@@ -254,6 +255,7 @@ class Receiver implements MessageSink {
         `Cannot take compressed data: it must have ${length} bytes, and has ${content.length}`,
       );
     }
+    this.isSated = true;
     this.#content(content, 0, length);
   }
 

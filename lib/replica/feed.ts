@@ -28,6 +28,8 @@ export class Feed implements Line {
   /** Why the connection must end, as soon as that is known. */
   #ended: Error | undefined;
   #writing = false;
+  /** Resolves when the last write so far is over, whatever became of it. */
+  #lastWrite: Promise<void> = Promise.resolve();
   /** While a limit keeps us from writing. */
   #resting: AbortController | undefined;
   readonly #connectedMs: number;
@@ -98,12 +100,13 @@ export class Feed implements Line {
 
   /** Ends the connection: with a goodbye where there is one and nothing is under way, else at once. */
   close(): void {
-    const farewell = this.#writing || this.#resting !== undefined || this.hasEnded
-      ? undefined
-      : this.#service?.farewell;
-    if (farewell === undefined) return this.end(new PeerLeft("Closed here"));
-    this.#ended = new PeerLeft("Closed here");
-    this.#farewell = this.#say(farewell);
+    this.#leave(new PeerLeft("Closed here"), this.#service?.farewell);
+  }
+
+  #leave(reason: Error, words: Uint8Array | undefined): void {
+    if (words === undefined || this.isWriting || this.hasEnded) return this.end(reason);
+    this.#ended = reason;
+    this.#farewell = this.#say(words);
     this.#bell.ring();
   }
 
@@ -145,7 +148,23 @@ export class Feed implements Line {
     this.check();
   }
 
+  get isWriting(): boolean {
+    return this.#writing || this.#resting !== undefined;
+  }
+
   async write(bytes: Uint8Array): Promise<void> {
+    const before = this.#lastWrite;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#lastWrite = promise;
+    await before;
+    try {
+      await this.#writeThrottled(bytes);
+    } finally {
+      resolve();
+    }
+  }
+
+  async #writeThrottled(bytes: Uint8Array): Promise<void> {
     const { throttle } = this.#shared;
     if (throttle === undefined) return await this.#write(bytes);
     for (let from = 0; from < bytes.length;) {
@@ -240,7 +259,8 @@ export class Feed implements Line {
       }
     } catch (error) {
       if (!(error instanceof ZrsError)) throw error;
-      this.end(error instanceof ProtocolError ? error : lost(error));
+      if (!(error instanceof ProtocolError)) return this.end(lost(error));
+      this.#leave(error, this.#service?.complaint(error.message));
     }
   }
 

@@ -44,6 +44,12 @@ const CAPABILITIES: readonly string[] = ["raw", "zstd"];
 /** Larger buffers would make frames of more than they may have. */
 const MAX_BUFFER_BYTES = 1024 * 1024;
 
+/**
+ * So many runs or transactions may be under way to the secondary's disk: each is kept in mind until it is
+ * acknowledged. Far more than one that acknowledges what it has ever leaves open.
+ */
+const MAX_UNACKNOWLEDGED = 100_000;
+
 interface Start {
   readonly position: number;
   readonly generation: Generation;
@@ -67,7 +73,6 @@ export class NativeFeed implements Service, NativeHandler {
   #asking = false;
   #milestones: Milestones | undefined;
   #progress: (() => Progress) | undefined;
-  #beatDue = false;
   #heardMs: number;
 
   constructor(ports: Ports, log: TransactionLog, line: Line, options: FeedOptions, shared: Shared) {
@@ -84,6 +89,10 @@ export class NativeFeed implements Service, NativeHandler {
 
   get progress(): Progress | undefined {
     return this.#progress?.();
+  }
+
+  complaint(reason: string): Uint8Array {
+    return encodeControl({ type: "bye", code: "trouble", reason });
   }
 
   /** Takes what the secondary says. @throws ProtocolError, UnavailableError when it says goodbye */
@@ -242,12 +251,12 @@ export class NativeFeed implements Service, NativeHandler {
           }
           return { position: lineage.position, generation, isShared, notice: isShared ? undefined : words };
         }
-        if (this.#log.view !== view) continue; // it has changed meanwhile: look again before refusing
         if (!lookedAgain) {
           lookedAgain = true;
           await this.#line.lookAgain();
           continue;
         }
+        if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
         if (lineage.kind === "ahead" && this.#options.chained) {
           await this.#waitUntilReached(lastTid);
           continue;
@@ -274,7 +283,7 @@ export class NativeFeed implements Service, NativeHandler {
       `${this.#line.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
         `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
     );
-    while (this.#log.view.lastTid < tid) await this.#wait();
+    while (this.#log.view.lastTid < tid) await this.#line.wait();
   }
 
   /** Sends what there is and what comes, from one file: behind another the secondary asks anew. */
@@ -316,13 +325,16 @@ export class NativeFeed implements Service, NativeHandler {
         await outgoing.flush();
         return await this.#sayGoodbye("again", "this source's file has been packed, replaced or rolled back");
       }
-      if (position < view.end) {
+      if (position < view.end && this.#milestones!.waiting >= MAX_UNACKNOWLEDGED) {
+        await outgoing.flush();
+        await this.#line.wait();
+      } else if (position < view.end) {
         this.#line.check();
         position = await this.#sendOne(outgoing, position, view.end, encoder);
       } else {
         await outgoing.flush();
         if (told !== view) await this.#tellComplete(told = view);
-        if (this.#log.view === view) await this.#wait();
+        if (this.#log.view === view) await this.#line.wait();
       }
     }
   }
@@ -363,24 +375,17 @@ export class NativeFeed implements Service, NativeHandler {
     throw new PeerLeft(reason);
   }
 
-  /** Waits for anything to happen, and says now and then that we are there. */
-  async #wait(): Promise<void> {
-    await this.#line.wait();
-    if (!this.#beatDue) return;
-    this.#beatDue = false;
-    const { clock } = this.#ports;
-    const { lastTid, end } = this.#log.view;
-    await this.#line.write(encodeControl({ type: "beat", lastTid, end, time: clock.now() }));
-  }
-
-  /** Rings when a beat is due; ends the connection when the secondary has not been heard of for too long. */
+  /** Says that we are there; ends the connection when the secondary has not been heard of for too long. */
   #beat(): void {
+    const { clock } = this.#ports;
     const { peerTimeoutMs } = this.#options;
-    if (this.#ports.clock.monotonic() - this.#heardMs >= peerTimeoutMs) {
+    if (clock.monotonic() - this.#heardMs >= peerTimeoutMs) {
       const words = `it has said nothing for ${peerTimeoutMs / 1000} s`;
       return this.#line.end(new UnavailableError(`Cannot serve ${this.#line.peer}: ${words}`));
     }
-    this.#beatDue = true;
-    this.#line.ring();
+    if (this.#line.isWriting || this.#line.hasEnded) return; // what is being written says as much
+    const { lastTid, end } = this.#log.view;
+    const beat = encodeControl({ type: "beat", lastTid, end, time: clock.now() });
+    this.#line.write(beat).catch(() => {}); // whoever serves meets the same end
   }
 }

@@ -110,10 +110,12 @@ export class NativeIntake implements Intake, NativeHandler {
         await this.#introduce();
         const silence = "the source has said nothing";
         const count = await readWithin(clock, connection, chunk, options.peerTimeoutMs, silence);
-        this.#push(chunk, count);
-        if (this.#beatMs !== undefined) beats.everyMs = agreedBeatMs(wantedMs, this.#beatMs);
-        if (this.#question !== undefined) await this.#answer();
-        await sink.settle();
+        for (let at = 0; at < count;) {
+          at = this.#push(chunk, at, count);
+          if (this.#beatMs !== undefined) beats.everyMs = agreedBeatMs(wantedMs, this.#beatMs);
+          if (this.#question !== undefined) await this.#answer();
+          await sink.settle();
+        }
         await this.#context.saveIndexWhenDue();
       }
     } catch (error) {
@@ -264,9 +266,9 @@ export class NativeIntake implements Intake, NativeHandler {
   }
 
   /** @throws NoNativeError when the first that came is none of the native stream */
-  #push(chunk: Uint8Array, count: number): void {
+  #push(chunk: Uint8Array, from: number, to: number): number {
     try {
-      this.#decoder.push(chunk, 0, count, this);
+      return this.#decoder.push(chunk, from, to, this);
     } catch (error) {
       if (this.#heard || !(error instanceof ProtocolError)) throw error;
       throw new NoNativeError(error.message, { cause: error });

@@ -40,10 +40,11 @@ export interface Shared {
 export interface Line {
   readonly peer: string;
   readonly hasEnded: boolean;
+  readonly isWriting: boolean;
   /** @throws why the connection has ended, once it has */
   check(): void;
   /**
-   * Writes all of it; the bytes are lent until the promise resolves. One write at a time.
+   * Writes all of it, behind what is being written; the bytes are lent until the promise resolves.
    * @throws UnavailableError also when the peer takes nothing for too long
    */
   write(bytes: Uint8Array): Promise<void>;
@@ -82,6 +83,8 @@ export interface Service {
   serve(): Promise<void>;
   /** What to say when this node stops; undefined where the protocol has no words for it. */
   readonly farewell: Uint8Array | undefined;
+  /** What to say when the secondary breaks the protocol; undefined likewise. */
+  complaint(reason: string): Uint8Array | undefined;
 }
 
 /** The peer went away, or we let it go: nothing is wrong. */

@@ -46,6 +46,8 @@ export class ZrsFeed implements Service {
     return this.#progress?.();
   }
 
+  complaint(): undefined {}
+
   push(chunk: Uint8Array, from: number, to: number): void {
     this.#greeting.push(chunk, from, to);
   }
@@ -137,12 +139,12 @@ export class ZrsFeed implements Service {
           keep = true;
           return { position: comparison.position, generation };
         }
-        if (this.#log.view !== view) continue; // it has changed meanwhile: look again before refusing
         if (!lookedAgain) {
           lookedAgain = true;
           await this.#line.lookAgain();
           continue;
         }
+        if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
         if (comparison.kind === "ahead" && this.#options.chained) {
           await this.#waitUntilReached(tid);
           continue;

@@ -282,6 +282,34 @@ Deno.test("a transaction written in parts is indexed from the file, its records 
   }
 });
 
+Deno.test("objects of a large cancelled transaction that came as bytes are not indexed", async () => {
+  const first: TransactionDescription = { tid: tidAt(1), records: [{ oid: 1n, data: "one" }] };
+  const cancelled: TransactionDescription = {
+    tid: tidAt(2),
+    status: "u",
+    records: [{ oid: 1n, data: data("x", 500) }, { oid: 2n, data: "never" }],
+  };
+  const source = dataFs([first, cancelled]);
+  await using storage = await Storage.open(emptyDisk(), PATH);
+  const restorer = new Restorer(storage.file, storage.index, storage.end, storage.lastTid, 1000);
+  const take = (at: number) => {
+    const { position, end } = source.transactions[at]!;
+    restorer.beginRaw();
+    restorer.data(source.bytes, position, end);
+  };
+  take(0);
+  restorer.endRaw(() => {});
+  const run = restorer.take();
+  await storage.append(run, () => false);
+  restorer.giveBack(run);
+  take(1);
+  await storage.beginLarge();
+  restorer.spill((bytes, position) => storage.writePart(bytes, position));
+  assert.equal(restorer.endRaw(() => {}), 1);
+  assert.equal(storage.index.get(0, 1), 4 + 23);
+  assert.equal(storage.index.get(0, 2), 0);
+});
+
 Deno.test("what is known of a transaction's records does not grow once it is written in parts", async () => {
   await using storage = await Storage.open(emptyDisk(), PATH);
   const restorer = new Restorer(storage.file, storage.index, storage.end, storage.lastTid, 1 << 20);

@@ -53,3 +53,10 @@ Deno.test("random units are at least 0, less than 1, and not all alike", () => {
   assert.equal(new Set(units).size, units.length);
   assert.ok(units.some((unit) => unit < 0.5) && units.some((unit) => unit >= 0.5));
 });
+
+Deno.test("random bytes are as many as were asked for, and others each time", () => {
+  const drawn = Array.from({ length: 1000 }, () => random.bytes(32));
+  assert(drawn.every((bytes) => bytes.length === 32));
+  assert.equal(new Set(drawn.map((bytes) => bytes.toHex())).size, drawn.length);
+  assert.equal(new Set(drawn.flatMap((bytes) => [...bytes])).size, 256);
+});

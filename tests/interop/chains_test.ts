@@ -128,6 +128,10 @@ peerTest("ours, Python, ours, ours: each has the same file", ["zodb55"], async (
   for (const name of ["python.fs", "third.fs", "fourth.fs"]) {
     await assertSameFile(path(name), path("Data.fs"));
   }
+  assert.deepEqual(primary.node.status().peers.map(({ protocol }) => protocol), ["zrs2.0"]);
+  assert.equal(third.node.status().source?.protocol, "zrs2.1");
+  assert.equal(fourth.node.status().source?.protocol, "native");
+  assert.deepEqual([...third.log.complaints(), ...fourth.log.complaints()], []);
   await python.close();
 });
 

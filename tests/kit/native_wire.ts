@@ -273,6 +273,8 @@ export class NativeWriter {
       tid: bigint;
       count: number;
       frameBytes?: number;
+      /** As Z instead of D. */
+      isCompressed?: boolean;
       length?: number;
       checksum?: number;
     },
@@ -282,7 +284,7 @@ export class NativeWriter {
     this.lastTid = tid;
     const checksum = integer(run.checksum ?? this.sum.value, 4);
     return join(
-      content(bytes, frameBytes),
+      run.isCompressed ? compressed(bytes) : content(bytes, frameBytes),
       frame("W", eight(tid), eight(BigInt(length)), integer(count, 4), checksum),
     );
   }

@@ -75,7 +75,9 @@ export function decodePieces(
   compressed = true,
 ): Recorder {
   const decoder = new NativeDecoder({ compressed });
-  for (const piece of pieces) decoder.push(piece, 0, piece.length, recorder);
+  for (const piece of pieces) {
+    for (let at = 0; at < piece.length;) at = decoder.push(piece, at, piece.length, recorder);
+  }
   return recorder;
 }
 

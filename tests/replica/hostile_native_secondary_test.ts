@@ -1,5 +1,6 @@
 /** Whatever a secondary says by the native stream, a primary drops it or refuses it by name, and others do not notice. */
 import assert from "node:assert/strict";
+import type { MemoryConnection } from "../kit/memory_network.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { othersHaveRun } from "../kit/manual_clock.ts";
 import { acknowledgement, control, frame, hello, type NativeWire } from "../kit/native_wire.ts";
@@ -12,6 +13,7 @@ import {
   HISTORY,
   LAST,
   NEXT,
+  receiveOnly,
   receiveRuns,
   sceneWith,
   TID,
@@ -265,4 +267,49 @@ Deno.test("a secondary that takes nothing is dropped although it says beats", as
     await othersHaveRun();
   }
   await primary.log.waitFor(/it took nothing for 20 s/);
+});
+
+Deno.test("a secondary that acknowledges nothing costs no more and more memory: it gets no more until it does", async () => {
+  const most = 100_000;
+  const file = dataFs(Array.from({ length: most + 5 }, (_, i) => ({ tid: TID + BigInt(i), records: [] })));
+  const scene = sceneWith(file.bytes);
+  await using primary = await scene.startPrimary();
+  const { wire } = await attach(scene, hello({ capabilities: [] }));
+  const { connection } = wire as unknown as { connection: MemoryConnection };
+  for (let i = 0; i < most; i++) assert.equal((await wire.receiveEvent())?.kind, "transaction");
+  for (let i = 0; i < 20; i++) await othersHaveRun(); // time enough for one that would not wait
+  assert.equal(connection.unread, 0);
+  await acknowledge(wire, TID + BigInt(most - 1));
+  for (let i = 0; i < 5; i++) assert.equal((await wire.receiveEvent())?.kind, "transaction");
+  await receiveOnly(wire, "complete");
+  assert.deepEqual(primary.log.complaints(), []);
+});
+
+Deno.test("a forked secondary is refused however fast the source grows", async () => {
+  const scene = sceneWith();
+  await using primary = await scene.startPrimary();
+  const wire = await scene.connectNative();
+  await wire.sendMessage(helloWith(2, { digest: "0".repeat(32) }));
+  const grown = [...HISTORY];
+  for (let asked = 0;; asked++) {
+    const event = await wire.receiveEvent();
+    assert(event?.kind === "message");
+    const { message } = event;
+    if (message.type === "refused") {
+      assert.equal(message.code, "forked");
+      break;
+    }
+    assert(asked < 20, "the comparison must come to an end");
+    const tid = TID + 100n + BigInt(asked);
+    grown.push({ tid, records: [{ oid: 0n, data: "more" }] });
+    scene.disk.put(ORIGINAL, dataFs(grown).bytes);
+    await primary.log.waitFor(new RegExp(`has grown to ${tidText(tid)}`));
+    const question = message.question as { kind: string; transactions: { tid: string }[] };
+    const marks = [{ tid: tidText(TID + 1n), body: "0".repeat(32), packed: false, records: [] }];
+    const answer = question.kind === "marks" ? { kind: "marks", marks, whole: true } : {
+      kind: "holds",
+      held: question.transactions.map(({ tid }) => tid === tidText(TID) ? "same" : "other"),
+    };
+    await wire.sendMessage({ type: "answer", answer });
+  }
 });

@@ -100,6 +100,25 @@ Deno.test("transactions that come record by record are stored as in a file of th
   assert.deepEqual(secondary.log.complaints(), []);
 });
 
+Deno.test("compressed content is stored like any other, unless none was asked for", async () => {
+  for (const compress of ["auto", "off"] as const) {
+    const scene = new Scene();
+    using primary = await scene.listen();
+    await using secondary = await scene.startSecondary({ protocol: "native", compress });
+    const { wire, hello } = await welcomed(primary);
+    assert.equal((hello.capabilities as string[]).includes("zstd"), compress === "auto");
+    const first = wire.writer.run({ bytes: bytesOf(FILE, 0), tid: TID, count: 1, isCompressed: true });
+    const rest = wire.writer.run({ bytes: bytesOf(FILE, 1, 3), tid: LAST, count: 3, isCompressed: true });
+    await wire.send(first, rest);
+    if (compress === "off") {
+      await secondary.log.waitFor(/kind "Z" cannot stand here/);
+    } else {
+      await wire.receiveDurable(LAST);
+      assertSameBytes(scene.disk.bytes(COPY), FILE.bytes);
+    }
+  }
+});
+
 Deno.test("a record's own tid is stored as it comes: in odd old files it is not the transaction's", async () => {
   const scene = new Scene();
   using primary = await scene.listen();
