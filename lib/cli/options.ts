@@ -3,7 +3,7 @@
 import { message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { flag, option } from "@optique/core/primitives";
-import { choice } from "@optique/core/valueparser";
+import { choice, string } from "@optique/core/valueparser";
 import type { Usage } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { LogOptions, TlsFiles } from "../host/mod.ts";
@@ -12,8 +12,16 @@ import type { Compress } from "../replica/mod.ts";
 import { controlPathOf } from "./control_protocol.ts";
 import { blobs, file, rate, wholeNumber } from "./values.ts";
 
+/** What is said about encryption: the paths of three files, and whose certificate the other end shows. */
+export interface TlsOptions {
+  readonly tlsCert?: string | undefined;
+  readonly tlsKey?: string | undefined;
+  readonly tlsCa?: string | undefined;
+  readonly tlsName?: string | undefined;
+}
+
 /** What all server commands are told. Paths are as the user wrote them. */
-export interface ServerOptions {
+export interface ServerOptions extends TlsOptions {
   readonly dataFs: string;
   readonly readyFile?: string | undefined;
   readonly logFile?: string | undefined;
@@ -21,10 +29,6 @@ export interface ServerOptions {
   readonly control?: string | undefined;
   /** Holds the secret of all nodes. */
   readonly authFile?: string | undefined;
-  readonly tlsCert?: string | undefined;
-  readonly tlsKey?: string | undefined;
-  readonly tlsCa?: string | undefined;
-  readonly tlsName?: string | undefined;
   readonly quiet: boolean;
   readonly verbose: boolean;
 }
@@ -60,6 +64,11 @@ export const serverOptions = {
     false,
   ),
 };
+
+/** `--tls-name`, for whoever connects to a primary. */
+export const tlsNameOption = optional(option("--tls-name", string({ metavar: "NAME" }), {
+  description: message`The primary's certificate is for NAME, instead of the host we connect to.`,
+}));
 
 /** How a command's help shows it in short: its name, DATA_FS, the options it needs, and that there are more. */
 export function usageLine(...needed: readonly (readonly [`--${string}`, "ADDR" | "TID"])[]): Usage {
@@ -137,7 +146,7 @@ export function logOptions({ quiet, verbose, logFile }: ServerOptions): LogOptio
 const DATABASE_FILES = /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.rewound-.*)$/;
 
 /** @throws UsageError when only some of the files that belong together were given */
-export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: ServerOptions): TlsFiles | undefined {
+export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: TlsOptions): TlsFiles | undefined {
   if (tlsCert !== undefined && tlsKey !== undefined && tlsCa !== undefined) {
     return { cert: tlsCert, key: tlsKey, ca: tlsCa };
   }

@@ -1,8 +1,11 @@
-/** `zrs rewind`: makes a transaction the last one of a database again, and keeps what came after it. */
+/**
+ * `zrs rewind`: makes a transaction the last one of a database again, and keeps what came after it. Which one is
+ * said by whoever calls, or by a source of which the database is to be a replica.
+ */
 
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message } from "@optique/core/message";
-import { withDefault } from "@optique/core/modifiers";
+import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
 import { UsageError } from "../errors.ts";
 import {
@@ -14,16 +17,22 @@ import {
   Storage,
 } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
+import type { Address } from "../ports/mod.ts";
 import { describeTid, NO_TID } from "../zodb/mod.ts";
 import { Listing, openHistory } from "./listing.ts";
-import { usageLine } from "./options.ts";
-import { file, tid } from "./values.ts";
+import { serverOptions, tlsNameOption, type TlsOptions } from "./options.ts";
+import { askSource } from "./rewind_source.ts";
+import { address, file, tid } from "./values.ts";
 
-export interface RewindCommand {
+export interface RewindCommand extends TlsOptions {
   readonly command: "rewind";
   readonly dataFs: string;
   /** What shall be the last transaction. */
-  readonly to: bigint;
+  readonly to?: bigint | undefined;
+  /** Who knows. */
+  readonly from?: Address | undefined;
+  /** Holds the secret of all nodes. */
+  readonly authFile?: string | undefined;
   readonly dryRun: boolean;
   readonly yes: boolean;
 }
@@ -39,10 +48,14 @@ export const rewindParser = command(
       description: message`The database, which nobody may have open for writing.`,
       errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
     }),
-    to: option("--to", tid(), {
+    to: optional(option("--to", tid(), {
       description:
         message`The transaction that shall be the last: 16 hexadecimal digits, or 0 to leave none.`,
-    }),
+    })),
+    from: optional(option("--from", address("connect"), {
+      description:
+        message`Ask this primary or secondary, of zrs, for the last transaction that both have, and rewind to that.`,
+    })),
     dryRun: withDefault(
       flag("--dry-run", { description: message`Show what would go, and change nothing.` }),
       false,
@@ -51,6 +64,15 @@ export const rewindParser = command(
       flag("--yes", { description: message`Do not ask; needed where nobody is at a terminal to answer.` }),
       false,
     ),
+    authFile: optional(option("--auth-file", file("FILE"), {
+      description: message`The source has the same secret, the first line of FILE.`,
+    })),
+    tlsName: tlsNameOption,
+    tlsCert: optional(option("--tls-cert", file("FILE"), {
+      description: message`Encrypt the connection, and show this certificate.`,
+    })),
+    tlsKey: serverOptions.tlsKey,
+    tlsCa: serverOptions.tlsCa,
   }),
   {
     brief: message`Take back the last transactions of a database.`,
@@ -58,19 +80,38 @@ export const rewindParser = command(
       message`Makes an earlier transaction the last one of DATA_FS again, as for a replica that its primary refuses as ahead or forked. What goes is shown first, and kept in DATA_FS.rewound-TID, a database file of its own.`,
     footer: message`Example:${lineBreak()}  ${
       commandLine("zrs rewind /srv/replica/Data.fs --to 03f5945817777777")
+    }${lineBreak()}  ${
+      commandLine("zrs rewind /srv/replica/Data.fs --from db1.example.com:5000")
     }${lineBreak()}${commandLine("zrs log DATA_FS")} shows the transactions that there are.`,
-    usageLine: usageLine(["--to", "TID"]),
+    usageLine: [{
+      type: "sequence",
+      terms: [
+        { type: "argument", metavar: "DATA_FS" },
+        {
+          type: "exclusive",
+          terms: [
+            [{ type: "option", names: ["--to"], metavar: "TID" }],
+            [{ type: "option", names: ["--from"], metavar: "ADDR" }],
+          ],
+        },
+        { type: "multiple", min: 0, terms: [{ type: "argument", metavar: "OPTION" }] },
+      ],
+    }],
   },
 );
 
 /** Shows, asks and rewinds. @throws ZrsError */
 export async function runRewind(options: RewindCommand, host: Host): Promise<void> {
   const { disk } = host;
-  const { dataFs, to, dryRun, yes } = options;
+  const { dataFs, dryRun, yes } = options;
+  checkTarget(options);
+  let to: bigint | undefined;
   {
     // Whoever only looks, or asked for what cannot be done, touches nothing: not even the lock.
     using history = await openHistory(host, dataFs);
     if (history.damage !== undefined) throw history.damage;
+    to = options.to ?? await askSource(options.from!, history, options, host);
+    if (to === undefined) return;
     const plan = await planRewind(disk, history, to);
     if (dryRun) return await showPlan(host, history, plan, "would");
   }
@@ -86,6 +127,24 @@ export async function runRewind(options: RewindCommand, host: Host): Promise<voi
   const { savedTo, transactions, tid } = await rewindStorage(disk, storage, to);
   const now = tid === NO_TID ? "has no transactions any more" : `ends with ${describeTid(tid)}`;
   host.out(`${dataFs} ${now}; ${countOf(transactions)} saved in ${savedTo}\n`);
+}
+
+/** @throws UsageError unless there is one thing that says where to rewind to */
+function checkTarget({ to, from, authFile, tlsCert, tlsKey, tlsCa, tlsName }: RewindCommand): void {
+  if ((to === undefined) === (from === undefined)) {
+    throw new UsageError(
+      to === undefined ? "Missing option --to or --from" : "Cannot use both --to and --from",
+      {
+        hint: "Give the transaction that shall be the last, or the source that knows",
+      },
+    );
+  }
+  const isSecured = [authFile, tlsCert, tlsKey, tlsCa, tlsName].some((each) => each !== undefined);
+  if (from === undefined && isSecured) {
+    throw new UsageError("Cannot use --auth-file or --tls-… with --to: there is no connection", {
+      hint: "Give them with --from only",
+    });
+  }
 }
 
 async function showPlan(host: Host, log: Readable, plan: RewindPlan, mode: "will" | "would"): Promise<void> {

@@ -4,7 +4,7 @@ import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
-import { choice, string } from "@optique/core/valueparser";
+import { choice } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type Address, formatAddress } from "../ports/mod.ts";
@@ -19,10 +19,11 @@ import {
   type SendingOptions,
   type ServerOptions,
   serverOptions,
+  tlsNameOption,
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
-import { address, type Blobs, file, seconds } from "./values.ts";
+import { address, type Blobs, file, seconds, wholeNumber } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
 export interface SecondaryCommand extends ServerOptions, SendingOptions {
@@ -31,6 +32,9 @@ export interface SecondaryCommand extends ServerOptions, SendingOptions {
   readonly replicateTo?: Address | undefined;
   readonly blobs: Blobs;
   readonly protocol: "auto" | "native" | "zrs2";
+  readonly rewind: "never" | "auto";
+  /** In transactions. */
+  readonly rewindLimit: number;
   /** In seconds. */
   readonly keepAlive: number;
   /** In seconds. */
@@ -61,6 +65,22 @@ export const secondaryParser = command(
       "auto" as const,
       { message: message`${text("auto")}` },
     ),
+    rewind: withDefault(
+      option("--rewind", choice(["never", "auto"], { metavar: "WHEN" }), {
+        description: message`Where the primary refuses the copy as ahead or forked: ${
+          text("auto")
+        } takes back what the primary lacks, saves it beside the copy, and goes on.`,
+      }),
+      "never" as const,
+      { message: message`${text("never")}` },
+    ),
+    rewindLimit: withDefault(
+      option("--rewind-limit", wholeNumber(), {
+        description: message`Take back no more than so many transactions by ${text("--rewind auto")}.`,
+      }),
+      100,
+      { message: message`${text("100")}` },
+    ),
     compress: compressOption,
     bwlimit: bwlimitOption,
     blobs: blobsOption,
@@ -79,9 +99,7 @@ export const secondaryParser = command(
       { message: message`${text("60")}` },
     ),
     control: controlOption("owned"),
-    tlsName: optional(option("--tls-name", string({ metavar: "NAME" }), {
-      description: message`The primary's certificate is for NAME, instead of the host we connect to.`,
-    })),
+    tlsName: tlsNameOption,
     ...serverOptions,
   }),
   {
@@ -103,6 +121,11 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       hint: "Give the primary's address for --replicate-from, and our own for --replicate-to",
     });
   }
+  if (options.rewind === "auto" && options.protocol === "zrs2") {
+    throw new UsageError("Cannot rewind by zrs2: it does not tell what two histories have in common", {
+      hint: "Give one of --rewind auto and --protocol zrs2",
+    });
+  }
   if (options.authFile !== undefined && options.protocol === "zrs2") {
     throw new UsageError("Cannot use --auth-file with --protocol zrs2: that protocol knows no secrets", {
       hint: "Leave out one of them",
@@ -116,6 +139,7 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       blobs,
       maxSecondaries,
       protocol: options.protocol,
+      rewindLimit: options.rewind === "auto" ? options.rewindLimit : 0,
       compress: options.compress,
       bytesPerSecond: options.bwlimit,
       secret,

@@ -98,6 +98,8 @@ export interface Refused {
   readonly reason: string;
   /** The last transaction that both have, where that is known. */
   readonly commonTid: bigint | undefined;
+  /** Whether no later one can be common too; a pack may have removed what would tell. */
+  readonly exact?: boolean | undefined;
 }
 
 /** Either end is alive. The source's: what it has on disk; the secondary's: what is durable there. */
@@ -197,6 +199,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         code: fields.words("code"),
         reason: fields.words("reason"),
         commonTid: fields.has("commonTid") ? fields.tid("commonTid") : undefined,
+        exact: fields.any("exact") === true,
       };
     case "beat":
       return {

@@ -300,6 +300,14 @@ class Search {
   }
 }
 
+/** Whether no transaction later than the `common` one can be common to both, too. */
+export function isCommonExact(
+  lineage: Extract<Lineage, { kind: "ahead" | "forked" }>,
+  sourceLastTid: bigint,
+): boolean {
+  return lineage.kind === "forked" ? lineage.exact : (lineage.common ?? NO_TID) === sourceLastTid;
+}
+
 /**
  * What two ends have in common, in one line for both.
  * @param lastTid of the replica

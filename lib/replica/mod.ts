@@ -1,4 +1,5 @@
 export type { BufferSizes } from "./buffers.ts";
+export { queryLineage, type Verdict } from "./lineage_query.ts";
 export type { Compress } from "./pace.ts";
 export type { Ports } from "./ports.ts";
 export { Primary, type PrimaryOptions } from "./primary.ts";

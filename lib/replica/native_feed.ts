@@ -31,7 +31,7 @@ import {
   type Shared,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
-import { compareLineage, describeLineage, type Question } from "./lineage.ts";
+import { compareLineage, describeLineage, isCommonExact, type Question } from "./lineage.ts";
 import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
@@ -225,8 +225,8 @@ export class NativeFeed implements Service, NativeHandler {
     }
   }
 
-  async #refuse(code: RefusalCode, reason: string, commonTid?: bigint): Promise<never> {
-    await this.#line.write(encodeControl({ type: "refused", code, reason, commonTid }));
+  async #refuse(code: RefusalCode, reason: string, commonTid?: bigint, exact?: boolean): Promise<never> {
+    await this.#line.write(encodeControl({ type: "refused", code, reason, commonTid, exact }));
     throw code === "ahead" || code === "forked"
       ? new DivergedError(reason, { tid: this.#hello!.lastTid })
       : new UnavailableError(`Cannot serve ${this.#line.peer}: ${reason}`);
@@ -261,7 +261,7 @@ export class NativeFeed implements Service, NativeHandler {
           await this.#waitUntilReached(lastTid);
           continue;
         }
-        await this.#refuse(lineage.kind, words, lineage.common);
+        await this.#refuse(lineage.kind, words, lineage.common, isCommonExact(lineage, view.lastTid));
       } finally {
         if (!keep) generation.release();
       }

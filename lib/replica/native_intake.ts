@@ -22,6 +22,7 @@ import { Incoming, UnwantedError } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext, readWithin, type SourceState } from "./intake.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { answerQuestion, lastDigest } from "./lineage.ts";
+import { refusalOf } from "./refusal.ts";
 import { Speaker } from "./speaker.ts";
 import { pauser } from "./waiting.ts";
 
@@ -145,9 +146,9 @@ export class NativeIntake implements Intake, NativeHandler {
       case "welcome":
         return this.#welcomed(message);
       case "refused":
-        throw message.code === "unauthorised"
-          ? new SecretError(`refused: ${message.reason}`)
-          : new RefusedError(message.reason);
+        if (message.code === "unauthorised") throw new SecretError(`refused: ${message.reason}`);
+        // Whoever has proved nothing cannot make us take back anything.
+        throw this.#isUnproved ? new RefusedError(message.reason) : refusalOf(message);
       case "beat":
         this.#source = message;
         return this.#compareClocks(message.time);

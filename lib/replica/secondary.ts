@@ -6,6 +6,7 @@ import { type OpenReport, Storage } from "../filestorage/mod.ts";
 import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
 import { type Address, type Connection, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
+import { AutoRewind } from "./auto_rewind.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
 import { isDivergence } from "./histories.ts";
@@ -50,6 +51,11 @@ export interface SecondaryOptions {
   readonly buffers?: BufferSizes;
   /** `auto`: the native stream where the source speaks it, else zrs2. */
   readonly protocol?: "auto" | "native" | "zrs2";
+  /**
+   * Where the source refuses this replica as ahead or forked, by the native stream, so many transactions may be
+   * taken back to go on with it; default: 0, never.
+   */
+  readonly rewindLimit?: number;
   /** The source, and secondaries of this one, must prove that they have it: then zrs2 is not spoken. */
   readonly secret?: Secret | undefined;
   /** Ends {@link Secondary.open} while it scans the file, which may take long without an index. */
@@ -74,6 +80,7 @@ export class Secondary {
   readonly #storage: Storage;
   readonly #server: Server | undefined;
   readonly #source: SourceWatch;
+  readonly #rewinding: AutoRewind;
   /** While replicating. */
   #sink: Sink | undefined;
   /** While connected. */
@@ -93,6 +100,7 @@ export class Secondary {
     this.#storage = storage;
     this.#server = server;
     this.#source = new SourceWatch(ports.clock, options.replicateFrom);
+    this.#rewinding = new AutoRewind(ports, storage, options.rewindLimit ?? 0);
     this.#nextSaveMs = ports.clock.monotonic() + this.#indexSaveMs;
   }
 
@@ -202,8 +210,7 @@ export class Secondary {
   /** @returns false when something whole could not be written before the signal: the index is ahead of the file */
   async #replicate(signal: AbortSignal): Promise<boolean> {
     const { clock, log, random } = this.#ports;
-    const sink = new Sink(this.#ports, this.#storage, this.#options.buffers ?? DEFAULT_BUFFER_SIZES, signal);
-    this.#sink = sink;
+    let sink = this.#newSink(signal);
     const delay = new RetryDelay(random, this.#options.retryMaxMs ?? DEFAULT_RETRY_MAX_MS);
     const source = formatAddress(this.#options.replicateFrom);
     let fruitless = 0;
@@ -219,6 +226,12 @@ export class Secondary {
       if (signal.aborted) break;
       if (this.#learn(failure)) continue;
       const { lastTid } = this.#storage;
+      if (lastTid !== before) this.#rewinding.grown();
+      if (await this.#rewinding.heed(failure, source, signal)) {
+        sink = this.#newSink(signal); // the one before goes on behind what is gone
+        continue;
+      }
+      if (signal.aborted) break;
       const isFruitful = lastTid !== before || failure instanceof IdleEnd;
       if (!isFruitful) this.#zrs2UntilMs = -Infinity; // whatever is wrong there may hide the native stream
       if (isFruitful) {
@@ -248,6 +261,11 @@ export class Secondary {
       await sleep(clock, waitMs, signal);
     }
     return true;
+  }
+
+  #newSink(signal: AbortSignal): Sink {
+    const buffers = this.#options.buffers ?? DEFAULT_BUFFER_SIZES;
+    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal);
   }
 
   #tellRefusal(source: string, failure: ZrsError): void {

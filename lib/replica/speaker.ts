@@ -3,23 +3,22 @@
  * left: whoever reads from the connection meets its end, and tells.
  */
 import { ZrsError } from "../errors.ts";
-import type { Connection } from "../ports/mod.ts";
-import type { Ports } from "./ports.ts";
+import type { Clock, Connection } from "../ports/mod.ts";
 import { withDeadline } from "./waiting.ts";
 
 /** More than so many bytes are never kept for a peer that does not take them. */
 const MAX_WAITING_BYTES = 1024 * 1024;
 
 export class Speaker {
-  readonly #ports: Ports;
+  readonly #clock: Clock;
   readonly #connection: Connection;
   readonly #timeoutMs: number;
   #waitingBytes = 0;
   #said: Promise<void> = Promise.resolve();
   #stopped = false;
 
-  constructor(ports: Ports, connection: Connection, timeoutMs: number) {
-    this.#ports = ports;
+  constructor({ clock }: { readonly clock: Clock }, connection: Connection, timeoutMs: number) {
+    this.#clock = clock;
     this.#connection = connection;
     this.#timeoutMs = timeoutMs;
   }
@@ -45,7 +44,7 @@ export class Speaker {
     try {
       if (this.#stopped) return;
       await withDeadline(
-        this.#ports.clock,
+        this.#clock,
         this.#timeoutMs,
         () => this.#connection.close(),
         this.#connection.write(bytes),

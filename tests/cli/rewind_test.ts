@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { run } from "../../lib/cli/mod.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
+import { startPrimary } from "../kit/node.ts";
 import { ScriptedHost } from "./scripted_host.ts";
 
 const PATH = "/data/Data.fs";
@@ -167,7 +168,16 @@ Deno.test("what cannot be done is refused before anything is touched", async () 
       /no such transaction; the last one is 03f5945800000002 \(.*; name a/,
     ],
     [["--to", "xyz"], FILE.bytes, 2, /`--to`: Cannot read tid "xyz": expected 16 hexadecimal digits/],
-    [[], FILE.bytes, 2, /Missing option `--to`; see zrs rewind --help/],
+    [[], FILE.bytes, 2, /Missing option --to or --from; give the transaction that shall be the last/],
+    [["--to", FIRST, "--from", "5000"], FILE.bytes, 2, /Cannot use both --to and --from; give/],
+    [
+      ["--to", FIRST, "--tls-name", "db1"],
+      FILE.bytes,
+      2,
+      /Cannot use .* with --to: there is no connection; give them/,
+    ],
+    [["--from", "5000", "--tls-cert", "a"], FILE.bytes, 2, /Cannot encrypt without --tls-key and --tls-ca/],
+    [["--from", "/none/socket", "--yes"], FILE.bytes, 4, /Cannot connect to \/none\/socket/],
     [["--to", FIRST], "no database", 2, /it is not a FileStorage/],
     [
       ["--to", "0", "--yes"],
@@ -199,4 +209,99 @@ Deno.test("a full disk exits with 6, and nothing is changed or left", async () =
   assert.match(err, /the disk is full/);
   assert.deepEqual(disk.bytes(PATH), FILE.bytes);
   assert.deepEqual(disk.paths(), [PATH, `${PATH}.lock`]);
+});
+
+/** What `--from` makes of {@link FILE}, or another one, beside a primary of these transactions. */
+async function rewindFrom(
+  source: Uint8Array,
+  options: readonly string[],
+  own: Uint8Array = FILE.bytes,
+): Promise<Outcome & { readonly address: string }> {
+  const disk = new MemoryDisk();
+  disk.put("/source/Data.fs", source);
+  await using primary = await startPrimary({ path: "/source/Data.fs" }, { disk });
+  const { address } = primary;
+  return { ...await rewind(["--from", address, ...options], { bytes: own }), address };
+}
+
+const OTHER = dataFs([
+  { tid: 0x03f5945800000000n, description: "number 1", records: [{ oid: 0n, data: "data" }] },
+  { tid: 0x03f5945800000001n, description: "number 2", records: [{ oid: 1n, data: "else" }] },
+]).bytes;
+
+Deno.test("a source is asked what is common, and that is shown, rewound to, and saved as ever", async () => {
+  const ahead = fileOf(1).bytes;
+  for (const [source, reason] of [[ahead, "ahead"], [OTHER, "forked"]] as const) {
+    const { code, out, err, disk, address } = await rewindFrom(source, ["--yes"]);
+    assert.deepEqual([code, err], [0, ""]);
+    const [said, ...shown] = out.split("\n");
+    assert(said!.startsWith(`${address} says: ${reason}: your last transaction is ${THIRD} `), said);
+    assert.deepEqual(shown, [
+      `Rewinding ${PATH} to ${FIRST} (${TIME}) takes back 2 transactions, 170 bytes: ` +
+      `${SECOND} (${TIME}) to ${THIRD} (${TIME})`,
+      ...LIST,
+      `They will be saved in ${SAVED}`,
+      `${PATH} ends with ${FIRST} (${TIME}); 2 transactions saved in ${SAVED}`,
+      "",
+    ]);
+    assert.deepEqual(disk.bytes(PATH), ahead);
+    assert(disk.paths().includes(SAVED));
+  }
+});
+
+Deno.test("--from asks before it rewinds, and with --dry-run changes nothing", async () => {
+  const asked = await rewindFrom(OTHER, []);
+  assert.equal(asked.code, 2);
+  assert.match(asked.err, /Cannot ask whether to rewind /);
+  assert.deepEqual(asked.disk.bytes(PATH), FILE.bytes);
+  const dry = await rewindFrom(OTHER, ["--dry-run"]);
+  assert.equal(dry.code, 0);
+  assert.match(dry.out, /would take back 2 transactions/);
+  assert.deepEqual(dry.disk.paths(), [PATH]);
+  assert.deepEqual(dry.disk.bytes(PATH), FILE.bytes);
+});
+
+Deno.test("where the source would go on there is nothing to take back", async () => {
+  for (const own of [FILE.bytes, fileOf(1).bytes, dataFs([]).bytes]) {
+    const { code, out, err, disk } = await rewindFrom(FILE.bytes, ["--yes"], own);
+    assert.deepEqual([code, err], [0, ""]);
+    assert.match(
+      out,
+      /^\/data\/Data\.fs .*, and 127\.0\.0\.1:\d+ would go on behind that: there is nothing to take back\n$/,
+    );
+    assert.deepEqual(disk.paths(), [PATH]);
+    assert.deepEqual(disk.bytes(PATH), own);
+  }
+});
+
+Deno.test("where nothing is common nothing is done, and it exits with 3", async () => {
+  const stranger = dataFs([{ tid: 0x03f5945800000000n, records: [{ oid: 0n, data: "else" }] }]).bytes;
+  for (const source of [stranger, dataFs([]).bytes]) {
+    const { code, out, err, disk } = await rewindFrom(source, ["--yes"]);
+    assert.deepEqual([code, out], [3, ""]);
+    assert.match(
+      err,
+      /all would go\. 127.* says: (forked|ahead): .*; if that is what you want, give --to 0 in place/,
+    );
+    assert.deepEqual(disk.paths(), [PATH]);
+    assert.deepEqual(disk.bytes(PATH), FILE.bytes);
+  }
+});
+
+Deno.test("where packs have removed what would tell, that is said", async () => {
+  const packed = dataFs([
+    { tid: 0x03f5945800000000n, description: "number 1", status: "p", records: [{ oid: 0n, data: "data" }] },
+    { tid: 0x03f5945800000009n, description: "number 9", records: [{ oid: 1n, data: "data" }] },
+    { tid: 0x03f594580000000an, description: "number 10", records: [{ oid: 1n, data: "data" }] },
+  ]).bytes;
+  const forked = dataFs([
+    { tid: 0x03f5945800000000n, description: "number 1", records: [{ oid: 0n, data: "data" }] },
+    { tid: 0x03f594580000000an, description: "a fork", records: [{ oid: 1n, data: "of it" }] },
+  ]).bytes;
+  const { code, out } = await rewindFrom(packed, ["--yes"], forked);
+  assert.equal(code, 0);
+  assert.match(
+    out,
+    /\nWhether later transactions are common too is not known: packs have removed what would tell\n/,
+  );
 });

@@ -111,6 +111,25 @@ tlsTest(
   },
 );
 
+tlsTest("rewind asks a source over TLS, by another name, too", async (directory, authority) => {
+  const one = tls(await authority.sign("one", { names: "DNS:db1.example.com" }), authority);
+  const two = tls(await authority.sign("two"), authority);
+  const data = directory.join("Data.fs");
+  await using primary = await ZrsProcess.start(directory, "primary", data, "--replicate-to", "0", ...one);
+  const copy = directory.join("copy.fs");
+  await Deno.writeFile(copy, FILE);
+  for (
+    const [args, code] of [
+      [[], 4],
+      [two, 4], // the certificate is not for 127.0.0.1
+      [[...two, "--tls-name", "db1.example.com"], 0],
+    ] as const
+  ) {
+    await using rewind = startZrs(["rewind", copy, "--from", primary.address, ...args]);
+    assert.equal((await rewind.exited).code, code, rewind.stderr.items.join("\n"));
+  }
+});
+
 tlsTest("bad files end a command at once with 2, and name the file", async (directory, authority) => {
   const { cert, key } = await authority.sign("known");
   const missing = directory.join("missing.crt");

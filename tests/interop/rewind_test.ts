@@ -120,7 +120,7 @@ peerTest("a replica that is refused goes on when it is rewound to where it says"
       await using refused = await startSecondary({ path: copy, replicateFrom: primary.address });
       refusal = (await refused.log.waitFor(/refuses this replica/)).message;
     }
-    const said = how === "ahead" ? /source ends with ([0-9a-f]{16})/ : /common to both is ([0-9a-f]{16})/;
+    const said = how === "ahead" ? /source ends with ([0-9a-f]{16})/ : /last common one is ([0-9a-f]{16})/;
     const { transactions, savedTo } = await rewind(disk, copy, parseTid(said.exec(refusal)![1]!));
     assert.equal(transactions, 4);
 
