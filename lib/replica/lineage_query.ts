@@ -56,8 +56,9 @@ export interface QueryOptions {
   readonly secret?: Secret | undefined;
 }
 
-/** A source that lets us wait, since it lags itself, says so by a beat; and is to say it soon. */
 const BEAT_MS = 1_000;
+/** A source that asks nothing for so many beats, and has less than we have, waits until it has caught up itself. */
+const MOST_BEATS = 30;
 
 /**
  * Lets a source compare the history of a file with its own.
@@ -88,6 +89,8 @@ class Conversation implements NativeHandler {
   /** What is to be said next, before anything is read. */
   #next: Uint8Array | "hello" | undefined;
   #heard = false;
+  /** Since the last question, from a source that ends earlier than the file. */
+  #beats = 0;
   #question: { readonly value: unknown } | undefined;
   #verdict: Verdict | undefined;
 
@@ -146,6 +149,7 @@ class Conversation implements NativeHandler {
       case "ask":
         if (this.#question !== undefined) break;
         this.#question = { value: message.question };
+        this.#beats = 0;
         return;
       case "welcome":
         this.#verdict = { kind: "welcome", notice: message.notice };
@@ -153,8 +157,9 @@ class Conversation implements NativeHandler {
       case "refused":
         return this.#refused(refusalOf(message));
       case "beat":
+        if (message.lastTid >= this.#view.lastTid || ++this.#beats < MOST_BEATS) return;
         throw new UnavailableError(
-          `Cannot compare with ${this.#source}: it is a replica itself and lags behind this file, ` +
+          `Cannot compare with ${this.#source}: it is most likely a replica that lags behind this file, ` +
             `ending with ${describeTid(message.lastTid)}`,
           { hint: "Ask the source from which it replicates, or try again when it has caught up" },
         );
