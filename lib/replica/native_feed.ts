@@ -9,6 +9,7 @@ import {
   type Acknowledgement,
   type Control,
   encodeControl,
+  type Fit,
   type HandshakeReply,
   type Hello,
   MAX_RUN_BYTES,
@@ -31,15 +32,16 @@ import {
   type Shared,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
-import { compareLineage, describeLineage, isCommonExact, type Question } from "./lineage.ts";
+import { compareLineage, describeLineage, fitOf, isCommonExact, type Question } from "./lineage.ts";
 import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
+import { viewUntil } from "./until.ts";
 import { pauser, sleep } from "./waiting.ts";
 
 /** What this end can do. */
-const CAPABILITIES: readonly string[] = ["raw", "zstd"];
+const CAPABILITIES: readonly string[] = ["raw", "zstd", "once"];
 
 /** Larger buffers would make frames of more than they may have. */
 const MAX_BUFFER_BYTES = 1024 * 1024;
@@ -55,6 +57,7 @@ interface Start {
   readonly generation: Generation;
   readonly isShared: boolean;
   readonly notice: string | undefined;
+  readonly fit: Fit;
 }
 
 export class NativeFeed implements Service, NativeHandler {
@@ -129,9 +132,10 @@ export class NativeFeed implements Service, NativeHandler {
     const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
     this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
     using _changes = this.#log.subscribe(() => this.#line.ring());
-    const { position, generation, isShared, notice } = await this.#compare(hello);
+    const { position, generation, isShared, notice, fit } = await this.#compare(hello);
     try {
       const view = this.#log.view;
+      const goal = await this.#goalOf(hello, view, generation);
       // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
       const raw = isShared && position === hello.end && hello.capabilities.includes("raw");
       this.#ports.log.info(
@@ -147,9 +151,10 @@ export class NativeFeed implements Service, NativeHandler {
         end: view.end,
         beatMs,
         notice,
+        fit,
       }));
       this.#milestones = new Milestones(hello.lastTid);
-      await this.#stream(generation, position, hello, raw);
+      await this.#stream(generation, position, hello, raw, goal);
     } finally {
       generation.release();
     }
@@ -233,7 +238,7 @@ export class NativeFeed implements Service, NativeHandler {
   }
 
   /** Finds where the secondary goes on. The generation is held for the caller. */
-  async #compare({ lastTid, digest }: Hello): Promise<Start> {
+  async #compare({ lastTid, digest, end }: Hello): Promise<Start> {
     let lookedAgain = false;
     for (;;) {
       const view = this.#log.view;
@@ -249,7 +254,9 @@ export class NativeFeed implements Service, NativeHandler {
           if (!isShared) {
             this.#shared.repeated.tell("warning", this.#line.peer, words, { tid: formatTid(lastTid) });
           }
-          return { position: lineage.position, generation, isShared, notice: isShared ? undefined : words };
+          const notice = isShared ? undefined : words;
+          const fit = fitOf(lineage, { lastTid, end }, view.end);
+          return { position: lineage.position, generation, isShared, notice, fit };
         }
         if (!lookedAgain) {
           lookedAgain = true;
@@ -292,8 +299,24 @@ export class NativeFeed implements Service, NativeHandler {
     while (this.#log.view.lastTid < tid) await this.#line.wait();
   }
 
-  /** Sends what there is and what comes, from one file: behind another the secondary asks anew. */
-  async #stream(generation: Generation, from: number, hello: Hello, raw: boolean): Promise<void> {
+  /** How far a secondary that catches up once wants to come; undefined for one that stays. */
+  async #goalOf({ until }: Hello, view: LogView, generation: Generation): Promise<LogView | undefined> {
+    if (until === undefined) return undefined;
+    // Where the file has been replaced since the comparison, nothing is sent of either.
+    return view.generation === generation ? await viewUntil(view, until, () => this.#pause()) : view;
+  }
+
+  /**
+   * Sends what there is and what comes, from one file: behind another the secondary asks anew.
+   * @param goal what to send in place of all that the log shows and will show
+   */
+  async #stream(
+    generation: Generation,
+    from: number,
+    hello: Hello,
+    raw: boolean,
+    goal: LogView | undefined,
+  ): Promise<void> {
     const startTid = hello.lastTid;
     const encoder = new NativeEncoder();
     const bufferBytes = Math.min(this.#options.sendBytes, MAX_BUFFER_BYTES);
@@ -326,8 +349,9 @@ export class NativeFeed implements Service, NativeHandler {
       generation,
     });
     for (;;) {
-      const view = this.#log.view;
-      if (view.generation !== generation) {
+      const present = this.#log.view;
+      const view = goal ?? present;
+      if (present.generation !== generation) {
         await outgoing.flush();
         return await this.#sayGoodbye("again", "this source's file has been packed, replaced or rolled back");
       }
@@ -340,7 +364,7 @@ export class NativeFeed implements Service, NativeHandler {
       } else {
         await outgoing.flush();
         if (told !== view) await this.#tellComplete(told = view);
-        if (this.#log.view === view) await this.#line.wait();
+        if (this.#log.view === present) await this.#line.wait();
       }
     }
   }

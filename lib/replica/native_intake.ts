@@ -19,7 +19,14 @@ import {
 } from "../native/mod.ts";
 import { describeTid, NO_TID, type TransactionHead } from "../zodb/mod.ts";
 import { Incoming, UnwantedError } from "./incoming.ts";
-import { IdleEnd, type Intake, type IntakeContext, readWithin, type SourceState } from "./intake.ts";
+import {
+  CompleteEnd,
+  IdleEnd,
+  type Intake,
+  type IntakeContext,
+  readWithin,
+  type SourceState,
+} from "./intake.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { answerQuestion, lastDigest } from "./lineage.ts";
 import { refusalOf } from "./refusal.ts";
@@ -37,6 +44,11 @@ export class MisfitError extends UnavailableError {}
 
 /** Clocks that differ by more are worth a warning: lag in seconds and new tids depend on them. */
 const CLOCK_TOLERANCE_MS = 60_000;
+
+/** How often one that catches up once wants to hear of the source. */
+const ONCE_BEAT_MS = 1_000;
+/** A source that asks nothing for so many beats, and has less than we have, waits until it has caught up itself. */
+const MOST_BEATS_BEHIND = 30;
 
 export class NativeIntake implements Intake, NativeHandler {
   readonly protocol = "native";
@@ -61,6 +73,10 @@ export class NativeIntake implements Intake, NativeHandler {
   #isRaw = false;
   #beatMs: number | undefined;
   #clockTold = false;
+  /** Since the last question, of a source that has less than we have. */
+  #beatsBehind = 0;
+  /** Said of the last transaction that was asked for, where that is not all. */
+  #complete: { readonly lastTid: bigint } | undefined;
   #completeTold = false;
 
   /** @param raw whether the source may send bytes as they lie in its file */
@@ -103,7 +119,7 @@ export class NativeIntake implements Intake, NativeHandler {
     log.info(`Connected to ${connection.peer}, asking for ${wanted}`);
     const chunk = new Uint8Array(options.readBytes);
     using _acknowledging = storage.subscribe(() => this.#acknowledge());
-    const wantedMs = wantedBeatMs(options.peerTimeoutMs);
+    const wantedMs = options.once === undefined ? wantedBeatMs(options.peerTimeoutMs) : ONCE_BEAT_MS;
     using beats = new Beats(clock, wantedMs, () => this.#beat());
     try {
       for (;;) {
@@ -116,6 +132,7 @@ export class NativeIntake implements Intake, NativeHandler {
           if (this.#question !== undefined) await this.#answer();
           await sink.settle();
         }
+        if (this.#complete !== undefined) return await this.#finish(this.#complete.lastTid);
         await this.#context.saveIndexWhenDue();
       }
     } catch (error) {
@@ -142,6 +159,7 @@ export class NativeIntake implements Intake, NativeHandler {
       case "ask":
         if (this.#welcome || this.#question !== undefined) break;
         this.#question = { value: message.question };
+        this.#beatsBehind = 0;
         return;
       case "welcome":
         return this.#welcomed(message);
@@ -151,10 +169,12 @@ export class NativeIntake implements Intake, NativeHandler {
         throw this.#isUnproved ? new RefusedError(message.reason) : refusalOf(message);
       case "beat":
         this.#source = message;
+        this.#checkLag(message.lastTid);
         return this.#compareClocks(message.time);
       case "complete":
         if (!this.#welcome) break;
         this.#source = message;
+        if (this.#context.options.once !== undefined) this.#complete = message;
         return this.#tellComplete(message.lastTid);
       case "bye":
         if (message.code === "again") throw new AgainError(message.reason);
@@ -251,6 +271,7 @@ export class NativeIntake implements Intake, NativeHandler {
 
   async #hello(): Promise<Uint8Array> {
     const { storage, options, ports: { clock } } = this.#context;
+    const { once } = options;
     return encodeControl({
       type: "hello",
       version: VERSION,
@@ -259,9 +280,14 @@ export class NativeIntake implements Intake, NativeHandler {
       digest: await lastDigest(storage.view, pauser(clock)),
       end: storage.end,
       runBytes: options.runBytes - 1, // at that many it would be taken for a single transaction
-      beatMs: wantedBeatMs(options.peerTimeoutMs),
-      capabilities: [...(this.#raw ? ["raw"] : []), ...(options.compress === "off" ? [] : ["zstd"])],
-      required: [],
+      beatMs: once === undefined ? wantedBeatMs(options.peerTimeoutMs) : ONCE_BEAT_MS,
+      capabilities: [
+        ...(this.#raw ? ["raw"] : []),
+        ...(options.compress === "off" ? [] : ["zstd"]),
+        ...(once === undefined ? [] : ["once"]),
+      ],
+      required: once === undefined ? [] : ["once"],
+      until: once?.until,
     });
   }
 
@@ -294,7 +320,37 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#welcome = true;
     this.#beatMs = message.beatMs;
     this.#source = message;
+    const { lastTid, end, fit = "unknown" } = message;
+    this.#context.options.once?.judge({ lastTid, end, fit });
     if (message.notice !== undefined) log.warning(`${connection.peer}: ${message.notice}`);
+  }
+
+  /** All that was asked for has come: makes it durable, and says goodbye. */
+  async #finish(lastTid: bigint): Promise<CompleteEnd> {
+    if (lastTid > this.#lastTid) {
+      throw new ProtocolError(
+        `Cannot take message complete: the source has not sent ${
+          describeTid(lastTid)
+        }, which it names as the last`,
+      );
+    }
+    await this.#context.sink.drain();
+    await this.#speaker.say(
+      encodeControl({ type: "bye", code: "stopping", reason: "this copy is complete" }),
+    );
+    return new CompleteEnd("said");
+  }
+
+  /** Whoever stays waits as long as it takes; whoever comes once must not. @throws UnavailableError */
+  #checkLag(sourceLastTid: bigint): void {
+    if (this.#context.options.once === undefined || this.#welcome || sourceLastTid >= this.#start) return;
+    if (++this.#beatsBehind < MOST_BEATS_BEHIND) return;
+    throw new UnavailableError(
+      `The source is most likely a replica that lags behind this one: it ends with ${
+        describeTid(sourceLastTid)
+      }, and this one with ${describeTid(this.#start)}`,
+      { hint: "try again when it has caught up, or take the source from which it replicates" },
+    );
   }
 
   #mustBeWelcome(): void {

@@ -2,17 +2,18 @@
  * `zrs secondary`: keeps a Data.fs equal to a source's, transaction by transaction, and serves it on to
  * chained secondaries. Owns its file; connects again whenever the connection ends, for as long as it runs.
  */
-import { type OpenReport, Storage } from "../filestorage/mod.ts";
+import { Storage } from "../filestorage/mod.ts";
 import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
 import { type Address, type Connection, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
+import { Approach, type Protocol } from "./approach.ts";
 import { AutoRewind } from "./auto_rewind.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
 import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
-import { AgainError, MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
+import { AgainError } from "./native_intake.ts";
 import { type Secret, SecretError } from "../native/mod.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
@@ -22,8 +23,8 @@ import { Server } from "./server.ts";
 import { Sink } from "./sink.ts";
 import { SourceWatch } from "./source_watch.ts";
 import type { NodeStatus } from "./status.ts";
+import { tellOpened } from "./tell_opened.ts";
 import { pauser, sleep } from "./waiting.ts";
-import { ZrsIntake } from "./zrs_intake.ts";
 
 export interface SecondaryOptions {
   readonly path: string;
@@ -50,7 +51,7 @@ export interface SecondaryOptions {
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
   /** `auto`: the native stream where the source speaks it, else zrs2. */
-  readonly protocol?: "auto" | "native" | "zrs2";
+  readonly protocol?: Protocol;
   /**
    * Where the source refuses this replica as ahead or forked, by the native stream, so many transactions may be
    * taken back to go on with it; default: 0, never.
@@ -69,10 +70,6 @@ const DEFAULT_INDEX_SAVE_MS = 60_000;
 const MANY_SCANNED = 1000;
 /** After so many connections that end without a transaction at the same tid, something is wrong there. */
 const POISON_COUNT = 3;
-/** A source that spoke no native stream is asked for zrs2 so long; it may be another program by then. */
-const ZRS2_MEMORY_MS = 600_000;
-/** A source that has spoken it before must be silent in so many connections to be asked for zrs2. */
-const UNHEARD_COUNT = 3;
 
 export class Secondary {
   readonly #ports: Ports;
@@ -81,18 +78,12 @@ export class Secondary {
   readonly #server: Server | undefined;
   readonly #source: SourceWatch;
   readonly #rewinding: AutoRewind;
+  readonly #approach: Approach;
   /** While replicating. */
   #sink: Sink | undefined;
   /** While connected. */
   #current: Intake | undefined;
   #nextSaveMs: number;
-  /** Until then the source is taken for one that speaks zrs2 only. */
-  #zrs2UntilMs = -Infinity;
-  /** How many connections in a row ended without a word of the native stream, and whether there was ever one. */
-  #unheard = 0;
-  #hasHeard = false;
-  /** Whether the source may send bytes as they lie in its file. */
-  #raw = true;
 
   private constructor(ports: Ports, options: SecondaryOptions, storage: Storage, server: Server | undefined) {
     this.#ports = ports;
@@ -101,6 +92,9 @@ export class Secondary {
     this.#server = server;
     this.#source = new SourceWatch(ports.clock, options.replicateFrom);
     this.#rewinding = new AutoRewind(ports, storage, options.rewindLimit ?? 0);
+    // zrs2 knows no secrets.
+    const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
+    this.#approach = new Approach(ports.clock, ports.log, formatAddress(options.replicateFrom), protocol);
     this.#nextSaveMs = ports.clock.monotonic() + this.#indexSaveMs;
   }
 
@@ -117,7 +111,7 @@ export class Secondary {
       }),
     );
     refuseItself(storage, options.replicateFrom);
-    tellOpened(ports, storage);
+    tellOpened(ports.log, storage);
     const server = options.replicateTo === undefined
       ? undefined
       : await Server.listen(ports, options.replicateTo, storage, {
@@ -199,10 +193,6 @@ export class Secondary {
     await this.#storage[Symbol.asyncDispose]();
   }
 
-  get #protocol(): "auto" | "native" | "zrs2" {
-    return this.#options.secret === undefined ? this.#options.protocol ?? "auto" : "native";
-  }
-
   get #indexSaveMs(): number {
     return this.#options.indexSaveMs ?? DEFAULT_INDEX_SAVE_MS;
   }
@@ -224,7 +214,7 @@ export class Secondary {
         throw error;
       }
       if (signal.aborted) break;
-      if (this.#learn(failure)) continue;
+      if (this.#approach.learn(failure)) continue;
       const { lastTid } = this.#storage;
       if (lastTid !== before) this.#rewinding.grown();
       if (await this.#rewinding.heed(failure, source, signal)) {
@@ -233,7 +223,7 @@ export class Secondary {
       }
       if (signal.aborted) break;
       const isFruitful = lastTid !== before || failure instanceof IdleEnd;
-      if (!isFruitful) this.#zrs2UntilMs = -Infinity; // whatever is wrong there may hide the native stream
+      if (!isFruitful) this.#approach.forgetZrs2();
       if (isFruitful) {
         fruitless = 0;
         delay.reset();
@@ -322,7 +312,7 @@ export class Secondary {
       return failure;
     } finally {
       this.#current = undefined;
-      this.#hasHeard ||= intake instanceof NativeIntake && intake.hasHeard;
+      this.#approach.ended(intake);
       sink.onFailure = () => {};
       signal.removeEventListener("abort", stop);
       connection.close();
@@ -350,35 +340,7 @@ export class Secondary {
       },
       saveIndexWhenDue: () => this.#saveIndexWhenDue(sink),
     };
-    const protocol = this.#protocol;
-    const isZrs2 = protocol === "zrs2" ||
-      protocol === "auto" && this.#ports.clock.monotonic() < this.#zrs2UntilMs;
-    return isZrs2 ? new ZrsIntake(context) : new NativeIntake(context, this.#raw);
-  }
-
-  /**
-   * Learns from the end of a connection in what way to ask next time.
-   * @returns whether to ask at once
-   */
-  #learn(failure: ZrsError): boolean {
-    const { clock, log } = this.#ports;
-    const source = formatAddress(this.#options.replicateFrom);
-    if (failure instanceof MisfitError) {
-      this.#raw = false;
-      log.info(`${failure.message}; asking ${source} for it record by record`);
-      return true;
-    }
-    if (this.#protocol !== "auto") return false;
-    if (!(failure instanceof NoNativeError)) {
-      this.#unheard = 0;
-      return false;
-    }
-    // A source of ours that is just going away looks the same.
-    if (++this.#unheard < UNHEARD_COUNT && this.#hasHeard) return false;
-    this.#unheard = 0;
-    this.#zrs2UntilMs = clock.monotonic() + ZRS2_MEMORY_MS;
-    log.info(`${source} does not speak zrs's native stream: going on with zrs2`);
-    return true;
+    return this.#approach.intake(context);
   }
 
   async #saveIndexWhenDue(sink?: Sink): Promise<void> {
@@ -412,19 +374,4 @@ function refuseItself(storage: Storage, from: Address): void {
       `very file, so source and copy would be the same`,
     { path: storage.path, hint: "name another file for the copy" },
   );
-}
-
-function tellOpened(ports: Ports, storage: Storage): void {
-  const { log } = ports;
-  const report: OpenReport = storage.report;
-  const { path, lastTid } = storage;
-  if (report.cut !== undefined) {
-    const saved = report.cut.savedTo === undefined ? "" : `; they are saved in ${report.cut.savedTo}`;
-    log.warning(`${path}: cut ${report.cut.bytes} bytes that were no whole transaction${saved}`);
-  }
-  if (report.indexReason !== undefined && !report.created && lastTid !== NO_TID) {
-    log.info(`${path}: scanned ${report.scanned} transactions: ${report.indexReason}`);
-  }
-  const what = report.created ? "Created" : "Opened";
-  log.info(`${what} ${path}, ${lastTid === NO_TID ? "empty" : `last transaction ${describeTid(lastTid)}`}`);
 }

@@ -20,6 +20,7 @@ export class Sink {
   readonly #signal: AbortSignal;
   /** A buffer is handed on for writing when it holds so much, at the latest. */
   readonly #runBytes: number;
+  readonly #onFull: "wait" | "fail";
   /** The run on its way to disk. */
   #writing: Promise<void> | undefined;
   #failure: unknown;
@@ -27,8 +28,18 @@ export class Sink {
   /** Why nothing can be written for the time being. */
   problem: string | undefined;
 
-  /** @param signal ends waiting for room on a full disk; what waits to be written is then given up */
-  constructor(ports: Ports, storage: Storage, buffers: BufferSizes, signal: AbortSignal) {
+  /**
+   * @param signal ends waiting for room on a full disk; what waits to be written is then given up
+   * @param onFull whether to wait for room at all
+   */
+  constructor(
+    ports: Ports,
+    storage: Storage,
+    buffers: BufferSizes,
+    signal: AbortSignal,
+    onFull: "wait" | "fail" = "wait",
+  ) {
+    this.#onFull = onFull;
     this.#ports = ports;
     this.#storage = storage;
     this.#signal = signal;
@@ -138,7 +149,7 @@ export class Sink {
         this.problem = undefined;
         return;
       } catch (error) {
-        if (!(error instanceof DiskFullError) || this.#signal.aborted) throw error;
+        if (!(error instanceof DiskFullError) || this.#onFull === "fail" || this.#signal.aborted) throw error;
         if (!told) {
           this.#ports.log.error(
             `${error.message}; the replica stands still, complete as far as it goes, and goes on when there is room`,

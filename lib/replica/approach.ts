@@ -1,0 +1,79 @@
+/**
+ * In what way a source is asked: by which protocol, and whether for the bytes of its file. Learnt from how
+ * connections end, for the next one.
+ */
+import type { ZrsError } from "../errors.ts";
+import type { Clock, Log } from "../ports/mod.ts";
+import type { Intake, IntakeContext } from "./intake.ts";
+import { MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
+import { ZrsIntake } from "./zrs_intake.ts";
+
+/** `auto`: the native stream where the source speaks it, else zrs2. */
+export type Protocol = "auto" | "native" | "zrs2";
+
+/** A source that spoke no native stream is asked for zrs2 so long; it may be another program by then. */
+const ZRS2_MEMORY_MS = 600_000;
+/** A source that has spoken it before must be silent in so many connections to be asked for zrs2. */
+const UNHEARD_COUNT = 3;
+
+export class Approach {
+  readonly #clock: Clock;
+  readonly #log: Log;
+  /** As messages name it. */
+  readonly #source: string;
+  readonly #protocol: Protocol;
+  /** Until then the source is taken for one that speaks zrs2 only. */
+  #zrs2UntilMs = -Infinity;
+  /** How many connections in a row ended without a word of the native stream, and whether there was ever one. */
+  #unheard = 0;
+  #hasHeard = false;
+  /** Whether the source may send bytes as they lie in its file. */
+  #raw = true;
+
+  constructor(clock: Clock, log: Log, source: string, protocol: Protocol) {
+    this.#clock = clock;
+    this.#log = log;
+    this.#source = source;
+    this.#protocol = protocol;
+  }
+
+  /** What is to receive from the next connection. */
+  intake(context: IntakeContext): Intake {
+    const isZrs2 = this.#protocol === "zrs2" ||
+      this.#protocol === "auto" && this.#clock.monotonic() < this.#zrs2UntilMs;
+    return isZrs2 ? new ZrsIntake(context) : new NativeIntake(context, this.#raw);
+  }
+
+  /** A connection is over, whatever became of it. */
+  ended(intake: Intake): void {
+    this.#hasHeard ||= intake instanceof NativeIntake && intake.hasHeard;
+  }
+
+  /**
+   * Learns from the end of a connection in what way to ask next time.
+   * @returns whether to ask at once
+   */
+  learn(failure: ZrsError): boolean {
+    if (failure instanceof MisfitError) {
+      this.#raw = false;
+      this.#log.info(`${failure.message}; asking ${this.#source} for it record by record`);
+      return true;
+    }
+    if (this.#protocol !== "auto") return false;
+    if (!(failure instanceof NoNativeError)) {
+      this.#unheard = 0;
+      return false;
+    }
+    // A source of ours that is just going away looks the same.
+    if (++this.#unheard < UNHEARD_COUNT && this.#hasHeard) return false;
+    this.#unheard = 0;
+    this.#zrs2UntilMs = this.#clock.monotonic() + ZRS2_MEMORY_MS;
+    this.#log.info(`${this.#source} does not speak zrs's native stream: going on with zrs2`);
+    return true;
+  }
+
+  /** Whatever is wrong with the source may hide the native stream: it is to be asked for that again. */
+  forgetZrs2(): void {
+    this.#zrs2UntilMs = -Infinity;
+  }
+}
