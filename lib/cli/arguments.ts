@@ -20,17 +20,25 @@ import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type LogCommand, logParser } from "./log.ts";
 import { type PrimaryCommand, primaryParser } from "./primary.ts";
+import { type ReplicaSyncCommand, replicaSyncParser } from "./replica_sync.ts";
 import { type RewindCommand, rewindParser } from "./rewind.ts";
 import { type SecondaryCommand, secondaryParser } from "./secondary.ts";
 import { type StatusCommand, statusParser } from "./status.ts";
 import { VERSION } from "./version.ts";
 
 /** What the user wants done. */
-export type Command = PrimaryCommand | SecondaryCommand | StatusCommand | LogCommand | RewindCommand;
+export type Command =
+  | PrimaryCommand
+  | SecondaryCommand
+  | ReplicaSyncCommand
+  | StatusCommand
+  | LogCommand
+  | RewindCommand;
 
 const PARSERS = {
   primary: primaryParser,
   secondary: secondaryParser,
+  "replica-sync": replicaSyncParser,
   status: statusParser,
   log: logParser,
   rewind: rewindParser,
@@ -60,12 +68,20 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
   function answer(): void {
     answered = true;
   }
-  const commands = or(primaryParser, secondaryParser, statusParser, logParser, rewindParser, {
-    errors: {
-      noMatch: message`Missing command`,
-      unexpectedInput: (token) => describeUnexpected(token, args[0]),
+  const commands = or(
+    primaryParser,
+    secondaryParser,
+    replicaSyncParser,
+    statusParser,
+    logParser,
+    rewindParser,
+    {
+      errors: {
+        noMatch: message`Missing command`,
+        unexpectedInput: (token) => describeUnexpected(token, args[0]),
+      },
     },
-  });
+  );
   const parsed = runParserSync(commands, "zrs", args, {
     help: { option: { names: ["-h", "--help"] }, onShow: answer },
     version: { option: { names: ["-V", "--version"] }, value: `zrs ${VERSION}`, onShow: answer },

@@ -143,7 +143,8 @@ export function logOptions({ quiet, verbose, logFile }: ServerOptions): LogOptio
 }
 
 /** What stands beside a database and belongs to it, the control socket included. */
-const DATABASE_FILES = /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.rewound-.*)$/;
+const DATABASE_FILES =
+  /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.sync.*|\.rewound-.*)$/;
 
 /** @throws UsageError when only some of the files that belong together were given */
 export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: TlsOptions): TlsFiles | undefined {
@@ -162,7 +163,13 @@ export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: TlsOptions): TlsFi
  * Sees to it that no log line, ready file or socket lands in the database, also through links.
  * @throws UsageError
  */
-export function checkOutputs({ dataFs, logFile, readyFile, control }: ServerOptions, disk: Disk): void {
+export function checkOutputs(
+  { dataFs, logFile, readyFile, control }: Pick<
+    ServerOptions,
+    "dataFs" | "logFile" | "readyFile" | "control"
+  >,
+  disk: Disk,
+): void {
   const database = disk.status(dataFs)?.identity;
   const outputs = [["--log-file", logFile], ["--ready-file", readyFile], ["--control", control]] as const;
   for (const [option, path] of outputs) {

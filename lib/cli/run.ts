@@ -7,6 +7,7 @@ import { formatFailure } from "./failure.ts";
 import { runLog } from "./log.ts";
 import { nagiosFailure } from "./nagios.ts";
 import { runPrimary } from "./primary.ts";
+import { runReplicaSync } from "./replica_sync.ts";
 import { runRewind } from "./rewind.ts";
 import { runSecondary } from "./secondary.ts";
 import { isNagiosCheck, runStatus } from "./status.ts";
@@ -35,6 +36,8 @@ async function runCommand(command: Command, host: Host): Promise<ExitCode> {
     case "secondary":
       await runSecondary(command, host);
       return EXIT.ok;
+    case "replica-sync":
+      return await runReplicaSync(command, host);
     case "status":
       return await runStatus(command, host);
     case "log":

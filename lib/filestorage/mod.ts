@@ -24,6 +24,7 @@ export {
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
+export { writeIndexFile } from "./index_file.ts";
 export { type LargeEnd, Restorer } from "./restore.ts";
 export type { ExamineRecord } from "./raw_run.ts";
 export { RecordReader } from "./revision.ts";

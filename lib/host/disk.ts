@@ -46,6 +46,38 @@ export class HostDisk implements Disk {
     }
   }
 
+  link(path: string, another: string): void {
+    try {
+      fs.linkSync(path, another);
+    } catch (error) {
+      throw diskFailure(`Cannot give ${path} the name ${another} as well`, path, error);
+    }
+  }
+
+  makeAlike(path: string, model: string): void {
+    const found = fs.statSync(model, { throwIfNoEntry: false });
+    if (found === undefined) return;
+    try {
+      fs.chownSync(path, found.uid, found.gid);
+    } catch {
+      // Only root may give files away: then it is this user's own.
+    }
+    try {
+      fs.chmodSync(path, found.mode & 0o777);
+    } catch {
+      // Some file systems know no permissions.
+    }
+  }
+
+  freeBytes(path: string): number {
+    try {
+      const { bavail, bsize } = fs.statfsSync(path);
+      return bavail * bsize;
+    } catch (error) {
+      throw diskFailure(`Cannot ask how much room there is for ${path}`, path, error);
+    }
+  }
+
   remove(path: string): void {
     const action = `Cannot remove ${path}`;
     try {

@@ -69,6 +69,15 @@ export interface Disk {
   list(directory: string): string[];
   /** Replaces `to` if it exists. @throws DiskError */
   rename(from: string, to: string): void;
+  /** Gives a file one more name, which must not exist yet. @throws UsageError, DiskError */
+  link(path: string, another: string): void;
+  /**
+   * Gives a file the permissions of another one, and its owner and group as far as this process may. A failure is
+   * none: the file stays as it is.
+   */
+  makeAlike(path: string, model: string): void;
+  /** How many bytes this process can still write to the file system that a path is on. @throws DiskError */
+  freeBytes(path: string): number;
   /** Removes a file; one that is not there is no error. @throws DiskError */
   remove(path: string): void;
   /** Makes created, renamed and removed names in a directory durable. @throws DiskError */

@@ -7,3 +7,13 @@ export type { Lag, NodeStatus, PeerStatus, SourceStatus } from "./status.ts";
 export { RepeatedLog } from "./repeated_log.ts";
 export type { Secret } from "../native/mod.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";
+export { type SyncEnd, type SyncOptions, syncReplica, type SyncReport } from "./sync.ts";
+export type { SyncProgress } from "./catch_up.ts";
+export {
+  checkReadToItsEnd,
+  limitedSource,
+  networkSource,
+  openFileSource,
+  type SyncSource,
+} from "./sync_source.ts";
+export { askLastTid } from "./ask_last_tid.ts";

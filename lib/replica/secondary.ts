@@ -5,8 +5,9 @@
 import { Storage } from "../filestorage/mod.ts";
 import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
 import { type Address, type Connection, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
-import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
+import { describeTid, formatTid } from "../zodb/mod.ts";
 import { Approach, type Protocol } from "./approach.ts";
+import { attend } from "./attend.ts";
 import { AutoRewind } from "./auto_rewind.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
@@ -303,20 +304,13 @@ export class Secondary {
     }
     const intake = this.#current = this.#intake(sink, connection);
     this.#source.connected(intake.protocol);
-    const stop = () => intake.stop();
-    signal.addEventListener("abort", stop);
-    sink.onFailure = () => connection.close(); // an idle source would let it go unnoticed for ever
     try {
-      const failure = await intake.receive();
+      const failure = await attend(intake, sink, connection, signal);
       this.#source.ended(failure);
       return failure;
     } finally {
       this.#current = undefined;
       this.#approach.ended(intake);
-      sink.onFailure = () => {};
-      signal.removeEventListener("abort", stop);
-      connection.close();
-      await sink.abort();
     }
   }
 

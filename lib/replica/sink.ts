@@ -27,6 +27,8 @@ export class Sink {
   #failed = false;
   /** Why nothing can be written for the time being. */
   problem: string | undefined;
+  /** How many transactions it has made durable, cancelled ones included. */
+  transactions = 0;
 
   /**
    * @param signal ends waiting for room on a full disk; what waits to be written is then given up
@@ -114,6 +116,7 @@ export class Sink {
 
   async #append(run: Run): Promise<void> {
     await this.#untilRoom(() => this.#storage.append(run, this.#hasMore));
+    this.transactions += run.transactions;
     this.restorer.giveBack(run);
   }
 
@@ -134,6 +137,7 @@ export class Sink {
       this.restorer.spillLast((bytes, position) => this.#storage.writePart(bytes, position));
       await this.#storage.finishLarge(large, this.#hasMore);
     });
+    this.transactions++;
     this.restorer.largeFinished();
   }
 

@@ -263,9 +263,10 @@ Deno.test("--help lists the commands that there are, and how to go on", async ()
     const { code, out, err } = await runCaptured(option);
     assert.deepEqual([code, err], [0, ""]);
     assert.match(out, /Usage: zrs COMMAND \.\.\.\n/);
-    assert.deepEqual(out.match(/^ {2}\w+/gm), [
+    assert.deepEqual(out.match(/^ {2}\w[\w-]*/gm), [
       "  primary",
       "  secondary",
+      "  replica-sync",
       "  status",
       "  log",
       "  rewind",
@@ -316,6 +317,16 @@ Deno.test("the help of each command has its usage, all its options and an exampl
         "--auth-file FILE",
         ...["--tls-cert FILE", "--tls-key FILE", "--tls-ca FILE"],
         ...["--ready-file FILE", "--log-file FILE", "-q, --quiet", "-v, --verbose"],
+      ],
+    ],
+    [
+      "replica-sync",
+      /^Usage: zrs replica-sync SOURCE DATA_FS \[OPTION\.\.\.\]$/m,
+      [
+        ...["--until TIME", "--repack", "--keep-old", "--dry-run", "--ask-zeo ADDR", "--settle SECONDS"],
+        ...["--protocol NAME", "--compress WHEN", "--bwlimit RATE", "--blobs MODE", "--json"],
+        ...["--auth-file FILE", "--tls-name NAME", "--tls-cert FILE", "--tls-key FILE", "--tls-ca FILE"],
+        ...["--log-file FILE", "-q, --quiet", "-v, --verbose"],
       ],
     ],
     [

@@ -74,6 +74,16 @@ export class FailingDisk implements Disk {
     this.#files.set(to, content);
   }
 
+  link(path: string): void {
+    throw new UsageError(`Cannot link ${path}: this disk has one name for each file`);
+  }
+
+  makeAlike(): void {}
+
+  freeBytes(): number {
+    return Infinity;
+  }
+
   remove(path: string): void {
     if (!this.#files.has(path)) return;
     this.operate(`remove ${path}`);

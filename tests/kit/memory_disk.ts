@@ -16,6 +16,7 @@ export type Operation =
   | "truncate"
   | "sync"
   | "rename"
+  | "link"
   | "remove"
   | "syncDirectory";
 
@@ -45,6 +46,8 @@ export class MemoryDisk implements Disk {
   readonly performed: Performed[] = [];
   /** The disk is full beyond this many bytes in all files together. */
   capacity = Infinity;
+  /** Which file was last given the permissions and the owner of which. */
+  readonly alike = new Map<string, string>();
   readonly #files = new Map<string, MemoryFile>();
   readonly #directories = new Set<string>(["/"]);
   readonly #locked = new Set<string>();
@@ -124,6 +127,24 @@ export class MemoryDisk implements Disk {
     this.#files.set(to, file);
     this.#changed(from);
     this.#changed(to);
+  }
+
+  link(path: string, another: string): void {
+    this.#perform("link", path);
+    this.#needDirectory(dirname(another));
+    if (this.#files.has(another)) {
+      throw new UsageError(`Cannot link ${another}: it exists`, { path: another });
+    }
+    this.#files.set(another, this.#find(path));
+    this.#changed(another);
+  }
+
+  makeAlike(path: string, model: string): void {
+    this.alike.set(path, model);
+  }
+
+  freeBytes(): number {
+    return Math.max(0, this.capacity - this.#used());
   }
 
   remove(path: string): void {

@@ -97,6 +97,18 @@ export class DisguisedDisk implements Disk {
     this.disk.rename(from, to);
   }
 
+  link(path: string, another: string): void {
+    this.disk.link(path, another);
+  }
+
+  makeAlike(path: string, model: string): void {
+    this.disk.makeAlike(path, model);
+  }
+
+  freeBytes(path: string): number {
+    return this.disk.freeBytes(path);
+  }
+
   remove(path: string): void {
     this.disk.remove(path);
   }

@@ -58,6 +58,16 @@ export class ProcessDisk implements Disk {
     this.#rename(from, to);
   }
 
+  link(path: string): void {
+    throw new UsageError(`Cannot link ${path}: this disk has one name for each file`);
+  }
+
+  makeAlike(): void {}
+
+  freeBytes(): number {
+    return Infinity;
+  }
+
   remove(path: string): void {
     this.#begin("remove", path, () => this.#remove(path));
     this.#remove(path);

@@ -1,0 +1,85 @@
+/** What `zrs replica-sync` says at its end: for people, and as JSON (README.md, "Copies from cron"). */
+
+import { ZrsError } from "../errors.ts";
+import type { SyncEnd, SyncReport } from "../replica/mod.ts";
+import { describeTid, formatTid, formatTidTime, NO_TID } from "../zodb/mod.ts";
+import type { ExitCode } from "./exit_codes.ts";
+import { formatBytes, formatDuration, oneLine } from "./quantities.ts";
+
+/** What both ends are called, and what was asked for. */
+interface Asked {
+  readonly source: string;
+  readonly dataFs: string;
+  readonly settle: number;
+  readonly until?: bigint | undefined;
+}
+
+export function describeReport(asked: Asked, report: SyncReport): string {
+  const { source, dataFs, until } = asked;
+  const { after, transactions, bytes, newCopy, keptAs } = report;
+  const copied = transactions === 0
+    ? "nothing was missing"
+    : `${countOf(transactions)}, ${formatBytes(bytes)}${
+      newCopy === undefined ? "" : ", as a complete new copy"
+    }`;
+  const all = until !== undefined ? `all of ${source} up to ${formatTid(until)}` : `all of ${source}`;
+  const last = after.lastTid === NO_TID
+    ? "it has no transactions"
+    : `the last is ${describeTid(after.lastTid)}`;
+  const kept = keptAs === undefined ? "" : `; the one before is kept as ${keptAs}`;
+  return oneLine(
+    `Replica complete: ${dataFs} has ${all}${basisOf(asked, report)}, ${last}; ${copied}${kept}`,
+  );
+}
+
+/** On what it rests that this is all, where the source has not said so. */
+function basisOf({ settle }: Asked, { restsOn }: SyncReport): string {
+  switch (restsOn) {
+    case "said":
+      return "";
+    case "reached":
+      return " that was asked for";
+    case "quiet":
+      return `, as far as can be told (it does not say when it has sent all, and was silent for ${
+        formatDuration(settle)
+      })`;
+  }
+}
+
+/** The object of `--json`. */
+export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Record<string, unknown> {
+  const { created, newCopy, keptAs, before, after, transactions, bytes, protocol, restsOn } = report;
+  return {
+    complete: true,
+    source,
+    dataFs,
+    created,
+    newCopy: newCopy !== undefined,
+    keptAs: keptAs ?? null,
+    protocol,
+    restsOn,
+    before: endFacts(before),
+    after: endFacts(after),
+    transactions,
+    bytes,
+  };
+}
+
+/** The object of `--json` where the copy is not complete. */
+export function failureFacts(
+  { source, dataFs }: Asked,
+  error: Error,
+  exitCode: ExitCode,
+): Record<string, unknown> {
+  const hint = error instanceof ZrsError ? error.hint : undefined;
+  return { complete: false, source, dataFs, exitCode, error: error.message, hint: hint ?? null };
+}
+
+function endFacts({ lastTid, end }: SyncEnd): Record<string, unknown> {
+  if (lastTid === NO_TID) return { tid: null, time: null, bytes: end };
+  return { tid: formatTid(lastTid), time: formatTidTime(lastTid), bytes: end };
+}
+
+function countOf(transactions: number): string {
+  return transactions === 1 ? "1 transaction" : `${transactions} transactions`;
+}
