@@ -240,10 +240,8 @@ async function copy(
     compress: options.compress,
     secret,
     software: SOFTWARE,
-    zrs2: {
-      settleMs: options.settle * 1000,
-      lastTid: askZeo === undefined ? undefined : await askLastTid(ports, askZeo, signal),
-    },
+    settleMs: options.settle * 1000,
+    askLastTid: askZeo === undefined ? undefined : () => askLastTid(ports, askZeo, signal),
     onProgress: (state) => progress.show(state),
   }, signal);
 }

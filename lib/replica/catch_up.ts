@@ -20,7 +20,7 @@ import { attend } from "./attend.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
-import { CompleteEnd, type Completeness, type IntakeContext, type Once, type Promised } from "./intake.ts";
+import { CompleteEnd, type Completeness, type IntakeContext, type Promised } from "./intake.ts";
 import { AgainError } from "./native_intake.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
@@ -34,8 +34,10 @@ export interface CatchUpOptions {
   readonly blobs: "refuse" | "none";
   /** Nothing later is copied; default: all that the source has at the beginning. */
   readonly until?: bigint | undefined;
-  /** How a source that tells no end by itself is known to have sent all. */
-  readonly zrs2?: Partial<Once["zrs2"]>;
+  /** A source that does not tell its last transaction has this one, and must send it. */
+  readonly sourceLastTid?: bigint | undefined;
+  /** Without that, it has sent all when it has been silent for so long. */
+  readonly settleMs?: number;
   readonly protocol?: Protocol | undefined;
   readonly compress?: Compress;
   /** The source must prove that it has it, too. */
@@ -190,7 +192,7 @@ export class CatchUp {
         once: {
           until: this.#until,
           judge: (promised) => this.#judge(promised),
-          zrs2: { lastTid: undefined, settleMs: DEFAULT_SETTLE_MS, ...options.zrs2 },
+          zrs2: { lastTid: options.sourceLastTid, settleMs: options.settleMs ?? DEFAULT_SETTLE_MS },
         },
       },
       saveIndexWhenDue: async () => {
@@ -204,6 +206,15 @@ export class CatchUp {
   /** Whether to take what the source will send. */
   #judge({ fit, lastTid, end }: Promised): void {
     const { lastTid: ownTid } = this.#storage;
+    const { sourceLastTid } = this.#options;
+    if (this.protocol !== "native" && sourceLastTid !== undefined && ownTid > sourceLastTid) {
+      throw new DivergedError(
+        `Cannot copy from ${this.#source.name}: ${this.#storage.path} is ahead of it: it ends with ${
+          describeTid(sourceLastTid)
+        }, and the copy with ${describeTid(ownTid)}; nothing was written`,
+        { path: this.#storage.path, tid: ownTid, hint: "compare both by zrs log" },
+      );
+    }
     if (ownTid !== NO_TID) this.#checkFit(fit, end);
     const isAll = lastTid <= this.#until;
     if (lastTid !== NO_TID && isAll) this.#until = lastTid;

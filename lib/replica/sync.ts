@@ -23,6 +23,8 @@ export interface SyncOptions extends CatchUpOptions {
   readonly repack?: boolean;
   /** Keeps the replica as `.old` when a new copy takes its place. */
   readonly keepOld?: boolean;
+  /** Asks somebody else for the source's last transaction: for a source that does not tell it, which then must send it. */
+  readonly askLastTid?: (() => Promise<bigint>) | undefined;
 }
 
 /** A last transaction, and where its file ends. */
@@ -67,7 +69,9 @@ export async function syncReplica(
     refuseItself(storage, source);
     if (created && model !== undefined) disk.makeAlike(path, model);
     tellOpened(ports.log, storage);
-    return await bringUpToDate(ports, source, storage, options, signal);
+    // Only now: before, another run might have copied what comes after.
+    const sourceLastTid = await options.askLastTid?.();
+    return await bringUpToDate(ports, source, storage, { ...options, sourceLastTid }, signal);
   } catch (error) {
     // Nobody is helped by an empty database where there was none.
     if (created && storage.lastTid === NO_TID) disk.remove(path);
