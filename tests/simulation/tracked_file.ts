@@ -22,8 +22,11 @@ export class TrackedFile {
   onLive: (unchanged: number) => void = () => {};
   /** The same for what is on the platter. */
   onDurable: (unchanged: number) => void = () => {};
+  /** Called when the file that the path named durably before is synced once more, by who still has it open. */
+  onDurableBefore: (bytes: Uint8Array) => void = () => {};
   #liveInode: Inode | undefined;
   #durableInode: Inode | undefined;
+  #durableBefore: Inode | undefined;
 
   constructor(disk: MachineDisk, path: string) {
     this.disk = disk;
@@ -33,7 +36,9 @@ export class TrackedFile {
         if (inode === this.#liveInode) this.#readLive(from);
       },
       settled: (_path, inode, from) => {
-        if (inode === this.#durableInode && from !== Infinity) this.#readDurable(from);
+        if (from === Infinity) return;
+        if (inode === this.#durableInode) this.#readDurable(from);
+        else if (inode === this.#durableBefore) this.onDurableBefore(inode.durableView());
       },
       renamed: () => this.#look(false),
       crashed: () => this.#look(true),
@@ -60,6 +65,7 @@ export class TrackedFile {
       this.#readLive(0);
     }
     if (again || durable !== this.#durableInode) {
+      this.#durableBefore = this.#durableInode ?? this.#durableBefore;
       this.#durableInode = durable;
       this.#readDurable(0);
     }
