@@ -10,6 +10,9 @@ import { watchDirectory } from "./watch.ts";
 
 const { O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
 
+/** How a system says that it gives this file no second name. */
+const NO_LINKS: readonly string[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"];
+
 /** The disk of this machine. Stateless: every call goes to the system. */
 export class HostDisk implements Disk {
   openRead(path: string): ReadableFile {
@@ -43,6 +46,39 @@ export class HostDisk implements Disk {
       fs.renameSync(from, to);
     } catch (error) {
       throw diskFailure(`Cannot rename ${from} to ${to}`, from, error);
+    }
+  }
+
+  link(path: string, name: string): boolean {
+    try {
+      fs.linkSync(path, name);
+      return true;
+    } catch (error) {
+      if (NO_LINKS.includes(codeOf(error))) return false;
+      throw diskFailure(`Cannot link ${name} to ${path}`, path, error);
+    }
+  }
+
+  copyPermissions(from: string, to: string): void {
+    try {
+      const { mode, uid, gid } = fs.statSync(from);
+      try {
+        fs.chownSync(to, uid, gid);
+      } catch (error) {
+        if (codeOf(error) !== "EPERM") throw error; // only root gives files away
+      }
+      fs.chmodSync(to, mode & 0o7777); // last: a new owner takes some bits away
+    } catch (error) {
+      throw diskFailure(`Cannot give ${to} the permissions of ${from}`, to, error);
+    }
+  }
+
+  freeBytes(path: string): number {
+    try {
+      const { bavail, bsize } = fs.statfsSync(path);
+      return bavail * bsize;
+    } catch (error) {
+      throw diskFailure(`Cannot tell how much room there is at ${path}`, path, error);
     }
   }
 

@@ -74,6 +74,21 @@ export class FailingDisk implements Disk {
     this.#files.set(to, content);
   }
 
+  link(path: string, name: string): boolean {
+    this.operate(`link ${name}`);
+    this.#files.set(name, this.#find(path));
+    return true;
+  }
+
+  copyPermissions(from: string, to: string): void {
+    this.#find(from);
+    this.#find(to);
+  }
+
+  freeBytes(): number {
+    return Infinity;
+  }
+
   remove(path: string): void {
     if (!this.#files.has(path)) return;
     this.operate(`remove ${path}`);

@@ -60,6 +60,37 @@ Deno.test("a reader keeps the file it opened when the path is given to another",
     assert.equal(third.identity(), now?.identity);
   }));
 
+Deno.test("a second name leads to the same file, and must be free", () =>
+  inTempDir((dir) => {
+    Deno.writeTextFileSync(`${dir}/a`, "one");
+    assert.equal(disk.link(`${dir}/a`, `${dir}/b`), true);
+    assert.equal(disk.status(`${dir}/b`)?.identity, disk.status(`${dir}/a`)?.identity);
+    assert.throws(() => disk.link(`${dir}/a`, `${dir}/b`), UsageError);
+    assert.throws(() => disk.link(`${dir}/none`, `${dir}/c`), NotFoundError);
+    disk.remove(`${dir}/a`);
+    assert.equal(contentOf(`${dir}/b`), "one");
+  }));
+
+Deno.test("a file takes another's permissions, all of them", () =>
+  inTempDir((dir) => {
+    Deno.writeTextFileSync(`${dir}/a`, "");
+    Deno.writeTextFileSync(`${dir}/b`, "");
+    for (const mode of [0o400, 0o2664]) {
+      Deno.chmodSync(`${dir}/a`, mode);
+      disk.copyPermissions(`${dir}/a`, `${dir}/b`);
+      assert.equal(disk.status(`${dir}/b`)?.mode, mode);
+    }
+    assert.throws(() => disk.copyPermissions(`${dir}/none`, `${dir}/b`), NotFoundError);
+  }));
+
+Deno.test("the room on a file system is told for files and directories", () =>
+  inTempDir((dir) => {
+    Deno.writeTextFileSync(`${dir}/a`, "");
+    assert.ok(disk.freeBytes(dir) > 0);
+    assert.ok(disk.freeBytes(`${dir}/a`) > 0);
+    assert.throws(() => disk.freeBytes(`${dir}/none`), NotFoundError);
+  }));
+
 Deno.test("writes in another thread go to their positions, and to the file that was opened", () =>
   inTempDir(async (dir) => {
     const path = `${dir}/Data.fs`;

@@ -97,6 +97,18 @@ export class DisguisedDisk implements Disk {
     this.disk.rename(from, to);
   }
 
+  link(path: string, name: string): boolean {
+    return this.disk.link(path, name);
+  }
+
+  copyPermissions(from: string, to: string): void {
+    this.disk.copyPermissions(from, to);
+  }
+
+  freeBytes(path: string): number {
+    return this.disk.freeBytes(path);
+  }
+
   remove(path: string): void {
     this.disk.remove(path);
   }

@@ -58,6 +58,25 @@ export class ProcessDisk implements Disk {
     this.#rename(from, to);
   }
 
+  link(path: string, name: string): boolean {
+    this.#checkPath(name);
+    this.#begin("link", path, () => this.#link(path, name));
+    this.#link(path, name);
+    return true;
+  }
+
+  /** All files have the same. */
+  copyPermissions(from: string, to: string): void {
+    this.#disk.file(from);
+    this.#disk.file(to);
+  }
+
+  /** How full a disk is going to be nobody knows here. */
+  freeBytes(path: string): number {
+    this.#checkPath(path);
+    return Infinity;
+  }
+
   remove(path: string): void {
     this.#begin("remove", path, () => this.#remove(path));
     this.#remove(path);
@@ -158,6 +177,17 @@ export class ProcessDisk implements Disk {
     this.#disk.note(`rename ${from} to ${to}`, inode.number);
     this.#renamed(from);
     this.#renamed(to);
+  }
+
+  #link(path: string, name: string): void {
+    const inode = this.#disk.file(path);
+    this.#checkDirectory(parentOf(name));
+    if (this.#disk.names.get(name) !== undefined) {
+      throw new UsageError(`Cannot link ${name}: it exists`, { path: name });
+    }
+    this.#disk.names.create(name, inode);
+    this.#disk.note(`link ${name} to ${path}`, inode.number);
+    this.#renamed(name);
   }
 
   #remove(path: string): void {
