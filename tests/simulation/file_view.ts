@@ -12,6 +12,12 @@ export class FileView {
   readonly #indexOf = new Map<bigint, number>();
   #records: Map<number, NaiveRecord> | undefined;
 
+  static of(bytes: Uint8Array): FileView {
+    const view = new FileView();
+    view.update(bytes, 0);
+    return view;
+  }
+
   /** A view of a whole file that is mostly like another; what is alike is taken from there. */
   static like(other: FileView, bytes: Uint8Array): FileView {
     const view = new FileView();

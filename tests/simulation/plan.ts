@@ -12,6 +12,8 @@ export interface PlannedReplica {
   readonly lateMs: number;
   /** Whether it then begins with a copy of the source's file. */
   readonly copy: boolean;
+  /** How many transactions it may take back by itself (`--rewind auto`); 0 for none. */
+  readonly rewindLimit: number;
 }
 
 export interface Plan {
@@ -61,7 +63,13 @@ export function drawPlan(random: SeededRandom): Plan {
   return {
     replicas: random.pick(ARRANGEMENTS).map(([name, from]) => {
       const late = random.chance(0.3);
-      return { name, from, lateMs: late ? random.int(weatherMs) : 0, copy: late && random.chance(0.5) };
+      return {
+        name,
+        from,
+        lateMs: late ? random.int(weatherMs) : 0,
+        copy: late && random.chance(0.5),
+        rewindLimit: random.fork(`rewinding of ${name}`).pick([0, 0, 0, 1, 3, 1_000]),
+      };
     }),
     weatherMs,
     work: {

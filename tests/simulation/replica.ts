@@ -11,6 +11,7 @@ import { TappedLog } from "./log.ts";
 import type { Ports, SimulatedMachine, SimulatedProcess } from "./machine.ts";
 import type { SeededRandom } from "./random.ts";
 import type { SourceStates } from "./source_states.ts";
+import { durablySaved, RewindChecker, savedIn } from "./rewinds.ts";
 import { TrackedFile } from "./tracked_file.ts";
 
 export const DATA_FS = "/db/Data.fs";
@@ -31,7 +32,12 @@ export interface ReplicaOptions {
   readonly states: SourceStates;
   readonly random: SeededRandom;
   readonly report: Report;
-  readonly secondary: Omit<SecondaryOptions, "path" | "replicateFrom" | "replicateTo" | "blobs">;
+  readonly secondary: Omit<
+    SecondaryOptions,
+    "path" | "replicateFrom" | "replicateTo" | "blobs" | "rewindLimit"
+  >;
+  /** How many transactions it may take back by itself; 0 for none. */
+  readonly rewindLimit: number;
   /** How likely a moment is chosen for looking at what a power loss would leave. */
   readonly imageLikelihood: number;
   /** Changes the world that the process sees; for planting bugs. */
@@ -58,6 +64,7 @@ export class Replica implements Upstream {
   readonly #durable: DurableChecker;
   readonly #index: IndexChecker;
   readonly refusal: RefusalChecker;
+  readonly rewinds: RewindChecker;
   #indexInode: unknown;
 
   constructor(options: ReplicaOptions) {
@@ -69,17 +76,19 @@ export class Replica implements Upstream {
     this.port = options.port;
     this.#prefix = new PrefixChecker(name, states, report);
     this.#opens = new OpensChecker(name, report);
-    this.#durable = new DurableChecker(name, report);
+    this.rewinds = new RewindChecker(name, options.rewindLimit, report);
+    this.#durable = new DurableChecker(name, this.rewinds, report);
     this.#index = new IndexChecker(name, report);
     this.refusal = new RefusalChecker(name, report);
     this.file = new TrackedFile(machine.disk, DATA_FS);
+    const saved = () => durablySaved(machine.disk);
     this.file.onLive = (unchanged) => {
       this.#prefix.live(this.file.live, unchanged);
       this.#opens.check(this.file.live, "");
-      this.#durable.check(this.file.live, "");
-      this.refusal.changed(this.file.live, this.#upstreamView());
+      this.#durable.check(this.file.live, "", saved);
+      this.refusal.changed(this.file.live, this.#upstreamView(), this.rewinds.limit > 0);
     };
-    this.file.onDurable = () => this.#durable.check(this.file.durable, "");
+    this.file.onDurable = () => this.#durable.check(this.file.durable, "", saved);
     const look = () => {
       if (options.random.chance(options.imageLikelihood)) this.#lookAtImage();
     };
@@ -99,6 +108,11 @@ export class Replica implements Upstream {
 
   get name(): string {
     return this.machine.name;
+  }
+
+  /** Whether it hears of its source by content. */
+  get speaksNative(): boolean {
+    return this.#options.secondary.protocol !== "zrs2";
   }
 
   /** Indexes compared in full. */
@@ -124,8 +138,10 @@ export class Replica implements Upstream {
 
   start(): void {
     this.#faultsBefore = this.machine.disk.faults.hits;
+    this.rewinds.started();
     const options: SecondaryOptions = {
       ...this.#options.secondary,
+      rewindLimit: this.rewinds.limit,
       path: DATA_FS,
       replicateFrom: { transport: "tcp", host: this.upstream.machine.name, port: this.upstream.port },
       replicateTo: { transport: "tcp", host: "0.0.0.0", port: this.port },
@@ -173,6 +189,8 @@ export class Replica implements Upstream {
         `${this.name} refuses one that is ahead: it may only lag itself`,
       );
     }
+    if (message.startsWith("Connected to ")) this.rewinds.connected(this.#upstreamView());
+    this.rewinds.told(message, this.#upstreamView(), (path) => this.machine.disk.bytes(path));
     const word = refusalWord(message);
     if (word === undefined) return;
     this.refusals.push({ timeMs: this.machine.disk.scheduler.nowMs, word });
@@ -187,7 +205,7 @@ export class Replica implements Upstream {
     this.images++;
     this.#opens.check(view, when);
     this.#prefix.image(view, this.file.live);
-    this.#durable.check(view, when);
+    this.#durable.check(view, when, () => savedIn(files));
     const index = files.get(`${DATA_FS}.index`);
     if (data !== undefined && index !== undefined) this.#index.check(view, data, index, false, when);
   }

@@ -3,7 +3,7 @@
  * refused by the right word because the source has lost what it has, or waits, being chained, for such a one.
  */
 import type { Report } from "./checkers.ts";
-import { canContinue, difference } from "./convergence.ts";
+import { canContinue, difference, isPacked, tooMany } from "./convergence.ts";
 import { sayTheSame } from "./file_view.ts";
 import { Replica, type Upstream } from "./replica.ts";
 import type { SourceHistory } from "./source_history.ts";
@@ -32,7 +32,18 @@ export class Rest {
     if (this.#waits(replica) || isBeyondThePack(replica)) return true;
     const refusal = replica.refusals.at(-1);
     if (replica.refusal.refused === undefined || refusal!.timeMs <= this.#sinceMs) return false;
-    return replica.refusal.isByContent || !canContinue(upstream, lastTid);
+    if (replica.refusal.isByContent) return !this.#mayRewind(replica);
+    // By zrs2, which may be spoken for a while: the native stream will tell more. Of an empty source both tell the same.
+    const mayLearn = replica.rewinds.limit > 0 && replica.speaksNative && upstream.lastTid !== 0n;
+    return !mayLearn && !canContinue(upstream, lastTid);
+  }
+
+  /** Whether a replica that has been refused is to rewind by itself, as far as content tells where nothing was packed. */
+  #mayRewind({ rewinds, upstream, file }: Replica): boolean {
+    const source = upstream.file.live;
+    if (rewinds.limit === 0 || isPacked(source) || isPacked(file.live)) return false;
+    const { count, isAll } = tooMany(source, file.live);
+    return !isAll && count <= rewinds.left;
   }
 
   /** Judges a replica that has rested for a while. @returns what became of it, for the summary */

@@ -16,6 +16,7 @@ Deno.test(`every promise holds in ${SEEDS} worlds`, async () => {
       "refused as forked",
       "replica crashes",
       "replicas killed",
+      "rewinds",
       "rollbacks of the source",
       "source crashes",
     ]

@@ -99,7 +99,7 @@ export class World {
     const upstreams = new Map<string, Upstream>([
       ["S", { machine: this.source, port: PRIMARY_PORT, file: this.sourceFile }],
     ]);
-    for (const { name, from, lateMs } of this.plan.replicas) {
+    for (const { name, from, lateMs, rewindLimit } of this.plan.replicas) {
       const replica = new Replica({
         machine: this.#machine(name),
         upstream: upstreams.get(from)!,
@@ -108,6 +108,7 @@ export class World {
         random: random.fork(`images of ${name}`),
         report,
         secondary: this.plan.secondary,
+        rewindLimit,
         imageLikelihood: this.plan.imageLikelihood,
         disguise: (ports) => this.#disguise(ports, name),
       });
@@ -318,6 +319,7 @@ export class World {
     this.count("packs", history.packs.length);
     this.count("rollbacks of the source", lost);
     this.count("refusals heard", this.replicas.reduce((sum, { refusals }) => sum + refusals.length, 0));
+    this.count("rewinds", this.replicas.reduce((sum, { rewinds }) => sum + rewinds.count, 0));
     this.count("crash images", this.replicas.reduce((sum, { images }) => sum + images, 0));
     this.count("indexes compared", this.replicas.reduce((sum, each) => sum + each.indexesCompared, 0));
     return {
