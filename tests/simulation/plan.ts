@@ -2,6 +2,7 @@
 import type { BufferSizes, Compress } from "../../lib/replica/mod.ts";
 import type { SeededRandom } from "./random.ts";
 import type { SourceOptions, Work } from "./source.ts";
+import { drawSecrets, type Secrets } from "./strangers.ts";
 import type { Happening } from "./weather.ts";
 
 export interface PlannedReplica {
@@ -18,6 +19,7 @@ export interface PlannedReplica {
 
 export interface Plan {
   readonly replicas: readonly PlannedReplica[];
+  readonly secrets: Secrets;
   readonly weatherMs: number;
   readonly work: Omit<Work, "random">;
   readonly source: SourceOptions;
@@ -60,8 +62,9 @@ export function drawPlan(random: SeededRandom): Plan {
   const transactions = bulky ? random.between(5, 15) : random.chance(0.05) ? 200 : random.between(5, 60);
   const peerTimeoutMs = random.between(2_000, 8_000);
   const readBytes = random.pick(bulky ? [4_096, 65_536] : [64, 1_024, 4_096, 65_536]);
+  const arrangement = random.pick(ARRANGEMENTS);
   return {
-    replicas: random.pick(ARRANGEMENTS).map(([name, from]) => {
+    replicas: arrangement.map(([name, from]) => {
       const late = random.chance(0.3);
       return {
         name,
@@ -71,6 +74,7 @@ export function drawPlan(random: SeededRandom): Plan {
         rewindLimit: random.fork(`rewinding of ${name}`).pick([0, 0, 0, 1, 3, 1_000]),
       };
     }),
+    secrets: drawSecrets(random.fork("secrets"), ["S", ...arrangement.map(([name]) => name)]),
     weatherMs,
     work: {
       transactions,

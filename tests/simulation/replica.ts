@@ -12,6 +12,7 @@ import type { Ports, SimulatedMachine, SimulatedProcess } from "./machine.ts";
 import type { SeededRandom } from "./random.ts";
 import type { SourceStates } from "./source_states.ts";
 import { durablySaved, RewindChecker, savedIn } from "./rewinds.ts";
+import { secretOf, StrangerChecker } from "./strangers.ts";
 import { TrackedFile } from "./tracked_file.ts";
 
 export const DATA_FS = "/db/Data.fs";
@@ -23,6 +24,8 @@ export interface Upstream {
   readonly port: number;
   /** The file it serves. */
   readonly file: TrackedFile;
+  /** What it and its secondaries must have; undefined for nothing. */
+  readonly secret: string | undefined;
 }
 
 export interface ReplicaOptions {
@@ -38,8 +41,11 @@ export interface ReplicaOptions {
   >;
   /** How many transactions it may take back by itself; 0 for none. */
   readonly rewindLimit: number;
+  readonly secret: string | undefined;
   /** How likely a moment is chosen for looking at what a power loss would leave. */
   readonly imageLikelihood: number;
+  /** Hears what its log says. */
+  readonly heard: (message: string) => void;
   /** Changes the world that the process sees; for planting bugs. */
   readonly disguise: (ports: Ports) => Ports;
 }
@@ -65,6 +71,7 @@ export class Replica implements Upstream {
   readonly #index: IndexChecker;
   readonly refusal: RefusalChecker;
   readonly rewinds: RewindChecker;
+  readonly stranger: StrangerChecker;
   #indexInode: unknown;
 
   constructor(options: ReplicaOptions) {
@@ -77,6 +84,7 @@ export class Replica implements Upstream {
     this.#prefix = new PrefixChecker(name, states, report);
     this.#opens = new OpensChecker(name, report);
     this.rewinds = new RewindChecker(name, options.rewindLimit, report);
+    this.stranger = new StrangerChecker(name, this.secret !== this.upstream.secret, report);
     this.#durable = new DurableChecker(name, this.rewinds, report);
     this.#index = new IndexChecker(name, report);
     this.refusal = new RefusalChecker(name, report);
@@ -84,6 +92,7 @@ export class Replica implements Upstream {
     const saved = () => durablySaved(machine.disk);
     this.file.onLive = (unchanged) => {
       this.#prefix.live(this.file.live, unchanged);
+      this.stranger.changed(this.file.live);
       this.#opens.check(this.file.live, "");
       this.#durable.check(this.file.live, "", saved);
       this.refusal.changed(this.file.live, this.#upstreamView(), this.rewinds.limit > 0);
@@ -112,7 +121,11 @@ export class Replica implements Upstream {
 
   /** Whether it hears of its source by content. */
   get speaksNative(): boolean {
-    return this.#options.secondary.protocol !== "zrs2";
+    return this.#options.secondary.protocol !== "zrs2" || this.secret !== undefined;
+  }
+
+  get secret(): string | undefined {
+    return this.#options.secret;
   }
 
   /** Indexes compared in full. */
@@ -142,6 +155,7 @@ export class Replica implements Upstream {
     const options: SecondaryOptions = {
       ...this.#options.secondary,
       rewindLimit: this.rewinds.limit,
+      secret: secretOf(this.secret),
       path: DATA_FS,
       replicateFrom: { transport: "tcp", host: this.upstream.machine.name, port: this.upstream.port },
       replicateTo: { transport: "tcp", host: "0.0.0.0", port: this.port },
@@ -164,6 +178,7 @@ export class Replica implements Upstream {
   beginAnew(copy: Uint8Array | undefined): void {
     this.#durable.forget();
     this.refusal.forget();
+    this.stranger.begun(copy === undefined ? 0 : FileView.of(copy).transactions.length);
     for (const path of this.machine.disk.paths()) this.machine.disk.erase(path);
     if (copy !== undefined) this.machine.disk.place(DATA_FS, copy);
   }
@@ -182,6 +197,9 @@ export class Replica implements Upstream {
   }
 
   #hear(message: string): void {
+    const { nowMs } = this.machine.disk.scheduler;
+    this.stranger.hear(message, nowMs);
+    this.#options.heard(message);
     checkRefusal(message, this.file.live, this.#options.report);
     if (/: refused: ahead: /.test(message)) {
       this.#options.report(
@@ -193,7 +211,7 @@ export class Replica implements Upstream {
     this.rewinds.told(message, this.#upstreamView(), (path) => this.machine.disk.bytes(path));
     const word = refusalWord(message);
     if (word === undefined) return;
-    this.refusals.push({ timeMs: this.machine.disk.scheduler.nowMs, word });
+    this.refusals.push({ timeMs: nowMs, word });
     this.refusal.told(word, message, this.file.live);
   }
 

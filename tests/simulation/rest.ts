@@ -26,6 +26,7 @@ export class Rest {
   /** Whether nothing more is to be expected of a replica. */
   hasReached(replica: Replica): boolean {
     if (!replica.process?.running) return false;
+    if (replica.stranger.isStranger) return (replica.stranger.refusedMs ?? 0) > this.#sinceMs;
     const upstream = replica.upstream.file.live;
     const { lastTid } = replica.file.live;
     if (lastTid === upstream.lastTid) return lastTid === this.#endOf(replica.upstream);
@@ -50,6 +51,7 @@ export class Rest {
   check(replica: Replica): string {
     const { name, refusal, upstream, file } = replica;
     if (!this.hasReached(replica)) this.#broken(`${name} does not stay at rest`);
+    if (replica.stranger.isStranger) return "refused for the secret";
     if (this.#waits(replica)) return "waiting for what the source has lost";
     refusal.atRest(upstream.file.live, file.live);
     if (refusal.refused !== undefined && file.live.lastTid !== upstream.file.live.lastTid) {
@@ -78,6 +80,7 @@ export class Rest {
 
   /** Whether a replica, or one between it and the source, gets nothing more. */
   #isStuck(replica: Replica): boolean {
+    if (replica.stranger.isStranger) return true;
     if (replica.refusal.refused !== undefined || isBeyondThePack(replica)) return true;
     if (this.#waits(replica)) return true;
     return replica.upstream instanceof Replica && this.#isStuck(replica.upstream);

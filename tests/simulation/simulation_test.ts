@@ -14,6 +14,7 @@ Deno.test(`every promise holds in ${SEEDS} worlds`, async () => {
       "packs",
       "refused as ahead",
       "refused as forked",
+      "refused for the secret",
       "replica crashes",
       "replicas killed",
       "rewinds",

@@ -18,6 +18,7 @@ import { Rest } from "./rest.ts";
 import { Scheduler, SimulationFailure } from "./scheduler.ts";
 import { NaiveSource } from "./source.ts";
 import { SourceHistory } from "./source_history.ts";
+import { secretOf } from "./strangers.ts";
 import { SourceStates } from "./source_states.ts";
 import type { Step } from "./trace.ts";
 import { TrackedFile } from "./tracked_file.ts";
@@ -93,11 +94,12 @@ export class World {
     this.history = new SourceHistory(scheduler);
     this.source = this.#machine("S");
     this.sourceFile = new TrackedFile(this.source.disk, DATA_FS);
+    const { secrets } = this.plan;
     const states = this.#states = new SourceStates(this.sourceFile);
     const report = this.#report;
     new NothingWrittenChecker(this.source.disk, "primary", report);
     const upstreams = new Map<string, Upstream>([
-      ["S", { machine: this.source, port: PRIMARY_PORT, file: this.sourceFile }],
+      ["S", { machine: this.source, port: PRIMARY_PORT, file: this.sourceFile, secret: secrets.get("S") }],
     ]);
     for (const { name, from, lateMs, rewindLimit } of this.plan.replicas) {
       const replica = new Replica({
@@ -109,6 +111,8 @@ export class World {
         report,
         secondary: this.plan.secondary,
         rewindLimit,
+        secret: secrets.get(name),
+        heard: this.#hear,
         imageLikelihood: this.plan.imageLikelihood,
         disguise: (ports) => this.#disguise(ports, name),
       });
@@ -120,6 +124,12 @@ export class World {
 
   readonly #report = (checker: string, what: string): void =>
     this.scheduler.fail(new PromiseBroken(checker, what));
+
+  /** What a node that serves others says of them. */
+  readonly #hear = (message: string): void => {
+    const [, peer] = /^(\w+):\d+: /.exec(message) ?? [];
+    this.replicas.find(({ name }) => name === peer)?.stranger.hearSource(message);
+  };
 
   count(what: string, by = 1): void {
     this.counts[what] = (this.counts[what] ?? 0) + by;
@@ -246,12 +256,13 @@ export class World {
       path: DATA_FS,
       replicateTo: { transport: "tcp", host: "0.0.0.0", port: PRIMARY_PORT },
       blobs: "refuse",
+      secret: secretOf(this.plan.secrets.get("S")),
     } as const;
     this.primary = this.source.start("primary", async (ports, signal) => {
-      const log = new TappedLog(
-        ports.log,
-        (message) => checkRefusal(message, this.sourceFile.live, this.#report),
-      );
+      const log = new TappedLog(ports.log, (message) => {
+        this.#hear(message);
+        checkRefusal(message, this.sourceFile.live, this.#report);
+      });
       await using primary = await Primary.open({ ...this.#disguise(ports, "primary"), log }, options);
       const check = () => this.#checkShown(primary.lastTid);
       check();
