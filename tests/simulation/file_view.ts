@@ -64,6 +64,13 @@ export class FileView {
     this.#records = undefined;
   }
 
+  /** A file with the first so many transactions, as they lie in this one. */
+  bytesOf(count: number): Uint8Array {
+    return new Uint8Array(
+      Buffer.concat([MAGIC, ...this.transactions.slice(0, count).map(({ bytes }) => bytes)]),
+    );
+  }
+
   /** Whether every tid is greater than the one before. */
   get rises(): boolean {
     return this.transactions.every(({ tid }, i) => tid > (this.transactions[i - 1]?.tid ?? 0n));

@@ -4,6 +4,10 @@
  * a power loss would leave at chosen moments, and checks that, too.
  */
 import { Secondary, type SecondaryOptions } from "../../lib/replica/mod.ts";
+import type { Connection } from "../../lib/ports/mod.ts";
+import { ConversationChecker } from "./conversation.ts";
+import { DisguisedNetwork } from "./disguise.ts";
+import { TappedConnection } from "./native_tap.ts";
 import { DurableChecker, IndexChecker, OpensChecker, PrefixChecker, type Report } from "./checkers.ts";
 import { checkRefusal, RefusalChecker, refusalWord } from "./convergence.ts";
 import { FileView } from "./file_view.ts";
@@ -44,6 +48,10 @@ export interface ReplicaOptions {
   readonly secret: string | undefined;
   /** How likely a moment is chosen for looking at what a power loss would leave. */
   readonly imageLikelihood: number;
+  /** Whether the weather is over, and what it did mended. */
+  readonly isCalm: () => boolean;
+  /** Told of each word of a source that was found right. */
+  readonly judged: (word: string) => void;
   /** Hears what its log says. */
   readonly heard: (message: string) => void;
   /** Changes the world that the process sees; for planting bugs. */
@@ -73,6 +81,8 @@ export class Replica implements Upstream {
   readonly rewinds: RewindChecker;
   readonly stranger: StrangerChecker;
   #indexInode: unknown;
+  readonly #rightWords = new Set<string>();
+  #conversation: ConversationChecker | undefined;
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
@@ -164,7 +174,12 @@ export class Replica implements Upstream {
     this.opened = false;
     this.process = this.machine.start("zrs", async (ports, signal) => {
       const log = new TappedLog(ports.log, (message) => this.#hear(message));
-      await using secondary = await Secondary.open({ ...this.#options.disguise(ports), log }, options);
+      const network = new DisguisedNetwork(
+        ports.network,
+        (connection, how) => how === "made" ? this.#tapped(connection) : connection,
+      );
+      const seen = this.#options.disguise({ ...ports, network });
+      await using secondary = await Secondary.open({ ...seen, log }, options);
       this.opened = true;
       const publish = () =>
         this.#durable.publish(secondary.lastTid, this.file.durable, this.file.existsDurably);
@@ -190,6 +205,26 @@ export class Replica implements Upstream {
       this.machine.disk.bytes(DATA_FS),
       this.machine.disk.bytes(`${DATA_FS}.index`),
     );
+  }
+
+  /** The connection to its source is at rest. */
+  checkBeats(): void {
+    this.#conversation?.checkBeats();
+  }
+
+  #tapped(connection: Connection): Connection {
+    const { scheduler } = this.machine.disk;
+    this.#conversation = new ConversationChecker({
+      name: this.name,
+      replica: this.file,
+      source: this.upstream.file,
+      nowMs: () => scheduler.nowMs,
+      isCalm: this.#options.isCalm,
+      report: this.#options.report,
+      right: this.#rightWords,
+      judged: this.#options.judged,
+    });
+    return new TappedConnection(connection, this.#conversation);
   }
 
   #upstreamView(): FileView {

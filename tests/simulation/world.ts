@@ -113,6 +113,8 @@ export class World {
         rewindLimit,
         secret: secrets.get(name),
         heard: this.#hear,
+        isCalm: () => this.calm,
+        judged: (word) => this.count(`found right: ${word}`),
         imageLikelihood: this.plan.imageLikelihood,
         disguise: (ports) => this.#disguise(ports, name),
       });
@@ -307,6 +309,7 @@ export class World {
       throw scheduler.broken(what);
     }
     await scheduler.runFor(REST_MS);
+    for (const replica of this.replicas) replica.checkBeats();
     for (const replica of this.replicas) this.count(rest.check(replica));
     await scheduler.runFor(0);
   }
