@@ -51,14 +51,12 @@ export class ConversationChecker implements NativeListener {
   }
 
   said(frame: Frame): void {
-    this.#hasSpoken("replica");
     if (frame.kind === "A") return this.#acknowledges(frame.body);
     const message = messageOf(frame);
     if (message?.type === "hello") this.#greets(message);
   }
 
   heard(frame: Frame): void {
-    this.#hasSpoken("source");
     const message = messageOf(frame);
     if (message?.type === "welcome") {
       this.#beatMs = Math.max(100, Math.min(this.#beatMs ?? Infinity, Number(message.beatMs)));
@@ -78,7 +76,7 @@ export class ConversationChecker implements NativeListener {
     this.#checkBeat("source");
   }
 
-  #hasSpoken(end: "replica" | "source"): void {
+  spoke(end: "replica" | "source"): void {
     this.#checkBeat(end);
     this.#last[end] = this.#ends.nowMs();
   }
@@ -130,7 +128,7 @@ export class ConversationChecker implements NativeListener {
         const verdict = verdictOf(view, count, hello.file);
         if (verdict === undefined) return;
         if (verdict === word) {
-          this.#ends.right.add(about);
+          if (view === source.live) this.#ends.right.add(about);
           return judged(word.split(",")[0]!);
         }
         right.add(verdict);

@@ -18,6 +18,8 @@ export interface NativeListener {
   said(frame: Frame): void;
   /** It has come from the source. */
   heard(frame: Frame): void;
+  /** Bytes have been said or have come, whatever they are: a large frame takes its time. */
+  spoke(end: "replica" | "source"): void;
   /** The secondary will say and hear no more. */
   closed(): void;
 }
@@ -46,9 +48,14 @@ export class Frames {
   }
 }
 
-/** The control message that a frame is; undefined for any other frame. */
+/** The control message that a frame is; undefined for any other frame, and for one that makes no sense. */
 export function messageOf({ kind, body }: Frame): NativeMessage | undefined {
-  return kind === "{" ? JSON.parse(new TextDecoder().decode(body)) : undefined;
+  if (kind !== "{") return undefined;
+  try {
+    return JSON.parse(new TextDecoder().decode(body));
+  } catch {
+    return undefined; // the other end has to judge it
+  }
 }
 
 /** A frame as it travels. */
@@ -77,13 +84,17 @@ export class TappedConnection extends DisguisedConnection {
 
   override write(bytes: Uint8Array): Promise<void> {
     this.#isNative ??= bytes[4] === 0x7b;
-    if (this.#isNative) { for (const frame of this.#said.push(bytes)) this.#listener.said(frame); }
+    if (this.#isNative) {
+      this.#listener.spoke("replica");
+      for (const frame of this.#said.push(bytes)) this.#listener.said(frame);
+    }
     return super.write(bytes);
   }
 
   override async read(into: Uint8Array): Promise<number | null> {
     const count = await super.read(into);
     if (count !== null && this.#isNative) {
+      this.#listener.spoke("source");
       for (const frame of this.#heard.push(into.subarray(0, count))) this.#listener.heard(frame);
     }
     return count;
