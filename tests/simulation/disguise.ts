@@ -164,16 +164,16 @@ export class DisguisedConnection implements Connection {
 
 export class DisguisedNetwork implements Network {
   readonly #network: Network;
-  readonly #disguise: (connection: Connection) => Connection;
+  readonly #disguise: (connection: Connection, how: "made" | "accepted") => Connection;
 
   /** @param disguise what becomes of each connection, made or accepted */
-  constructor(network: Network, disguise: (connection: Connection) => Connection) {
+  constructor(network: Network, disguise: (connection: Connection, how: "made" | "accepted") => Connection) {
     this.#network = network;
     this.#disguise = disguise;
   }
 
   async connect(address: Address, options?: { signal?: AbortSignal }): Promise<Connection> {
-    return this.#disguise(await this.#network.connect(address, options));
+    return this.#disguise(await this.#network.connect(address, options), "made");
   }
 
   async listen(address: Address): Promise<Listener> {
@@ -183,7 +183,7 @@ export class DisguisedNetwork implements Network {
       address: listener.address,
       accept: async () => {
         const connection = await listener.accept();
-        return connection === null ? null : this.#disguise(connection);
+        return connection === null ? null : this.#disguise(connection, "accepted");
       },
       close,
       [Symbol.dispose]: close,

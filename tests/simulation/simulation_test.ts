@@ -14,8 +14,10 @@ Deno.test(`every promise holds in ${SEEDS} worlds`, async () => {
       "packs",
       "refused as ahead",
       "refused as forked",
+      "refused for the secret",
       "replica crashes",
       "replicas killed",
+      "rewinds",
       "rollbacks of the source",
       "source crashes",
     ]
