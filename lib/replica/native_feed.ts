@@ -305,6 +305,7 @@ export class NativeFeed implements Service, NativeHandler {
     encoder.isCompressing = pace.isCompressing;
     const outgoing = raw
       ? new RawOutgoing(generation, startTid, encoder, {
+        blobs: this.#options.blobs,
         bufferBytes,
         write,
         runBytes: Math.min(hello.runBytes, MAX_RUN_BYTES),
