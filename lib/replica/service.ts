@@ -30,9 +30,9 @@ export interface FeedOptions {
 export interface Shared {
   readonly repeated: RepeatedLog;
   readonly look: SharedLook;
-  /** Takes a place among those that are served; undefined when there is none. */
   /** What limits the sending of all together; undefined for no limit. */
   readonly throttle: Throttle | undefined;
+  /** Takes a place among those that are served; undefined when there is none. */
   readonly admit: () => Disposable | undefined;
 }
 
