@@ -199,6 +199,26 @@ Deno.test("a secondary waits a moment for a bye that asks for it, short for stop
   }
 });
 
+Deno.test("a secondary that is told to come again and again waits longer each time, and says so, until something comes", async () => {
+  const scene = new Scene();
+  using primary = await scene.listen();
+  await using secondary = await scene.startSecondary({ protocol: "native", retryMaxMs: 800 });
+  const bye = { type: "bye", code: "again", reason: "once more" };
+  for (const delayMs of [50, 100, 200, 400, 400]) {
+    const { wire } = await welcomed(primary);
+    await wire.sendMessage(bye);
+    await scene.clock.waitForTimer(delayMs);
+    scene.clock.advance(delayMs);
+  }
+  const line = await secondary.log.waitFor(/has ended 3 connections in a row .*: once more/);
+  assert.equal(line.level, "warning");
+  const { wire } = await welcomed(primary);
+  await wire.send(wire.writer.run(RUN));
+  await wire.receiveDurable(LAST);
+  await wire.sendMessage(bye);
+  await scene.clock.waitForTimer(50);
+});
+
 Deno.test("a notice of the source is told to the administrator, and all goes on", async () => {
   const scene = new Scene();
   using primary = await scene.listen();
