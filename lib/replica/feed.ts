@@ -2,8 +2,15 @@
  * One connection that a server has accepted: hears which protocol the secondary speaks, lets that serve it, ends
  * it when it takes nothing for too long, and logs what became of it.
  */
-import type { TransactionLog } from "../filestorage/mod.ts";
-import { DiskError, DivergedError, ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
+import type { Generation, TransactionLog } from "../filestorage/mod.ts";
+import {
+  CorruptError,
+  DiskError,
+  DivergedError,
+  ProtocolError,
+  UnavailableError,
+  ZrsError,
+} from "../errors.ts";
 import { protocolOf } from "../native/mod.ts";
 import type { Connection } from "../ports/mod.ts";
 import { NativeFeed } from "./native_feed.ts";
@@ -214,12 +221,18 @@ export class Feed implements Line {
     while (!done) await this.wait();
   }
 
+  async isOvertaken(error: unknown, generation: Generation): Promise<boolean> {
+    if (error instanceof ChangedError) return true;
+    if (!(error instanceof CorruptError)) return false;
+    await this.lookAgain();
+    return this.#log.view.generation !== generation;
+  }
+
   /**
-   * What a failing disk says names paths that are nobody's business; and who is refused waits long before it asks
-   * again, which after a rollback it should do at once.
+   * What a failing disk says names paths that are nobody's business.
    */
   async tellFailure(error: unknown, encode: (reason: string) => Uint8Array): Promise<void> {
-    if (!(error instanceof ZrsError) || error instanceof DiskError || error instanceof ChangedError) return;
+    if (!(error instanceof ZrsError) || error instanceof DiskError) return;
     await this.write(encode(sentence(error)));
   }
 

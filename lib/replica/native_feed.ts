@@ -50,6 +50,8 @@ const MAX_BUFFER_BYTES = 1024 * 1024;
  */
 const MAX_UNACKNOWLEDGED = 100_000;
 
+const CHANGED = "this source's file has been packed, replaced or rolled back";
+
 interface Start {
   readonly position: number;
   readonly generation: Generation;
@@ -330,14 +332,14 @@ export class NativeFeed implements Service, NativeHandler {
       const view = this.#log.view;
       if (view.generation !== generation) {
         await outgoing.flush();
-        return await this.#sayGoodbye("again", "this source's file has been packed, replaced or rolled back");
+        return await this.#sayGoodbye("again", CHANGED);
       }
       if (position < view.end && this.#milestones!.waiting >= MAX_UNACKNOWLEDGED) {
         await outgoing.flush();
         await this.#line.wait();
       } else if (position < view.end) {
         this.#line.check();
-        position = await this.#sendOne(outgoing, position, view.end, encoder);
+        position = await this.#sendOne(outgoing, position, view, encoder);
       } else {
         await outgoing.flush();
         if (told !== view) await this.#tellComplete(told = view);
@@ -354,7 +356,7 @@ export class NativeFeed implements Service, NativeHandler {
   async #sendOne(
     outgoing: RawOutgoing | Outgoing,
     position: number,
-    end: number,
+    { end, generation }: LogView,
     encoder: NativeEncoder,
   ): Promise<number> {
     const before = outgoing.lastTid;
@@ -365,6 +367,7 @@ export class NativeFeed implements Service, NativeHandler {
     } catch (error) {
       if (this.#line.hasEnded) throw error;
       await outgoing.flush();
+      if (await this.#line.isOvertaken(error, generation)) return await this.#sayGoodbye("again", CHANGED);
       await this.#line.tellFailure(
         error,
         (reason) => encodeControl({ type: "bye", code: "trouble", reason }),
@@ -377,7 +380,7 @@ export class NativeFeed implements Service, NativeHandler {
     await this.#line.write(encodeControl({ type: "complete", lastTid, end }));
   }
 
-  async #sayGoodbye(code: string, reason: string): Promise<void> {
+  async #sayGoodbye(code: string, reason: string): Promise<never> {
     await this.#line.write(encodeControl({ type: "bye", code, reason }));
     throw new PeerLeft(reason);
   }

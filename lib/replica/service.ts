@@ -55,6 +55,11 @@ export interface Line {
   end(reason: Error): void;
   /** Resolves once the log shows what is on disk now. @throws why the connection has ended */
   lookAgain(): Promise<void>;
+  /**
+   * Whether sending from that generation failed because the file was packed, replaced or rolled back under it:
+   * then nothing is wrong with the file. Looks at it again. @throws why the connection has ended
+   */
+  isOvertaken(error: unknown, generation: Generation): Promise<boolean>;
   /** Writes why sending failed, unless that is nobody's business at the other end. */
   tellFailure(error: unknown, encode: (reason: string) => Uint8Array): Promise<void>;
 }

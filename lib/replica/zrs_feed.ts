@@ -95,7 +95,7 @@ export class ZrsFeed implements Service {
           outgoing.switchTo(generation);
         } else if (position < view.end) {
           this.#line.check();
-          position = await this.#send(outgoing, position, view.end);
+          position = await this.#send(outgoing, position, view);
         } else {
           await outgoing.flush();
           if (this.#log.view === view) await this.#line.wait();
@@ -110,12 +110,15 @@ export class ZrsFeed implements Service {
    * Sends one transaction. Where that fails, what is whole before it still gets there, and the reason.
    * @throws CorruptError, DiskError, UnavailableError
    */
-  async #send(outgoing: Outgoing, position: number, end: number): Promise<number> {
+  async #send(outgoing: Outgoing, position: number, { end, generation }: LogView): Promise<number> {
     try {
       return await outgoing.send(position, end);
     } catch (error) {
       if (!(error instanceof ZrsError) || this.#line.hasEnded) throw error;
-      if (await outgoing.giveUp()) await this.#line.tellFailure(error, encodeRefusal);
+      const isBetween = await outgoing.giveUp();
+      // Who is refused waits long before it asks again, which it should do at once where the file is another one.
+      if (await this.#line.isOvertaken(error, generation)) throw error;
+      if (isBetween) await this.#line.tellFailure(error, encodeRefusal);
       throw error;
     }
   }
