@@ -36,7 +36,7 @@ import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
-import { pauser, sleep } from "./waiting.ts";
+import { sleep } from "./waiting.ts";
 
 /** What this end can do. */
 const CAPABILITIES: readonly string[] = ["raw", "zstd"];
@@ -279,7 +279,7 @@ export class NativeFeed implements Service, NativeHandler {
     return value;
   }
 
-  /** Lets others work during a long comparison, which ends when the secondary does not wait for it any more. */
+  /** Lets others work during a long walk, which ends when the connection does: nobody waits for it any more. */
   async #pause(): Promise<void> {
     await sleep(this.#ports.clock, 0);
     this.#line.check();
@@ -317,7 +317,7 @@ export class NativeFeed implements Service, NativeHandler {
         bufferBytes,
         write,
         log: this.#ports.log,
-        pause: pauser(this.#ports.clock),
+        pause: () => this.#pause(),
       });
     let position = from;
     let told: LogView | undefined;

@@ -18,7 +18,7 @@ import { compareHistories, refusalReason } from "./histories.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { Ports } from "./ports.ts";
 import type { FeedOptions, Line, Progress, Service, Shared } from "./service.ts";
-import { pauser } from "./waiting.ts";
+import { sleep } from "./waiting.ts";
 
 export class ZrsFeed implements Service {
   readonly farewell = undefined;
@@ -57,7 +57,7 @@ export class ZrsFeed implements Service {
   }
 
   async serve(): Promise<void> {
-    const { clock, log } = this.#ports;
+    const { log } = this.#ports;
     const { peer } = this.#line;
     const start = this.#greeting.greeting!;
     if (this.#options.secret !== undefined) {
@@ -82,7 +82,7 @@ export class ZrsFeed implements Service {
         bufferBytes: this.#options.sendBytes,
         write: (bytes) => this.#line.write(bytes),
         log,
-        pause: pauser(clock),
+        pause: () => this.#pause(),
       });
       this.#progress = () => ({ sentTid: outgoing.lastTid, position, generation, ...nothing });
       for (;;) {
@@ -136,7 +136,7 @@ export class ZrsFeed implements Service {
       let keep = false;
       try {
         const reader = new TransactionReader(new Window(view.generation.file, view.end, LOCATE_WINDOW_BYTES));
-        const comparison = await compareHistories(reader, view, tid, pauser(this.#ports.clock));
+        const comparison = await compareHistories(reader, view, tid, () => this.#pause());
         if (comparison.kind === "shared" || comparison.kind === "beyond the pack") {
           if (comparison.kind === "beyond the pack") this.#noteBeyondPack(tid, view);
           keep = true;
@@ -159,6 +159,12 @@ export class ZrsFeed implements Service {
         if (!keep) generation.release();
       }
     }
+  }
+
+  /** Lets others work during a long walk, which ends when the connection does. */
+  async #pause(): Promise<void> {
+    await sleep(this.#ports.clock, 0);
+    this.#line.check();
   }
 
   async #refuse(reason: string): Promise<never> {
