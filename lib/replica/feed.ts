@@ -13,6 +13,7 @@ import {
 } from "../errors.ts";
 import { protocolOf } from "../native/mod.ts";
 import type { Connection } from "../ports/mod.ts";
+import { wantedBeatMs } from "./beats.ts";
 import { NativeFeed } from "./native_feed.ts";
 import type { Ports } from "./ports.ts";
 import { type FeedOptions, type Line, PeerLeft, type Service, type Shared } from "./service.ts";
@@ -40,6 +41,7 @@ export class Feed implements Line {
   /** While a limit keeps us from writing. */
   #resting: AbortController | undefined;
   readonly #connectedMs: number;
+  beatMs: number;
   #farewell: Promise<void> | undefined;
 
   constructor(
@@ -55,6 +57,7 @@ export class Feed implements Line {
     this.#options = options;
     this.#shared = shared;
     this.#connectedMs = ports.clock.now();
+    this.beatMs = wantedBeatMs(options.peerTimeoutMs);
   }
 
   /** Serves until the peer goes, must be dropped, or {@link close} is called. Logs what happened; never throws. */
@@ -175,10 +178,16 @@ export class Feed implements Line {
     const { throttle } = this.#shared;
     if (throttle === undefined) return await this.#write(bytes);
     for (let from = 0; from < bytes.length;) {
-      const piece = bytes.subarray(from, from + throttle.pieceBytes);
-      await this.#rest(throttle.take(piece.length));
-      await this.#write(piece);
-      from += piece.length;
+      const to = Math.min(bytes.length, from + throttle.pieceBytes);
+      let restMs = throttle.take(to - from);
+      // With many peers at a low rate the turn comes late: one byte of the piece goes ahead, to show that we are here.
+      for (; restMs >= this.beatMs; restMs -= this.beatMs) {
+        await this.#rest(this.beatMs);
+        if (from < to - 1) await this.#write(bytes.subarray(from, ++from));
+      }
+      await this.#rest(restMs);
+      await this.#write(bytes.subarray(from, to));
+      from = to;
     }
   }
 

@@ -121,6 +121,7 @@ export class NativeFeed implements Service, NativeHandler {
   async serve(): Promise<void> {
     const hello = this.#hello!;
     const beatMs = agreedBeatMs(wantedBeatMs(this.#options.peerTimeoutMs), hello.beatMs);
+    this.#line.beatMs = beatMs;
     using _beats = new Beats(this.#ports.clock, beatMs, () => this.#beat());
     await this.#checkUnderstands(hello);
     using place = this.#shared.admit();

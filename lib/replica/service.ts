@@ -41,6 +41,8 @@ export interface Line {
   readonly peer: string;
   readonly hasEnded: boolean;
   readonly isWriting: boolean;
+  /** While something waits for its turn to be sent, a byte of it goes out as often, in milliseconds. */
+  beatMs: number;
   /** @throws why the connection has ended, once it has */
   check(): void;
   /**
