@@ -250,7 +250,11 @@ export class NativeFeed implements Service, NativeHandler {
           keep = true;
           const isShared = lineage.kind === "shared";
           if (!isShared) {
-            this.#shared.repeated.tell("warning", this.#line.peer, words, { tid: formatTid(lastTid) });
+            // Going on behind what was never compared may mix two databases.
+            const level = lineage.kind === "beyond the pack" && lineage.common === undefined
+              ? "error"
+              : "warning";
+            this.#shared.repeated.tell(level, this.#line.peer, words, { tid: formatTid(lastTid) });
           }
           return { position: lineage.position, generation, isShared, notice: isShared ? undefined : words };
         }

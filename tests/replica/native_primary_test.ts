@@ -135,6 +135,21 @@ Deno.test("a secondary beyond the pack gets what is later, with a notice", async
     assert(event?.kind === "transaction" && event.transaction.tid === tid);
   }
   await receiveOnly(wire, "complete");
+  assert.match(
+    `${answered.notice}`,
+    /NOTHING that you have could be compared .* another database altogether/,
+  );
+  assert.equal((await primary.log.waitFor(/beyond the pack/)).level, "error");
+});
+
+Deno.test("where something could be compared, being beyond the pack is a warning", async () => {
+  const common = { ...HISTORY[0]!, status: "p" as const };
+  const scene = sceneWith(dataFs([common, { ...NEXT, status: "p" }]).bytes);
+  await using primary = await scene.startPrimary();
+  const wire = await scene.connectNative();
+  await wire.sendMessage(helloWith(2));
+  const answered = await answerAs(wire, HISTORY.slice(0, 2), 2);
+  assert.match(`${answered?.notice}`, /the last that could be compared and is the same is 036c900000000001/);
   assert.equal((await primary.log.waitFor(/beyond the pack/)).level, "warning");
 });
 
