@@ -28,7 +28,7 @@ export { type LargeEnd, Restorer } from "./restore.ts";
 export type { ExamineRecord } from "./raw_run.ts";
 export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";
-export { planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
+export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
 export { type OpenReport, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
 export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";

@@ -1,6 +1,7 @@
 /** Files and directories of this machine. */
 
 import fs from "node:fs";
+import { dirname } from "node:path";
 import type { BlockFile, Disk, FileLock, FileStatus, ReadableFile } from "../ports/mod.ts";
 import { UsageError } from "../errors.ts";
 import { codeOf, diskFailure } from "./failure.ts";
@@ -93,6 +94,17 @@ export class HostDisk implements Disk {
     } catch (error) {
       if (error instanceof UsageError) throw error;
       if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR") return;
+      throw diskFailure(action, path, error);
+    }
+  }
+
+  freeBytes(path: string): number {
+    const action = `Cannot ask how much room is left for ${path}`;
+    const asked = statusOf(path, action) === undefined ? dirname(path) : path;
+    try {
+      const { bavail, bsize, blocks } = fs.statfsSync(asked);
+      return blocks === 0 ? Infinity : bavail * bsize; // no blocks at all: a file system that does not count them
+    } catch (error) {
       throw diskFailure(action, path, error);
     }
   }

@@ -87,6 +87,12 @@ export interface Disk {
   freeBytes(path: string): number;
   /** Removes a file; one that is not there is no error. @throws DiskError */
   remove(path: string): void;
+  /**
+   * How many more bytes this process can write to the file system on which the path lies, or would lie in its
+   * directory; Infinity where the system does not tell. Others may take them in the next moment.
+   * @throws NotFoundError, UsageError, DiskError
+   */
+  freeBytes(path: string): number;
   /** Makes created, renamed and removed names in a directory durable. @throws DiskError */
   syncDirectory(directory: string): Promise<void>;
   /**

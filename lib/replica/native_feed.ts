@@ -36,7 +36,7 @@ import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
-import { pauser, sleep } from "./waiting.ts";
+import { sleep } from "./waiting.ts";
 
 /** What this end can do. */
 const CAPABILITIES: readonly string[] = ["raw", "zstd"];
@@ -49,6 +49,8 @@ const MAX_BUFFER_BYTES = 1024 * 1024;
  * acknowledged. Far more than one that acknowledges what it has ever leaves open.
  */
 const MAX_UNACKNOWLEDGED = 100_000;
+
+const CHANGED = "this source's file has been packed, replaced or rolled back";
 
 interface Start {
   readonly position: number;
@@ -119,6 +121,7 @@ export class NativeFeed implements Service, NativeHandler {
   async serve(): Promise<void> {
     const hello = this.#hello!;
     const beatMs = agreedBeatMs(wantedBeatMs(this.#options.peerTimeoutMs), hello.beatMs);
+    this.#line.beatMs = beatMs;
     using _beats = new Beats(this.#ports.clock, beatMs, () => this.#beat());
     await this.#checkUnderstands(hello);
     using place = this.#shared.admit();
@@ -247,7 +250,11 @@ export class NativeFeed implements Service, NativeHandler {
           keep = true;
           const isShared = lineage.kind === "shared";
           if (!isShared) {
-            this.#shared.repeated.tell("warning", this.#line.peer, words, { tid: formatTid(lastTid) });
+            // Going on behind what was never compared may mix two databases.
+            const level = lineage.kind === "beyond the pack" && lineage.common === undefined
+              ? "error"
+              : "warning";
+            this.#shared.repeated.tell(level, this.#line.peer, words, { tid: formatTid(lastTid) });
           }
           return { position: lineage.position, generation, isShared, notice: isShared ? undefined : words };
         }
@@ -277,7 +284,7 @@ export class NativeFeed implements Service, NativeHandler {
     return value;
   }
 
-  /** Lets others work during a long comparison, which ends when the secondary does not wait for it any more. */
+  /** Lets others work during a long walk, which ends when the connection does: nobody waits for it any more. */
   async #pause(): Promise<void> {
     await sleep(this.#ports.clock, 0);
     this.#line.check();
@@ -305,6 +312,7 @@ export class NativeFeed implements Service, NativeHandler {
     encoder.isCompressing = pace.isCompressing;
     const outgoing = raw
       ? new RawOutgoing(generation, startTid, encoder, {
+        blobs: this.#options.blobs,
         bufferBytes,
         write,
         runBytes: Math.min(hello.runBytes, MAX_RUN_BYTES),
@@ -314,7 +322,7 @@ export class NativeFeed implements Service, NativeHandler {
         bufferBytes,
         write,
         log: this.#ports.log,
-        pause: pauser(this.#ports.clock),
+        pause: () => this.#pause(),
       });
     let position = from;
     let told: LogView | undefined;
@@ -329,14 +337,14 @@ export class NativeFeed implements Service, NativeHandler {
       const view = this.#log.view;
       if (view.generation !== generation) {
         await outgoing.flush();
-        return await this.#sayGoodbye("again", "this source's file has been packed, replaced or rolled back");
+        return await this.#sayGoodbye("again", CHANGED);
       }
       if (position < view.end && this.#milestones!.waiting >= MAX_UNACKNOWLEDGED) {
         await outgoing.flush();
         await this.#line.wait();
       } else if (position < view.end) {
         this.#line.check();
-        position = await this.#sendOne(outgoing, position, view.end, encoder);
+        position = await this.#sendOne(outgoing, position, view, encoder);
       } else {
         await outgoing.flush();
         if (told !== view) await this.#tellComplete(told = view);
@@ -353,7 +361,7 @@ export class NativeFeed implements Service, NativeHandler {
   async #sendOne(
     outgoing: RawOutgoing | Outgoing,
     position: number,
-    end: number,
+    { end, generation }: LogView,
     encoder: NativeEncoder,
   ): Promise<number> {
     const before = outgoing.lastTid;
@@ -364,6 +372,7 @@ export class NativeFeed implements Service, NativeHandler {
     } catch (error) {
       if (this.#line.hasEnded) throw error;
       await outgoing.flush();
+      if (await this.#line.isOvertaken(error, generation)) return await this.#sayGoodbye("again", CHANGED);
       await this.#line.tellFailure(
         error,
         (reason) => encodeControl({ type: "bye", code: "trouble", reason }),
@@ -376,7 +385,7 @@ export class NativeFeed implements Service, NativeHandler {
     await this.#line.write(encodeControl({ type: "complete", lastTid, end }));
   }
 
-  async #sayGoodbye(code: string, reason: string): Promise<void> {
+  async #sayGoodbye(code: string, reason: string): Promise<never> {
     await this.#line.write(encodeControl({ type: "bye", code, reason }));
     throw new PeerLeft(reason);
   }

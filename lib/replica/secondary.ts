@@ -232,7 +232,9 @@ export class Secondary {
         continue;
       }
       if (signal.aborted) break;
-      const isFruitful = lastTid !== before || failure instanceof IdleEnd;
+      const isAgain = failure instanceof AgainError;
+      // Coming again at once is worth it once: a source that says nothing else is waited for like any other.
+      const isFruitful = lastTid !== before || failure instanceof IdleEnd && !isAgain;
       if (!isFruitful) this.#zrs2UntilMs = -Infinity; // whatever is wrong there may hide the native stream
       if (isFruitful) {
         fruitless = 0;
@@ -249,8 +251,13 @@ export class Secondary {
       const again = `connecting again in ${(waitMs / 1000).toFixed(1)} s`;
       if (isRefused) {
         log.debug(`${source}: ${again}`);
-      } else if (failure instanceof AgainError) {
+      } else if (isAgain && fruitless < POISON_COUNT) {
         log.info(`${source}: ${failure.message}; ${again}`);
+      } else if (isAgain) {
+        log.warning(
+          `${source} has ended ${fruitless} connections in a row without sending a transaction: ${failure.message}; ` +
+            again,
+        );
       } else {
         const what = failure instanceof NotConnected ? failure.message : `${source}: ${sentence(failure)}`;
         log.warning(`${what}; ${again}`);

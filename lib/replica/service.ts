@@ -30,9 +30,9 @@ export interface FeedOptions {
 export interface Shared {
   readonly repeated: RepeatedLog;
   readonly look: SharedLook;
-  /** Takes a place among those that are served; undefined when there is none. */
   /** What limits the sending of all together; undefined for no limit. */
   readonly throttle: Throttle | undefined;
+  /** Takes a place among those that are served; undefined when there is none. */
   readonly admit: () => Disposable | undefined;
 }
 
@@ -41,6 +41,8 @@ export interface Line {
   readonly peer: string;
   readonly hasEnded: boolean;
   readonly isWriting: boolean;
+  /** While something waits for its turn to be sent, a byte of it goes out as often, in milliseconds. */
+  beatMs: number;
   /** @throws why the connection has ended, once it has */
   check(): void;
   /**
@@ -55,6 +57,11 @@ export interface Line {
   end(reason: Error): void;
   /** Resolves once the log shows what is on disk now. @throws why the connection has ended */
   lookAgain(): Promise<void>;
+  /**
+   * Whether sending from that generation failed because the file was packed, replaced or rolled back under it:
+   * then nothing is wrong with the file. Looks at it again. @throws why the connection has ended
+   */
+  isOvertaken(error: unknown, generation: Generation): Promise<boolean>;
   /** Writes why sending failed, unless that is nobody's business at the other end. */
   tellFailure(error: unknown, encode: (reason: string) => Uint8Array): Promise<void>;
 }

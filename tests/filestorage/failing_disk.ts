@@ -41,6 +41,11 @@ export class FailingDisk implements Disk {
     return disk;
   }
 
+  /** Whoever asks is never warned: the disk is full when it is written to. */
+  freeBytes(_path: string): number {
+    return Infinity;
+  }
+
   openRead(path: string): ReadableFile {
     return new MemoryFile(this, path, this.#find(path));
   }

@@ -286,3 +286,20 @@ Deno.test({
       })
     ),
 });
+
+Deno.test("how much room is left is told as df tells it, also for a file that is not there yet", async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    const { stdout } = await new Deno.Command("df", { args: ["-B1", "--output=avail", directory] }).output();
+    const expected = Number(new TextDecoder().decode(stdout).split("\n")[1]);
+    const { disk } = systemHost();
+    for (const path of [directory, `${directory}/later.fs`]) {
+      const free = disk.freeBytes(path);
+      // Others write to the same disk meanwhile.
+      assert(free > expected / 2 && free < expected * 2 + 1, `${free} bytes, df says ${expected}`);
+    }
+    assert.throws(() => disk.freeBytes(`${directory}/none/later.fs`), NotFoundError);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});

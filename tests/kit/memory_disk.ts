@@ -81,6 +81,13 @@ export class MemoryDisk implements Disk {
     this.#faults.push({ fault, left: fault.nth ?? 1 });
   }
 
+  freeBytes(_path: string): number {
+    if (this.capacity === Infinity) return Infinity;
+    let used = 0;
+    for (const file of this.#files.values()) used += file.size;
+    return Math.max(0, this.capacity - used);
+  }
+
   openRead(path: string): ReadableFile {
     this.#perform("open", path);
     return new Handle(this, path, this.#find(path));

@@ -113,6 +113,10 @@ export class DisguisedDisk implements Disk {
     this.disk.remove(path);
   }
 
+  freeBytes(path: string): number {
+    return this.disk.freeBytes(path);
+  }
+
   syncDirectory(directory: string): Promise<void> {
     return this.disk.syncDirectory(directory);
   }

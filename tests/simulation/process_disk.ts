@@ -23,6 +23,11 @@ export class ProcessDisk implements Disk {
     this.#life = life;
   }
 
+  /** Whoever asks is never warned: the disk is full when it is written to. */
+  freeBytes(_path: string): number {
+    return Infinity;
+  }
+
   openRead(path: string): BlockFile {
     this.#begin("open", path);
     return new ProcessFile(this.#disk, this.#life, path, this.#disk.file(path), false);
