@@ -29,6 +29,7 @@ import {
   type Progress,
   type Service,
   type Shared,
+  waitUntilReached,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { compareLineage, describeLineage, isCommonExact, type Question } from "./lineage.ts";
@@ -258,7 +259,7 @@ export class NativeFeed implements Service, NativeHandler {
         }
         if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
         if (lineage.kind === "ahead" && this.#options.chained) {
-          await this.#waitUntilReached(lastTid);
+          await waitUntilReached(lastTid, this.#log, this.#line, this.#ports.log);
           continue;
         }
         await this.#refuse(lineage.kind, words, lineage.common, isCommonExact(lineage, view.lastTid));
@@ -281,15 +282,6 @@ export class NativeFeed implements Service, NativeHandler {
   async #pause(): Promise<void> {
     await sleep(this.#ports.clock, 0);
     this.#line.check();
-  }
-
-  /** A chained node lags: its own source will bring it there. */
-  async #waitUntilReached(tid: bigint): Promise<void> {
-    this.#ports.log.info(
-      `${this.#line.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
-        `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
-    );
-    while (this.#log.view.lastTid < tid) await this.#line.wait();
   }
 
   /** Sends what there is and what comes, from one file: behind another the secondary asks anew. */
