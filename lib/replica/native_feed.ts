@@ -37,6 +37,7 @@ import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
+import { isPrefixEnd } from "./raw_start.ts";
 import { pauser, sleep } from "./waiting.ts";
 
 /** What this end can do. */
@@ -54,6 +55,8 @@ const MAX_UNACKNOWLEDGED = 100_000;
 interface Start {
   readonly position: number;
   readonly generation: Generation;
+  /** What was compared. */
+  readonly compared: LogView;
   readonly isShared: boolean;
   readonly notice: string | undefined;
 }
@@ -130,11 +133,12 @@ export class NativeFeed implements Service, NativeHandler {
     const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
     this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
     using _changes = this.#log.subscribe(() => this.#line.ring());
-    const { position, generation, isShared, notice } = await this.#compare(hello);
+    const { position, generation, isShared, notice, compared } = await this.#compare(hello);
     try {
       const view = this.#log.view;
       // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
-      const raw = isShared && position === hello.end && hello.capabilities.includes("raw");
+      const raw = isShared && hello.capabilities.includes("raw") &&
+        isPrefixEnd(compared, position, hello.end);
       this.#ports.log.info(
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
@@ -150,7 +154,7 @@ export class NativeFeed implements Service, NativeHandler {
         notice,
       }));
       this.#milestones = new Milestones(hello.lastTid);
-      await this.#stream(generation, position, hello, raw);
+      await this.#stream(generation, raw ? hello.end : position, hello, raw);
     } finally {
       generation.release();
     }
@@ -250,7 +254,13 @@ export class NativeFeed implements Service, NativeHandler {
           if (!isShared) {
             this.#shared.repeated.tell("warning", this.#line.peer, words, { tid: formatTid(lastTid) });
           }
-          return { position: lineage.position, generation, isShared, notice: isShared ? undefined : words };
+          return {
+            position: lineage.position,
+            generation,
+            compared: view,
+            isShared,
+            notice: isShared ? undefined : words,
+          };
         }
         if (!lookedAgain) {
           lookedAgain = true;
