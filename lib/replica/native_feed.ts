@@ -179,6 +179,9 @@ export class NativeFeed implements Service, NativeHandler {
       case "beat":
         return;
       case "bye":
+        if (message.code === "trouble") {
+          this.#shared.repeated.tell("warning", this.#line.peer, `cannot go on: ${message.reason}`);
+        }
         throw new PeerLeft(message.reason);
     }
     throw new ProtocolError(`Cannot take message ${message.type}: no secondary says that here`);

@@ -206,6 +206,17 @@ Deno.test("a secondary that says goodbye is nothing to complain of", async () =>
   assert.deepEqual(primary.log.complaints(), []);
 });
 
+Deno.test("why a secondary cannot go on is told to the source's administrator", async () => {
+  const scene = sceneWith();
+  await using primary = await scene.startPrimary();
+  const { wire } = await attach(scene);
+  await receiveRuns(wire);
+  await wire.sendMessage({ type: "bye", code: "trouble", reason: "What follows does not fit" });
+  await wire.receiveEnd();
+  const { level } = await primary.log.waitFor(/cannot go on: What follows does not fit/);
+  assert.equal(level, "warning");
+});
+
 Deno.test("a secondary whose source is packed or rolled back is told to come again", async () => {
   const packed = dataFs([{ ...HISTORY[0]!, status: "p" }, ...HISTORY.slice(1, 2)]).bytes;
   const changes: ((scene: Scene) => void)[] = [
