@@ -74,15 +74,6 @@ export class HostDisk implements Disk {
     }
   }
 
-  freeBytes(path: string): number {
-    try {
-      const { bavail, bsize } = fs.statfsSync(path);
-      return bavail * bsize;
-    } catch (error) {
-      throw diskFailure(`Cannot tell how much room there is at ${path}`, path, error);
-    }
-  }
-
   remove(path: string): void {
     const action = `Cannot remove ${path}`;
     try {

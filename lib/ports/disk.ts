@@ -80,11 +80,6 @@ export interface Disk {
    * @throws NotFoundError, UsageError, DiskError
    */
   copyPermissions(from: string, to: string): void;
-  /**
-   * Bytes that this process may still write to the file system of what is at that path.
-   * @throws NotFoundError, UsageError, DiskError
-   */
-  freeBytes(path: string): number;
   /** Removes a file; one that is not there is no error. @throws DiskError */
   remove(path: string): void;
   /**

@@ -29,6 +29,7 @@ import {
   type Progress,
   type Service,
   type Shared,
+  waitUntilReached,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { compareLineage, describeLineage, isCommonExact, type Question } from "./lineage.ts";
@@ -36,6 +37,7 @@ import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
+import { isPrefixEnd } from "./raw_start.ts";
 import { sleep } from "./waiting.ts";
 
 /** What this end can do. */
@@ -55,6 +57,8 @@ const CHANGED = "this source's file has been packed, replaced or rolled back";
 interface Start {
   readonly position: number;
   readonly generation: Generation;
+  /** What was compared. */
+  readonly compared: LogView;
   readonly isShared: boolean;
   readonly notice: string | undefined;
 }
@@ -132,11 +136,12 @@ export class NativeFeed implements Service, NativeHandler {
     const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
     this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
     using _changes = this.#log.subscribe(() => this.#line.ring());
-    const { position, generation, isShared, notice } = await this.#compare(hello);
+    const { position, generation, isShared, notice, compared } = await this.#compare(hello);
     try {
       const view = this.#log.view;
       // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
-      const raw = isShared && position === hello.end && hello.capabilities.includes("raw");
+      const raw = isShared && hello.capabilities.includes("raw") &&
+        isPrefixEnd(compared, position, hello.end);
       this.#ports.log.info(
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
@@ -152,7 +157,7 @@ export class NativeFeed implements Service, NativeHandler {
         notice,
       }));
       this.#milestones = new Milestones(hello.lastTid);
-      await this.#stream(generation, position, hello, raw);
+      await this.#stream(generation, raw ? hello.end : position, hello, raw);
     } finally {
       generation.release();
     }
@@ -177,6 +182,9 @@ export class NativeFeed implements Service, NativeHandler {
       case "beat":
         return;
       case "bye":
+        if (message.code === "trouble") {
+          this.#shared.repeated.tell("warning", this.#line.peer, `cannot go on: ${message.reason}`);
+        }
         throw new PeerLeft(message.reason);
     }
     throw new ProtocolError(`Cannot take message ${message.type}: no secondary says that here`);
@@ -256,7 +264,13 @@ export class NativeFeed implements Service, NativeHandler {
               : "warning";
             this.#shared.repeated.tell(level, this.#line.peer, words, { tid: formatTid(lastTid) });
           }
-          return { position: lineage.position, generation, isShared, notice: isShared ? undefined : words };
+          return {
+            position: lineage.position,
+            generation,
+            compared: view,
+            isShared,
+            notice: isShared ? undefined : words,
+          };
         }
         if (!lookedAgain) {
           lookedAgain = true;
@@ -265,7 +279,7 @@ export class NativeFeed implements Service, NativeHandler {
         }
         if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
         if (lineage.kind === "ahead" && this.#options.chained) {
-          await this.#waitUntilReached(lastTid);
+          await waitUntilReached(lastTid, this.#log, this.#line, this.#ports.log);
           continue;
         }
         await this.#refuse(lineage.kind, words, lineage.common, isCommonExact(lineage, view.lastTid));
@@ -288,15 +302,6 @@ export class NativeFeed implements Service, NativeHandler {
   async #pause(): Promise<void> {
     await sleep(this.#ports.clock, 0);
     this.#line.check();
-  }
-
-  /** A chained node lags: its own source will bring it there. */
-  async #waitUntilReached(tid: bigint): Promise<void> {
-    this.#ports.log.info(
-      `${this.#line.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
-        `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
-    );
-    while (this.#log.view.lastTid < tid) await this.#line.wait();
   }
 
   /** Sends what there is and what comes, from one file: behind another the secondary asks anew. */

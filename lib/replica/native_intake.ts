@@ -121,7 +121,7 @@ export class NativeIntake implements Intake, NativeHandler {
         await this.#context.saveIndexWhenDue();
       }
     } catch (error) {
-      if (error instanceof ProtocolError || error instanceof UnwantedError) {
+      if (error instanceof ProtocolError || error instanceof UnwantedError || error instanceof MisfitError) {
         await this.#speaker.say(encodeControl({ type: "bye", code: "trouble", reason: error.message }));
         return error;
       }

@@ -91,8 +91,11 @@ export class Secondary {
   /** How many connections in a row ended without a word of the native stream, and whether there was ever one. */
   #unheard = 0;
   #hasHeard = false;
-  /** Whether the source may send bytes as they lie in its file. */
-  #raw = true;
+  /**
+   * Our last transaction when what follows in the source's file did not fit behind it. That comes record by record;
+   * once it has, the files may agree again, and every run is checked whatever has been before.
+   */
+  #misfitAfter: bigint | undefined;
 
   private constructor(ports: Ports, options: SecondaryOptions, storage: Storage, server: Server | undefined) {
     this.#ports = ports;
@@ -360,7 +363,12 @@ export class Secondary {
     const protocol = this.#protocol;
     const isZrs2 = protocol === "zrs2" ||
       protocol === "auto" && this.#ports.clock.monotonic() < this.#zrs2UntilMs;
-    return isZrs2 ? new ZrsIntake(context) : new NativeIntake(context, this.#raw);
+    return isZrs2 ? new ZrsIntake(context) : new NativeIntake(context, this.#mayBeRaw);
+  }
+
+  /** Whether the source may send bytes as they lie in its file. */
+  get #mayBeRaw(): boolean {
+    return this.#misfitAfter === undefined || this.#storage.lastTid > this.#misfitAfter;
   }
 
   /**
@@ -371,7 +379,7 @@ export class Secondary {
     const { clock, log } = this.#ports;
     const source = formatAddress(this.#options.replicateFrom);
     if (failure instanceof MisfitError) {
-      this.#raw = false;
+      this.#misfitAfter = this.#storage.lastTid;
       log.info(`${failure.message}; asking ${source} for it record by record`);
       return true;
     }

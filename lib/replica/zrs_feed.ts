@@ -17,7 +17,14 @@ import { encodeRefusal, GreetingDecoder, StreamEncoder } from "../zrs/mod.ts";
 import { compareHistories, refusalReason } from "./histories.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { Ports } from "./ports.ts";
-import type { FeedOptions, Line, Progress, Service, Shared } from "./service.ts";
+import {
+  type FeedOptions,
+  type Line,
+  type Progress,
+  type Service,
+  type Shared,
+  waitUntilReached,
+} from "./service.ts";
 import { sleep } from "./waiting.ts";
 
 export class ZrsFeed implements Service {
@@ -149,7 +156,7 @@ export class ZrsFeed implements Service {
         }
         if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
         if (comparison.kind === "ahead" && this.#options.chained) {
-          await this.#waitUntilReached(tid);
+          await waitUntilReached(tid, this.#log, this.#line, this.#ports.log);
           continue;
         }
         const reason = refusalReason(comparison, tid, view.lastTid);
@@ -181,14 +188,5 @@ export class ZrsFeed implements Service {
         describeTid(view.lastTid),
       { tid: formatTid(tid), lastTid: formatTid(view.lastTid) },
     );
-  }
-
-  /** A chained node lags: its own source will bring it there. */
-  async #waitUntilReached(tid: bigint): Promise<void> {
-    this.#ports.log.info(
-      `${this.#line.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
-        `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
-    );
-    while (this.#log.view.lastTid < tid) await this.#line.wait();
   }
 }

@@ -90,10 +90,6 @@ export class FailingDisk implements Disk {
     this.#find(to);
   }
 
-  freeBytes(): number {
-    return Infinity;
-  }
-
   remove(path: string): void {
     if (!this.#files.has(path)) return;
     this.operate(`remove ${path}`);

@@ -83,14 +83,6 @@ Deno.test("a file takes another's permissions, all of them", () =>
     assert.throws(() => disk.copyPermissions(`${dir}/none`, `${dir}/b`), NotFoundError);
   }));
 
-Deno.test("the room on a file system is told for files and directories", () =>
-  inTempDir((dir) => {
-    Deno.writeTextFileSync(`${dir}/a`, "");
-    assert.ok(disk.freeBytes(dir) > 0);
-    assert.ok(disk.freeBytes(`${dir}/a`) > 0);
-    assert.throws(() => disk.freeBytes(`${dir}/none`), NotFoundError);
-  }));
-
 Deno.test("writes in another thread go to their positions, and to the file that was opened", () =>
   inTempDir(async (dir) => {
     const path = `${dir}/Data.fs`;

@@ -82,10 +82,7 @@ export class MemoryDisk implements Disk {
   }
 
   freeBytes(_path: string): number {
-    if (this.capacity === Infinity) return Infinity;
-    let used = 0;
-    for (const file of this.#files.values()) used += file.size;
-    return Math.max(0, this.capacity - used);
+    return Math.max(0, this.capacity - this.#used());
   }
 
   openRead(path: string): ReadableFile {
@@ -147,11 +144,6 @@ export class MemoryDisk implements Disk {
   copyPermissions(from: string, to: string): void {
     this.#find(from);
     this.#find(to);
-  }
-
-  freeBytes(path: string): number {
-    if (!this.#directories.has(path)) this.#find(path);
-    return Math.max(0, this.capacity - this.#used());
   }
 
   remove(path: string): void {

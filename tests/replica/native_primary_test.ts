@@ -63,6 +63,20 @@ Deno.test("a primary sends what is later than a secondary's last transaction, as
   assertSameBytes((await receiveRuns(wire)).bytes, bytesOf(FILE, 2, 3));
 });
 
+Deno.test("a secondary whose file ends with cancelled transactions goes on behind them, as bytes", async () => {
+  const cancelled = [3n, 4n, 5n].map((i) => {
+    return { tid: TID + i, status: "u" as const, records: [{ oid: 0n, data: `${i}` }] };
+  });
+  const file = dataFs([...HISTORY.slice(0, 2), ...cancelled, NEXT]);
+  for (const count of [2, 3, 4, 5]) {
+    const scene = sceneWith(file.bytes);
+    await using _primary = await scene.startPrimary();
+    const { wire } = await attach(scene, helloWith(2, { end: file.transactions[count - 1]!.end }));
+    assertSameBytes((await receiveRuns(wire)).bytes, bytesOf(file, count, 5));
+    await acknowledge(wire, NEXT.tid);
+  }
+});
+
 Deno.test("a primary says complete to a secondary that has all, and nothing else", async () => {
   const scene = sceneWith(beginningOf(FILE, 2));
   await using _primary = await scene.startPrimary();
@@ -74,6 +88,9 @@ for (
   const [why, fields] of [
     ["does not ask for bytes", { capabilities: [] }],
     ["has the same in fewer bytes", { end: FILE.transactions[1]!.end - 1 }],
+    ["ends within a cancelled transaction", { end: FILE.transactions[2]!.end - 1 }],
+    ["ends with a transaction that it does not tell", { end: FILE.transactions[3]!.end }],
+    ["ends behind our file", { end: FILE.end + 1_000 }],
   ] as const
 ) {
   Deno.test(`a primary sends record by record to a secondary that ${why}`, async () => {
@@ -203,6 +220,17 @@ Deno.test("a secondary that says goodbye is nothing to complain of", async () =>
   await wire.receiveEnd();
   await primary.log.waitFor(/disconnected/);
   assert.deepEqual(primary.log.complaints(), []);
+});
+
+Deno.test("why a secondary cannot go on is told to the source's administrator", async () => {
+  const scene = sceneWith();
+  await using primary = await scene.startPrimary();
+  const { wire } = await attach(scene);
+  await receiveRuns(wire);
+  await wire.sendMessage({ type: "bye", code: "trouble", reason: "What follows does not fit" });
+  await wire.receiveEnd();
+  const { level } = await primary.log.waitFor(/cannot go on: What follows does not fit/);
+  assert.equal(level, "warning");
 });
 
 Deno.test("a secondary whose source is packed or rolled back is told to come again", async () => {

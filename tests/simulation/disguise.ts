@@ -105,10 +105,6 @@ export class DisguisedDisk implements Disk {
     this.disk.copyPermissions(from, to);
   }
 
-  freeBytes(path: string): number {
-    return this.disk.freeBytes(path);
-  }
-
   remove(path: string): void {
     this.disk.remove(path);
   }

@@ -76,12 +76,6 @@ export class ProcessDisk implements Disk {
     this.#disk.file(to);
   }
 
-  /** How full a disk is going to be nobody knows here. */
-  freeBytes(path: string): number {
-    this.#checkPath(path);
-    return Infinity;
-  }
-
   remove(path: string): void {
     this.#begin("remove", path, () => this.#remove(path));
     this.#remove(path);
