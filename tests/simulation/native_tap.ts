@@ -66,10 +66,6 @@ export function framed(body: Uint8Array): Uint8Array {
   return bytes;
 }
 
-export function framedMessage(message: NativeMessage): Uint8Array {
-  return framed(new TextEncoder().encode(JSON.stringify(message)));
-}
-
 /** The connection that a secondary has made, listened to. One by zrs2, whose first frame is short, is let be. */
 export class TappedConnection extends DisguisedConnection {
   readonly #listener: NativeListener;

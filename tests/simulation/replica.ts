@@ -5,14 +5,14 @@
  */
 import { Secondary, type SecondaryOptions } from "../../lib/replica/mod.ts";
 import type { Connection } from "../../lib/ports/mod.ts";
-import { ConversationChecker } from "./conversation.ts";
-import { DisguisedNetwork } from "./disguise.ts";
-import { TappedConnection } from "./native_tap.ts";
 import { DurableChecker, IndexChecker, OpensChecker, PrefixChecker, type Report } from "./checkers.ts";
 import { checkRefusal, RefusalChecker, refusalWord } from "./convergence.ts";
+import { ConversationChecker } from "./conversation.ts";
+import { DisguisedNetwork } from "./disguise.ts";
 import { FileView } from "./file_view.ts";
 import { TappedLog } from "./log.ts";
 import type { Ports, SimulatedMachine, SimulatedProcess } from "./machine.ts";
+import { TappedConnection } from "./native_tap.ts";
 import type { SeededRandom } from "./random.ts";
 import type { SourceStates } from "./source_states.ts";
 import { durablySaved, RewindChecker, savedIn } from "./rewinds.ts";

@@ -11,6 +11,9 @@ Deno.test(`every promise holds in ${SEEDS} worlds`, async () => {
   for (
     const name of [
       "converged",
+      "found right: ahead",
+      "found right: beyond the pack",
+      "found right: forked",
       "packs",
       "refused as ahead",
       "refused as forked",
