@@ -24,6 +24,7 @@ import { type ReplicaSyncCommand, replicaSyncParser } from "./replica_sync.ts";
 import { type RewindCommand, rewindParser } from "./rewind.ts";
 import { type SecondaryCommand, secondaryParser } from "./secondary.ts";
 import { type StatusCommand, statusParser } from "./status.ts";
+import { type VerifyCommand, verifyParser } from "./verify.ts";
 import { VERSION } from "./version.ts";
 
 /** What the user wants done. */
@@ -33,7 +34,8 @@ export type Command =
   | ReplicaSyncCommand
   | StatusCommand
   | LogCommand
-  | RewindCommand;
+  | RewindCommand
+  | VerifyCommand;
 
 const PARSERS = {
   primary: primaryParser,
@@ -42,6 +44,7 @@ const PARSERS = {
   status: statusParser,
   log: logParser,
   rewind: rewindParser,
+  verify: verifyParser,
 };
 
 const COMPLETION = "completion";
@@ -75,6 +78,7 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
     statusParser,
     logParser,
     rewindParser,
+    verifyParser,
     {
       errors: {
         noMatch: message`Missing command`,

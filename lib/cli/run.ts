@@ -10,7 +10,9 @@ import { runPrimary } from "./primary.ts";
 import { runReplicaSync } from "./replica_sync.ts";
 import { runRewind } from "./rewind.ts";
 import { runSecondary } from "./secondary.ts";
+
 import { isNagiosCheck, runStatus } from "./status.ts";
+import { runVerify } from "./verify.ts";
 
 /**
  * Runs the command that the arguments name, until it is done. Never throws.
@@ -46,6 +48,8 @@ async function runCommand(command: Command, host: Host): Promise<ExitCode> {
     case "rewind":
       await runRewind(command, host);
       return EXIT.ok;
+    case "verify":
+      return await runVerify(command, host);
   }
 }
 

@@ -27,8 +27,11 @@ export class Approach {
   /** How many connections in a row ended without a word of the native stream, and whether there was ever one. */
   #unheard = 0;
   #hasHeard = false;
-  /** Whether the source may send bytes as they lie in its file. */
-  #raw = true;
+  /**
+   * Our last transaction when what follows in the source's file did not fit behind it. That comes record by record;
+   * once it has, the files may agree again, and every run is checked whatever has been before.
+   */
+  #misfitAfter: bigint | undefined;
 
   constructor(clock: Clock, log: Log, source: string, protocol: Protocol) {
     this.#clock = clock;
@@ -41,7 +44,9 @@ export class Approach {
   intake(context: IntakeContext): Intake {
     const isZrs2 = this.#protocol === "zrs2" ||
       this.#protocol === "auto" && this.#clock.monotonic() < this.#zrs2UntilMs;
-    return isZrs2 ? new ZrsIntake(context) : new NativeIntake(context, this.#raw);
+    if (isZrs2) return new ZrsIntake(context);
+    const mayBeRaw = this.#misfitAfter === undefined || context.storage.lastTid > this.#misfitAfter;
+    return new NativeIntake(context, mayBeRaw);
   }
 
   /** A connection is over, whatever became of it. */
@@ -51,11 +56,12 @@ export class Approach {
 
   /**
    * Learns from the end of a connection in what way to ask next time.
+   * @param lastTid the last transaction that is durable here
    * @returns whether to ask at once
    */
-  learn(failure: ZrsError): boolean {
+  learn(failure: ZrsError, lastTid: bigint): boolean {
     if (failure instanceof MisfitError) {
-      this.#raw = false;
+      this.#misfitAfter = lastTid;
       this.#log.info(`${failure.message}; asking ${this.#source} for it record by record`);
       return true;
     }

@@ -148,7 +148,7 @@ export class CatchUp {
       const failure = await this.#converse(signal);
       if (failure instanceof CompleteEnd) return failure.restsOn;
       signal.throwIfAborted();
-      if (this.#approach.learn(failure)) continue;
+      if (this.#approach.learn(failure, this.#storage.lastTid)) continue;
       if (failure instanceof AgainError && again++ < MOST_AGAIN) {
         this.#ports.log.info(`${this.#source.name}: ${failure.message}; asking again`);
         continue;

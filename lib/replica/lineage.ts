@@ -189,18 +189,16 @@ async function packedAwayBehind(
 }
 
 /**
- * How the replica's file lies to the source's, where the source would go on.
- * @param end of the replica's file
- * @param sourceEnd of the source's
+ * What the source has of what is later than the replica's last transaction, where its file lies differently.
+ * @param lastTid of the replica
+ * @param sourceEnd of the source's file
  */
 export function fitOf(
   lineage: Extract<Lineage, { kind: "shared" | "beyond the pack" }>,
-  { lastTid, end }: { readonly lastTid: bigint; readonly end: number },
+  lastTid: bigint,
   sourceEnd: number,
 ): Fit {
   const { kind, position, packedAway } = lineage;
-  // The same transaction ends at the same place: what is behind it is all that is missing to the same file.
-  if (kind === "shared" && position === end) return "prefix";
   const isOutOfReach = position >= sourceEnd && packedAway !== undefined;
   if (kind === "beyond the pack") {
     // What has been packed away there may as well never have been there.
@@ -361,7 +359,8 @@ export function describeLineage(lineage: Lineage, lastTid: bigint, sourceLastTid
     case "beyond the pack": {
       const { common, packedAway } = lineage;
       const compared = common === undefined
-        ? "nothing is left here to compare it with"
+        ? "NOTHING that you have could be compared with what is here: this may be another database altogether; " +
+          "make sure that it is not before you rely on the copy"
         : `the last that could be compared and is the same is ${describeTid(common)}`;
       const what = `beyond the pack: ${yours}; ${compared}`;
       if (packedAway === undefined) return what;

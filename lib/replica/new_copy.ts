@@ -11,7 +11,7 @@
  * is its own. The replica's lock is held all the time.
  */
 import { directoryOf, Storage, writeIndexFile } from "../filestorage/mod.ts";
-import { DiskFullError, DivergedError, ZrsError } from "../errors.ts";
+import { DiskFullError, DivergedError, UsageError, ZrsError } from "../errors.ts";
 import { describeTid } from "../zodb/mod.ts";
 import { CatchUp, PackedAwayError } from "./catch_up.ts";
 import type { Ports } from "./ports.ts";
@@ -95,7 +95,7 @@ export class NewCopy {
   async #catchUp(signal: AbortSignal) {
     const { disk, clock } = this.#ports;
     await using storage = await Storage.open(disk, this.#path, { pause: pauser(clock), signal });
-    disk.makeAlike(this.#path, this.#target);
+    disk.copyPermissions(this.#target, this.#path);
     const start = storage.end;
     const catchUp = new CatchUp(this.#ports, this.#source, storage, this.#options, "copy");
     const restsOn = await catchUp.run(signal);
@@ -120,7 +120,12 @@ export class NewCopy {
     if (this.#options.keepOld) {
       disk.remove(kept);
       disk.remove(`${kept}.index`);
-      disk.link(this.#target, kept);
+      if (!disk.link(this.#target, kept)) {
+        throw new UsageError(
+          `Cannot keep ${this.#target} as ${kept}: the file system gives no file two names; it has not been changed`,
+          { path: this.#target, hint: "copy it elsewhere, and leave out --keep-old" },
+        );
+      }
       await disk.syncDirectory(directory);
     }
     disk.rename(this.#path, this.#target);

@@ -215,7 +215,7 @@ export class Secondary {
         throw error;
       }
       if (signal.aborted) break;
-      if (this.#approach.learn(failure)) continue;
+      if (this.#approach.learn(failure, this.#storage.lastTid)) continue;
       const { lastTid } = this.#storage;
       if (lastTid !== before) this.#rewinding.grown();
       if (await this.#rewinding.heed(failure, source, signal)) {
@@ -223,7 +223,9 @@ export class Secondary {
         continue;
       }
       if (signal.aborted) break;
-      const isFruitful = lastTid !== before || failure instanceof IdleEnd;
+      const isAgain = failure instanceof AgainError;
+      // Coming again at once is worth it once: a source that says nothing else is waited for like any other.
+      const isFruitful = lastTid !== before || failure instanceof IdleEnd && !isAgain;
       if (!isFruitful) this.#approach.forgetZrs2();
       if (isFruitful) {
         fruitless = 0;
@@ -240,8 +242,13 @@ export class Secondary {
       const again = `connecting again in ${(waitMs / 1000).toFixed(1)} s`;
       if (isRefused) {
         log.debug(`${source}: ${again}`);
-      } else if (failure instanceof AgainError) {
+      } else if (isAgain && fruitless < POISON_COUNT) {
         log.info(`${source}: ${failure.message}; ${again}`);
+      } else if (isAgain) {
+        log.warning(
+          `${source} has ended ${fruitless} connections in a row without sending a transaction: ${failure.message}; ` +
+            again,
+        );
       } else {
         const what = failure instanceof NotConnected ? failure.message : `${source}: ${sentence(failure)}`;
         log.warning(`${what}; ${again}`);

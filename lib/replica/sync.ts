@@ -67,7 +67,7 @@ export async function syncReplica(
   const { created } = storage.report;
   try {
     refuseItself(storage, source);
-    if (created && model !== undefined) disk.makeAlike(path, model);
+    if (created && model !== undefined) disk.copyPermissions(model, path);
     tellOpened(ports.log, storage);
     // Only now: before, another run might have copied what comes after.
     const sourceLastTid = await options.askLastTid?.();

@@ -41,6 +41,11 @@ export class FailingDisk implements Disk {
     return disk;
   }
 
+  /** Whoever asks is never warned: the disk is full when it is written to. */
+  freeBytes(_path: string): number {
+    return Infinity;
+  }
+
   openRead(path: string): ReadableFile {
     return new MemoryFile(this, path, this.#find(path));
   }
@@ -74,14 +79,15 @@ export class FailingDisk implements Disk {
     this.#files.set(to, content);
   }
 
-  link(path: string): void {
-    throw new UsageError(`Cannot link ${path}: this disk has one name for each file`);
+  link(path: string, name: string): boolean {
+    this.operate(`link ${name}`);
+    this.#files.set(name, this.#find(path));
+    return true;
   }
 
-  makeAlike(): void {}
-
-  freeBytes(): number {
-    return Infinity;
+  copyPermissions(from: string, to: string): void {
+    this.#find(from);
+    this.#find(to);
   }
 
   remove(path: string): void {

@@ -35,7 +35,7 @@ export interface Fault {
   readonly lasting?: boolean;
 }
 
-/** One operation that was asked for, whether or not it succeeded; for `rename` the path is the old one. */
+/** One operation that was asked for, whether or not it succeeded; of `rename` and `link` the path is the old one. */
 export interface Performed {
   readonly operation: Operation;
   readonly path: string;
@@ -46,8 +46,8 @@ export class MemoryDisk implements Disk {
   readonly performed: Performed[] = [];
   /** The disk is full beyond this many bytes in all files together. */
   capacity = Infinity;
-  /** Which file was last given the permissions and the owner of which. */
-  readonly alike = new Map<string, string>();
+  /** From which file each one got its permissions that got any. */
+  readonly permissions = new Map<string, string>();
   readonly #files = new Map<string, MemoryFile>();
   readonly #directories = new Set<string>(["/"]);
   readonly #locked = new Set<string>();
@@ -81,6 +81,10 @@ export class MemoryDisk implements Disk {
   /** Orders a failure. */
   fail(fault: Fault): void {
     this.#faults.push({ fault, left: fault.nth ?? 1 });
+  }
+
+  freeBytes(_path: string): number {
+    return Math.max(0, this.capacity - this.#used());
   }
 
   openRead(path: string): ReadableFile {
@@ -129,22 +133,20 @@ export class MemoryDisk implements Disk {
     this.#changed(to);
   }
 
-  link(path: string, another: string): void {
+  link(path: string, name: string): boolean {
     this.#perform("link", path);
-    this.#needDirectory(dirname(another));
-    if (this.#files.has(another)) {
-      throw new UsageError(`Cannot link ${another}: it exists`, { path: another });
-    }
-    this.#files.set(another, this.#find(path));
-    this.#changed(another);
+    this.#needDirectory(dirname(name));
+    const file = this.#find(path);
+    if (this.#files.has(name)) throw new UsageError(`Cannot link ${name}: it exists`, { path: name });
+    this.#files.set(name, file);
+    this.#changed(name);
+    return true;
   }
 
-  makeAlike(path: string, model: string): void {
-    this.alike.set(path, model);
-  }
-
-  freeBytes(): number {
-    return Math.max(0, this.capacity - this.#used());
+  copyPermissions(from: string, to: string): void {
+    this.#find(from);
+    this.#find(to);
+    this.permissions.set(to, from);
   }
 
   remove(path: string): void {
@@ -218,7 +220,7 @@ export class MemoryDisk implements Disk {
   }
 
   #used(): number {
-    return [...this.#files.values()].reduce((total, file) => total + file.size, 0);
+    return [...new Set(this.#files.values())].reduce((total, file) => total + file.size, 0);
   }
 
   #find(path: string): MemoryFile {
