@@ -24,7 +24,8 @@ export {
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
-export { type LargeEnd, Restorer } from "./restore.ts";
+export { GrowingDigest } from "./growing_digest.ts";
+export { type BegunTransaction, type LargeEnd, Restorer } from "./restore.ts";
 export type { ExamineRecord } from "./raw_run.ts";
 export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";

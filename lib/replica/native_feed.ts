@@ -37,7 +37,7 @@ import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
-import { isPrefixEnd } from "./raw_start.ts";
+import { findResumption, isPrefixEnd, type Resumption } from "./raw_start.ts";
 import { sleep } from "./waiting.ts";
 
 /** What this end can do. */
@@ -142,6 +142,9 @@ export class NativeFeed implements Service, NativeHandler {
       // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
       const raw = isShared && hello.capabilities.includes("raw") &&
         isPrefixEnd(compared, position, hello.end);
+      const resumption = raw && hello.begun !== undefined
+        ? await findResumption(compared, hello.end, hello.begun, () => this.#pause())
+        : undefined;
       this.#ports.log.info(
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
@@ -155,9 +158,10 @@ export class NativeFeed implements Service, NativeHandler {
         end: view.end,
         beatMs,
         notice,
+        resumeAt: resumption?.from,
       }));
       this.#milestones = new Milestones(hello.lastTid);
-      await this.#stream(generation, raw ? hello.end : position, hello, raw);
+      await this.#stream(generation, raw ? hello.end : position, hello, raw, resumption);
     } finally {
       generation.release();
     }
@@ -305,7 +309,13 @@ export class NativeFeed implements Service, NativeHandler {
   }
 
   /** Sends what there is and what comes, from one file: behind another the secondary asks anew. */
-  async #stream(generation: Generation, from: number, hello: Hello, raw: boolean): Promise<void> {
+  async #stream(
+    generation: Generation,
+    from: number,
+    hello: Hello,
+    raw: boolean,
+    resumption: Resumption | undefined,
+  ): Promise<void> {
     const startTid = hello.lastTid;
     const encoder = new NativeEncoder();
     const bufferBytes = Math.min(this.#options.sendBytes, MAX_BUFFER_BYTES);
@@ -315,27 +325,29 @@ export class NativeFeed implements Service, NativeHandler {
       encoder.isCompressing = pace.isCompressing;
     };
     encoder.isCompressing = pace.isCompressing;
-    const outgoing = raw
+    const rawOutgoing = raw
       ? new RawOutgoing(generation, startTid, encoder, {
         blobs: this.#options.blobs,
         bufferBytes,
         write,
         runBytes: Math.min(hello.runBytes, MAX_RUN_BYTES),
       })
-      : new Outgoing(generation, startTid, encoder, {
-        blobs: this.#options.blobs,
-        bufferBytes,
-        write,
-        log: this.#ports.log,
-        pause: () => this.#pause(),
-      });
+      : undefined;
+    const outgoing = rawOutgoing ?? new Outgoing(generation, startTid, encoder, {
+      blobs: this.#options.blobs,
+      bufferBytes,
+      write,
+      log: this.#ports.log,
+      pause: () => this.#pause(),
+    });
     let position = from;
+    let rest = resumption;
     let told: LogView | undefined;
     this.#progress = () => ({
       sentTid: outgoing.lastTid,
       receivedTid: this.#milestones!.received,
       durableTid: this.#milestones!.durable,
-      position: raw ? from + this.#milestones!.durableBytes : position,
+      position: raw ? from + this.#durableBytes(resumption) : position,
       generation,
     });
     for (;;) {
@@ -349,13 +361,27 @@ export class NativeFeed implements Service, NativeHandler {
         await this.#line.wait();
       } else if (position < view.end) {
         this.#line.check();
-        position = await this.#sendOne(outgoing, position, view, encoder);
+        const begun = rest;
+        rest = undefined;
+        position = await this.#sendOne(
+          outgoing,
+          generation,
+          encoder,
+          () =>
+            begun === undefined ? outgoing.send(position, view.end) : rawOutgoing!.resume(begun, view.end),
+        );
       } else {
         await outgoing.flush();
         if (told !== view) await this.#tellComplete(told = view);
         if (this.#log.view === view) await this.#line.wait();
       }
     }
+  }
+
+  /** How much of what the secondary did not have is durable there. */
+  #durableBytes(resumption: Resumption | undefined): number {
+    const { durableBytes } = this.#milestones!;
+    return durableBytes === 0 ? 0 : durableBytes + (resumption?.from ?? 0);
   }
 
   #compress({ capabilities }: Hello): Compress {
@@ -365,13 +391,13 @@ export class NativeFeed implements Service, NativeHandler {
   /** Where sending fails, what is whole before it still gets there, and the reason. */
   async #sendOne(
     outgoing: RawOutgoing | Outgoing,
-    position: number,
-    { end, generation }: LogView,
+    generation: Generation,
     encoder: NativeEncoder,
+    send: () => Promise<number>,
   ): Promise<number> {
     const before = outgoing.lastTid;
     try {
-      const next = await outgoing.send(position, end);
+      const next = await send();
       if (outgoing.lastTid !== before) this.#milestones!.pass(outgoing.lastTid, encoder.checksum);
       return next;
     } catch (error) {
