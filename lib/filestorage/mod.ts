@@ -1,5 +1,15 @@
 export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
+export { type Comparison, type ComparisonOptions, FileComparison } from "./compare.ts";
+export { mayLack, type Neighbour } from "./compare_side.ts";
+export {
+  describeDifference,
+  type Difference,
+  type MetadataField,
+  type Names,
+  type RecordDifference,
+  type RecordSpot,
+} from "./difference.ts";
 export { type ContentDigest, ContentDigester } from "./content_digest.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
 export {
