@@ -1,8 +1,8 @@
 /**
  * Comparing the records of one transaction in two files. Neither packed: the same objects in the same order, with
- * the same data. Where a pack has copied the transaction, it may have removed records; what it left has the order
- * and the data it had, so that what both still have must be the same. Of several records of one object in one
- * transaction a pack keeps the last, the one that counts.
+ * the same data. Where a pack has copied the transaction, it may have removed records, and changed none that it left: what
+ * both still have must be the same. Of several records of one object in one transaction a pack keeps the last, the one
+ * that counts.
  */
 import { commonLength } from "../bytes/mod.ts";
 import type { ComparedFile } from "./compare_side.ts";
@@ -29,10 +29,9 @@ export class RecordComparison {
     const there = this.#there;
     here.reader.rewindRecords();
     there.reader.rewindRecords();
-    if (!here.isPacked && !there.isPacked) return this.#strictly();
-    const [less, more] = there.isPacked ? [there, here] : [here, there];
-    if (this.#isPart(less, more)) return undefined;
-    return this.#byObject();
+    const difference = this.#strictly();
+    const isPacked = here.isPacked || there.isPacked;
+    return difference !== undefined && isPacked ? this.#byObject() : difference;
   }
 
   #strictly(): RecordDifference | undefined {
@@ -50,22 +49,6 @@ export class RecordComparison {
       const difference = this.#data(here.reader.recordPosition, there.reader.recordPosition, here.reader.oid);
       if (difference !== undefined) return difference;
     }
-  }
-
-  /** Whether one, which is packed, has nothing but what the other has too, in the same order. */
-  #isPart(less: ComparedFile, more: ComparedFile): boolean {
-    this.isAligned = true;
-    while (less.reader.nextRecord() >= 0) {
-      do {
-        if (more.reader.nextRecord() < 0) return false;
-        if (more.reader.recordPosition !== less.reader.recordPosition) this.isAligned = false;
-      } while (!isSameObject(less, more));
-      less.resolve();
-      more.resolve();
-      if (firstDifference(less, more) !== undefined) return false;
-    }
-    if (more.reader.nextRecord() >= 0) this.isAligned = false;
-    return true;
   }
 
   #byObject(): RecordDifference | undefined {
@@ -133,7 +116,7 @@ function firstDifference(a: ComparedFile, b: ComparedFile): number | undefined {
 }
 
 /** The position of each object's last record in the current transaction. */
-function lastRecords({ reader }: ComparedFile): ObjectIndex {
+export function lastRecords({ reader }: ComparedFile): ObjectIndex {
   const index = new ObjectIndex();
   reader.rewindRecords();
   while (reader.nextRecord() >= 0) index.set(reader.oidHigh, reader.oidLow, reader.recordPosition);

@@ -42,16 +42,8 @@ function kindOf(a: ReadTransaction, b: ReadTransaction): string | undefined {
   const texts = ({ user, description, extension }: ReadTransaction) =>
     JSON.stringify([user, description, extension].map((each) => [...each]));
   if (texts(a) !== texts(b)) return "metadata";
-  if (a.status !== "p" && b.status !== "p") {
-    for (let at = 0; at < Math.max(a.records.length, b.records.length); at++) {
-      const [x, y] = [a.records[at], b.records[at]];
-      if (x === undefined || y === undefined || x.oid !== y.oid) return "record";
-      if (dataOf(x) !== dataOf(y)) return "data";
-    }
-    return undefined;
-  }
-  if (b.status === "p" && isPart(b.records, a.records)) return undefined;
-  if (b.status !== "p" && isPart(a.records, b.records)) return undefined;
+  const first = firstDifference(a, b);
+  if (first === undefined || a.status !== "p" && b.status !== "p") return first;
   const lastOf = ({ records }: ReadTransaction) => new Map(records.map((each) => [each.oid, each]));
   const [here, there] = [lastOf(a), lastOf(b)];
   for (const record of a.records) {
@@ -63,15 +55,13 @@ function kindOf(a: ReadTransaction, b: ReadTransaction): string | undefined {
   return a.status !== "p" && [...there.keys()].some((oid) => !here.has(oid)) ? "record" : undefined;
 }
 
-/** Whether `less` is what is left of `more` in the same order. */
-function isPart(less: readonly ReadRecord[], more: readonly ReadRecord[]): boolean {
-  let at = 0;
-  for (const record of less) {
-    while (more[at] !== undefined && more[at]!.oid !== record.oid) at++;
-    const found = more[at++];
-    if (found === undefined || dataOf(found) !== dataOf(record)) return false;
+function firstDifference(a: ReadTransaction, b: ReadTransaction): string | undefined {
+  for (let at = 0; at < Math.max(a.records.length, b.records.length); at++) {
+    const [x, y] = [a.records[at], b.records[at]];
+    if (x === undefined || y === undefined || x.oid !== y.oid) return "record";
+    if (dataOf(x) !== dataOf(y)) return "data";
   }
-  return true;
+  return undefined;
 }
 
 function dataOf({ data }: ReadRecord): string {
