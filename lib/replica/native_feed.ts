@@ -31,6 +31,7 @@ import {
   type Shared,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
+import { CompareFeed } from "./compare_feed.ts";
 import { compareLineage, describeLineage, isCommonExact, type Question } from "./lineage.ts";
 import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
@@ -39,7 +40,7 @@ import { RawOutgoing } from "./raw_outgoing.ts";
 import { pauser, sleep } from "./waiting.ts";
 
 /** What this end can do. */
-const CAPABILITIES: readonly string[] = ["raw", "zstd"];
+const CAPABILITIES: readonly string[] = ["raw", "zstd", "compare"];
 
 /** Larger buffers would make frames of more than they may have. */
 const MAX_BUFFER_BYTES = 1024 * 1024;
@@ -71,6 +72,8 @@ export class NativeFeed implements Service, NativeHandler {
   #hello: Hello | undefined;
   #answer: { readonly value: unknown } | undefined;
   #asking = false;
+  /** Whoever only compares may ask. */
+  #comparison: CompareFeed | undefined;
   #milestones: Milestones | undefined;
   #progress: (() => Progress) | undefined;
   #heardMs: number;
@@ -125,6 +128,7 @@ export class NativeFeed implements Service, NativeHandler {
     if (place === undefined) {
       return await this.#refuse("busy", "this source serves as many secondaries already as it may");
     }
+    if (hello.required.includes("compare")) return await this.#answerQuestions(hello, beatMs);
     const { lastTid } = hello;
     const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
     this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
@@ -138,16 +142,7 @@ export class NativeFeed implements Service, NativeHandler {
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
       );
-      await this.#line.write(encodeControl({
-        type: "welcome",
-        version: VERSION,
-        software: this.#options.software,
-        capabilities: this.#capabilities.filter((each) => hello.capabilities.includes(each)),
-        lastTid: view.lastTid,
-        end: view.end,
-        beatMs,
-        notice,
-      }));
+      await this.#welcome(hello, view, beatMs, notice);
       this.#milestones = new Milestones(hello.lastTid);
       await this.#stream(generation, position, hello, raw);
     } finally {
@@ -166,6 +161,9 @@ export class NativeFeed implements Service, NativeHandler {
         else if (message.type === "hello" && this.#handshake.isDone) this.#hello = message;
         return this.#line.ring();
       }
+      case "ask":
+        if (this.#comparison?.take(message.question) !== true) break;
+        return;
       case "answer":
         if (!this.#asking) break;
         this.#asking = false;
@@ -230,6 +228,33 @@ export class NativeFeed implements Service, NativeHandler {
     throw code === "ahead" || code === "forked"
       ? new DivergedError(reason, { tid: this.#hello!.lastTid })
       : new UnavailableError(`Cannot serve ${this.#line.peer}: ${reason}`);
+  }
+
+  async #welcome(hello: Hello, view: LogView, beatMs: number, notice: string | undefined): Promise<void> {
+    await this.#line.write(encodeControl({
+      type: "welcome",
+      version: VERSION,
+      software: this.#options.software,
+      capabilities: this.#capabilities.filter((each) => hello.capabilities.includes(each)),
+      lastTid: view.lastTid,
+      end: view.end,
+      beatMs,
+      notice,
+    }));
+  }
+
+  /** The peer wants no transactions. */
+  async #answerQuestions(hello: Hello, beatMs: number): Promise<never> {
+    using place = this.#shared.admitComparison();
+    if (place === undefined) {
+      return await this.#refuse("busy", "this source is being compared with another copy already");
+    }
+    this.#ports.log.info(`${this.#line.peer}: connected with ${hello.software}, compares a copy`, {
+      peer: this.#line.peer,
+    });
+    const comparison = new CompareFeed(this.#log, this.#line, () => this.#pause());
+    this.#comparison = comparison;
+    return await comparison.serve((view) => this.#welcome(hello, view, beatMs, undefined));
   }
 
   /** Finds where the secondary goes on. The generation is held for the caller. */

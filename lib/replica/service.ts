@@ -30,10 +30,12 @@ export interface FeedOptions {
 export interface Shared {
   readonly repeated: RepeatedLog;
   readonly look: SharedLook;
-  /** Takes a place among those that are served; undefined when there is none. */
   /** What limits the sending of all together; undefined for no limit. */
   readonly throttle: Throttle | undefined;
+  /** Takes a place among those that are served; undefined when there is none. */
   readonly admit: () => Disposable | undefined;
+  /** As {@link admit}, for whoever compares a copy: reading for one is enough beside the real work. */
+  readonly admitComparison: () => Disposable | undefined;
 }
 
 /** A connection, as one protocol sees it. */
