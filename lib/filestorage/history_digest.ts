@@ -52,7 +52,7 @@ export async function digestHistory(
   let isPacked = false;
   let unpackedSince = NO_TID;
   let position = from;
-  while (position < log.end) {
+  while (position < log.end && (transactions === 0 || lastTid < through)) {
     const state = reader.read(position);
     if (state !== "whole") throw reader.notWhole(state);
     if (reader.status !== STATUS.undone) {
