@@ -6,31 +6,29 @@
  *
  * The source is not trusted: a digest that differs where all it covers is the same is a broken protocol.
  */
-import { CorruptError, ProtocolError } from "../errors.ts";
+import { ProtocolError } from "../errors.ts";
 import {
   ComparedFile,
   type Comparison,
   ContentDigester,
-  countedBefore,
   type Difference,
   digestHistory,
   type HistoryDigest,
-  mayLack,
   type Neighbour,
   type Readable,
   startOf,
 } from "../filestorage/mod.ts";
-import { formatTid, NO_TID, parseTid, STATUS } from "../zodb/mod.ts";
+import { formatTid, NO_TID, parseTid } from "../zodb/mod.ts";
 import {
   checkContentAnswer,
   checkDigestAnswer,
   type CompareQuestion,
   type ContentAnswer,
-  type ContentEntry,
   type ContentQuestion,
   type DigestQuestion,
 } from "./compare_messages.ts";
-import { ownUser, PairComparison } from "./compare_pair.ts";
+import { EntryMerge } from "./compare_merge.ts";
+import { PairComparison } from "./compare_pair.ts";
 
 /** Digests are compared of so many bytes of the copy at once. */
 const STRETCH_BYTES = 32 * 1024 * 1024;
@@ -174,44 +172,23 @@ export class SourceComparison {
 
   async *#oneByOne(range: Range, isPacked: boolean): AsyncGenerator<Difference> {
     const { through } = range;
-    const facts = this.#facts;
-    const file = new ComparedFile(this.#log, range.from);
-    file.before = this.#neighbourBefore(range.from);
-    const isExplained = () => facts.packedHere + facts.packedThere + this.#pair.explained;
-    const explainedBefore = isExplained();
-    let found = 0;
-    let before: Neighbour | undefined;
+    const merge = new EntryMerge(this.#log, range.from, this.#source.lastTid, this.#pair, this.#facts);
+    const explainedBefore = this.#explained;
     let after = range.after;
     for (let isFirst = true;; isFirst = false) {
       const question = { kind: "content", ...bounds(after, through), records: isPacked, skip: 0 } as const;
       const answer = await this.#content(question);
-      if (isFirst) before = neighbour(answer.packedBefore);
+      if (isFirst) merge.before = neighbour(answer.packedBefore);
       for (const entry of answer.transactions) {
-        const tid = parseTid(entry.tid);
-        const there = { isPacked: entry.packed };
-        while (file.read() && file.reader.tid < tid) {
-          const difference = this.#extra(file, before, there, entry.position);
-          if (difference !== undefined) yield (found++, difference);
-          file.leave();
-        }
-        const difference = file.isPresent && file.reader.tid === tid
-          ? await this.#both(file, entry)
-          : this.#missing(file, entry);
-        if (difference !== undefined) yield (found++, difference);
-        before = there;
-        after = tid;
+        yield* merge.push(entry);
+        after = parseTid(entry.tid);
       }
       if (!answer.whole) continue;
-      const next = neighbour(answer.packedAfter);
-      while (file.read() && file.reader.tid <= through) {
-        const difference = this.#extra(file, before, next, undefined);
-        if (difference !== undefined) yield (found++, difference);
-        if (this.#isAhead) return;
-        file.leave();
-      }
+      yield* merge.finish(through, neighbour(answer.packedAfter));
       break;
     }
-    if (found === 0 && isExplained() === explainedBefore) {
+    this.#isAhead = merge.isAhead;
+    if (merge.found === 0 && this.#explained === explainedBefore) {
       throw new ProtocolError(
         `Cannot compare with the source: the digest that it gives of what follows ${
           formatTid(range.after ?? NO_TID)
@@ -220,62 +197,9 @@ export class SourceComparison {
     }
   }
 
-  async #both(file: ComparedFile, entry: ContentEntry): Promise<Difference | undefined> {
-    const { tid } = file.reader;
-    let difference: Difference | undefined;
-    try {
-      difference = await this.#pair.compare(file, entry);
-    } catch (error) {
-      if (!(error instanceof CorruptError)) throw error;
-      const places = { here: file.reader.position, there: entry.position };
-      const problem = error.message;
-      difference = { ...ownUser(file), tid, ...places, kind: "damaged", side: "here", problem, final: false };
-    }
-    if (difference === undefined) {
-      this.#facts.same++;
-      this.#facts.lastSame = tid;
-    }
-    file.leave();
-    return difference;
-  }
-
-  #extra(
-    file: ComparedFile,
-    before: Neighbour | undefined,
-    after: Neighbour | undefined,
-    there: number | undefined,
-  ): Difference | undefined {
-    if (mayLack(before, after, file.hasRecords)) {
-      this.#facts.packedThere++;
-      return undefined;
-    }
-    const { tid } = file.reader;
-    const where = { ...ownUser(file), tid, here: file.reader.position, there };
-    if (after !== undefined) return { ...where, kind: "extra" };
-    this.#isAhead = true;
-    return { ...where, kind: "ahead", lastTid: this.#log.lastTid, lastTidThere: this.#source.lastTid };
-  }
-
-  #missing(file: ComparedFile, entry: ContentEntry): Difference | undefined {
-    if (mayLack(file.before, file.current, entry.count > 0)) {
-      this.#facts.packedHere++;
-      return undefined;
-    }
-    const encoder = new TextEncoder();
-    return {
-      kind: "missing",
-      tid: parseTid(entry.tid),
-      user: encoder.encode(entry.user),
-      description: encoder.encode(entry.description),
-      here: file.place,
-      there: entry.position,
-    };
-  }
-
-  #neighbourBefore(position: number): Neighbour | undefined {
-    const { reader } = new ComparedFile(this.#log, position);
-    const place = countedBefore(reader, position);
-    return place && { isPacked: place.status === STATUS.packed };
+  /** How many transactions a pack has explained. */
+  get #explained(): number {
+    return this.#facts.packedHere + this.#facts.packedThere + this.#pair.explained;
   }
 
   async #digest(from: number, through: bigint): Promise<HistoryDigest> {
