@@ -11,7 +11,8 @@ import {
   type RecordSpot,
 } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
-import { ComparedSource, SourceComparison } from "../replica/mod.ts";
+import type { Address } from "../ports/mod.ts";
+import { ComparedSource, NotNativeError, SourceComparison, StreamComparison } from "../replica/mod.ts";
 import { describeTid, formatOidDigits, formatTid, formatTidTime, NO_TID } from "../zodb/mod.ts";
 import { AuthFile } from "./auth_file.ts";
 import { escapeControls, openHistory, textOf } from "./listing.ts";
@@ -94,10 +95,31 @@ async function verifyWithNode(
   const secret = authFile === undefined ? undefined : AuthFile.open(disk, authFile);
   const network = await networkFor(options, host);
   const settings = { software: SOFTWARE, secret };
-  await using source = await ComparedSource.connect({ network, clock, random }, address, settings);
-  const ask = source.ask.bind(source);
-  const comparison = new SourceComparison(copy, source.end, ask, { since, progress, pause: pauseOf(host) });
-  return await report(options, host, comparison, undefined);
+  const how = { since, progress, pause: pauseOf(host) };
+  const source = await connectOrNot({ network, clock, random }, address, settings);
+  if (source === undefined) {
+    const note = `${other} does not answer in zrs's native stream: receiving all that it has, by zrs2`;
+    if (host.isTerminal("err")) host.err(`${note}\n`);
+    using stream = await StreamComparison.connect({ network, clock }, address, copy, how);
+    return await report(options, host, stream, undefined);
+  }
+  await using compared = source;
+  const ask = compared.ask.bind(compared);
+  return await report(options, host, new SourceComparison(copy, compared.end, ask, how), undefined);
+}
+
+/** @returns undefined where it most likely is zc.zrs: a node with a secret must be one of ours */
+async function connectOrNot(
+  ports: Parameters<typeof ComparedSource.connect>[0],
+  address: Address,
+  settings: Parameters<typeof ComparedSource.connect>[2],
+): Promise<ComparedSource | undefined> {
+  try {
+    return await ComparedSource.connect(ports, address, settings);
+  } catch (error) {
+    if (error instanceof NotNativeError && settings.secret === undefined) return undefined;
+    throw error;
+  }
 }
 
 function pauseOf({ clock }: Host): () => Promise<void> {

@@ -32,7 +32,7 @@ export interface Comparison {
   readonly packedHere: number;
   /** How many were written anew with an extension that says the same in other bytes. */
   readonly rewritten: number;
-  /** Whether the other end has transactions behind the copy's last. */
+  /** Whether the other end is known to have transactions behind the copy's last. */
   readonly hasNewer: boolean;
 }
 

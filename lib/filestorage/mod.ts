@@ -1,6 +1,6 @@
 export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
-export { type Comparison, type ComparisonOptions, FileComparison } from "./compare.ts";
+export { type Comparison, type ComparisonOptions, FileComparison, saysTheSame } from "./compare.ts";
 export { lastRecords } from "./compare_records.ts";
 export { ComparedFile, mayLack, type Neighbour } from "./compare_side.ts";
 export {

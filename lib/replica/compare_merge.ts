@@ -10,8 +10,7 @@ import {
   type Readable,
 } from "../filestorage/mod.ts";
 import { parseTid, STATUS } from "../zodb/mod.ts";
-import type { ContentEntry } from "./compare_messages.ts";
-import { ownUser, type PairComparison } from "./compare_pair.ts";
+import { ownUser, type PairComparison, type SourceTransaction } from "./compare_pair.ts";
 
 export class EntryMerge {
   readonly #log: Readable;
@@ -46,8 +45,13 @@ export class EntryMerge {
     this.#file.before = place && { isPacked: place.status === STATUS.packed };
   }
 
+  /** How far the copy has been compared, in bytes. */
+  get position(): number {
+    return this.#file.place;
+  }
+
   /** Takes the source's next transaction. @throws ProtocolError, DiskError */
-  async *push(entry: ContentEntry): AsyncGenerator<Difference> {
+  async *push(entry: SourceTransaction): AsyncGenerator<Difference> {
     const file = this.#file;
     const tid = parseTid(entry.tid);
     const there = { isPacked: entry.packed };
@@ -79,7 +83,7 @@ export class EntryMerge {
     yield difference;
   }
 
-  async #both(entry: ContentEntry): Promise<Difference | undefined> {
+  async #both(entry: SourceTransaction): Promise<Difference | undefined> {
     const file = this.#file;
     const { tid } = file.reader;
     let difference: Difference | undefined;
@@ -91,6 +95,7 @@ export class EntryMerge {
       const problem = error.message;
       difference = { ...ownUser(file), tid, ...places, kind: "damaged", side: "here", problem, final: false };
     }
+    this.#facts.rewritten = this.#pair.rewritten;
     if (difference === undefined) {
       this.#facts.same++;
       this.#facts.lastSame = tid;
@@ -112,7 +117,7 @@ export class EntryMerge {
     return { ...where, kind: "ahead", lastTid: this.#log.lastTid, lastTidThere: this.#sourceLastTid };
   }
 
-  #missing(entry: ContentEntry): Difference | undefined {
+  #missing(entry: SourceTransaction): Difference | undefined {
     const file = this.#file;
     if (mayLack(file.before, file.current, entry.count > 0)) {
       this.#facts.packedHere++;

@@ -1,4 +1,5 @@
 /** Comparing one transaction of a copy with what a source tells of the same one: digests in place of data. */
+import { equalBytes } from "../bytes/mod.ts";
 import { ProtocolError } from "../errors.ts";
 import {
   type ComparedFile,
@@ -10,10 +11,19 @@ import {
   type Readable,
   type RecordDifference,
   RecordReader,
+  saysTheSame,
 } from "../filestorage/mod.ts";
-import { formatTid, parseTid } from "../zodb/mod.ts";
+import { formatTid, parseTid, type TransactionHead } from "../zodb/mod.ts";
 import { beginningOf, DIGEST_DIGITS } from "./compare_answers.ts";
 import type { ContentAnswer, ContentEntry, ContentQuestion, RecordEntry } from "./compare_messages.ts";
+
+/** What is known of a transaction of the source's. */
+export interface SourceTransaction extends Omit<ContentEntry, "position"> {
+  /** Undefined where the source does not tell. */
+  readonly position: number | undefined;
+  /** The whole texts, where they have come. */
+  readonly head?: TransactionHead;
+}
 
 /** So many objects with two records in one transaction, of which the first differs, are kept in mind. */
 const MAX_PENDING = 1_000;
@@ -24,6 +34,8 @@ export class PairComparison {
   readonly #ask: (question: ContentQuestion) => Promise<ContentAnswer>;
   /** How many transactions so far have other digests, and are the same as far as packs have left them. */
   explained = 0;
+  /** How many have an extension that says the same in other bytes. */
+  rewritten = 0;
 
   constructor(
     log: Readable,
@@ -39,19 +51,21 @@ export class PairComparison {
    * @param file at the transaction
    * @throws CorruptError where it is damaged; ProtocolError where the source contradicts itself; DiskError
    */
-  async compare(file: ComparedFile, entry: ContentEntry): Promise<Difference | undefined> {
+  async compare(file: ComparedFile, entry: SourceTransaction): Promise<Difference | undefined> {
     const { reader } = file;
     const { digest } = await this.#digester.transaction(reader);
     if (digest.startsWith(entry.digest)) return undefined;
     const where = { ...ownUser(file), tid: reader.tid, here: reader.position, there: entry.position };
     const texts = await this.#digester.texts(reader);
-    if (!texts.startsWith(entry.texts)) {
+    const isRewritten = !texts.startsWith(entry.texts);
+    if (isRewritten && !isSameInOtherWords(reader.head(), entry.head)) {
       return { ...where, kind: "metadata", fields: differingFields(where, entry) };
     }
     const isPacked = file.isPacked || entry.packed;
     const difference = isPacked ? await this.#byObject(file, entry) : await this.#strictly(file, entry);
     if (difference !== undefined) return { ...where, ...difference };
-    if (!isPacked) {
+    if (isRewritten) this.rewritten++;
+    else if (!isPacked) {
       throw new ProtocolError(
         `Cannot compare with the source: the digest that it gives of ${entry.tid} is not that of the records it shows`,
       );
@@ -60,7 +74,7 @@ export class PairComparison {
     return undefined;
   }
 
-  async #strictly(file: ComparedFile, entry: ContentEntry): Promise<RecordDifference | undefined> {
+  async #strictly(file: ComparedFile, entry: SourceTransaction): Promise<RecordDifference | undefined> {
     const { reader } = file;
     reader.rewindRecords();
     for await (const [oid, digest, length] of this.#recordsOf(entry)) {
@@ -82,7 +96,7 @@ export class PairComparison {
   }
 
   /** Where a pack has been: each object's last record counts, and what only an unpacked end has may be gone. */
-  async #byObject(file: ComparedFile, entry: ContentEntry): Promise<RecordDifference | undefined> {
+  async #byObject(file: ComparedFile, entry: SourceTransaction): Promise<RecordDifference | undefined> {
     const { reader } = file;
     const last = lastRecords(file);
     const seen = new ObjectIndex();
@@ -129,7 +143,7 @@ export class PairComparison {
   }
 
   /** All records of a transaction of the source's, of which the entry may name the first. */
-  async *#recordsOf(entry: ContentEntry): AsyncGenerator<RecordEntry> {
+  async *#recordsOf(entry: SourceTransaction): AsyncGenerator<RecordEntry> {
     const tid = parseTid(entry.tid);
     let known = entry.records;
     for (let done = 0;;) {
@@ -164,10 +178,16 @@ function onlyHere(file: ComparedFile): RecordDifference {
   return { kind: "record", oidHere: oid, recordHere, oidThere: undefined, recordThere: undefined };
 }
 
+/** Whether only the bytes of the extension differ, and not what they say. */
+function isSameInOtherWords(own: TransactionHead, other: TransactionHead | undefined): boolean {
+  return other !== undefined && equalBytes(own.user, other.user) &&
+    equalBytes(own.description, other.description) && saysTheSame(own.extension, other.extension);
+}
+
 /** Which of the texts differ, as far as the source shows them: their beginnings, and no extension. */
 function differingFields(
   own: { readonly user: Uint8Array; readonly description: Uint8Array },
-  entry: ContentEntry,
+  entry: SourceTransaction,
 ): MetadataField[] {
   const fields: MetadataField[] = [];
   if (beginningOf(own.user) !== entry.user) fields.push("user");

@@ -207,7 +207,7 @@ Deno.test("a source that never ends is left", async () => {
 });
 
 Deno.test("questions that are none, and too many, are not answered", async () => {
-  const answers = new CompareAnswers(endOf(LONG).view, noPause);
+  const answers = new CompareAnswers(endOf(LONG.slice(0, 5)).view, noPause);
   const through = formatTid(tidAt(900));
   for (
     const question of [
