@@ -32,6 +32,7 @@ import {
   waitUntilReached,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
+import { CompareFeed } from "./compare_feed.ts";
 import { compareLineage, describeLineage, isCommonExact, type Question } from "./lineage.ts";
 import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
@@ -41,7 +42,7 @@ import { findResumption, isPrefixEnd, type Resumption } from "./raw_start.ts";
 import { sleep } from "./waiting.ts";
 
 /** What this end can do. */
-const CAPABILITIES: readonly string[] = ["raw", "zstd"];
+const CAPABILITIES: readonly string[] = ["raw", "zstd", "compare"];
 
 /** Larger buffers would make frames of more than they may have. */
 const MAX_BUFFER_BYTES = 1024 * 1024;
@@ -77,6 +78,8 @@ export class NativeFeed implements Service, NativeHandler {
   #hello: Hello | undefined;
   #answer: { readonly value: unknown } | undefined;
   #asking = false;
+  /** Whoever only compares may ask. */
+  #comparison: CompareFeed | undefined;
   #milestones: Milestones | undefined;
   #progress: (() => Progress) | undefined;
   #heardMs: number;
@@ -132,6 +135,7 @@ export class NativeFeed implements Service, NativeHandler {
     if (place === undefined) {
       return await this.#refuse("busy", "this source serves as many secondaries already as it may");
     }
+    if (hello.required.includes("compare")) return await this.#answerQuestions(hello, beatMs);
     const { lastTid } = hello;
     const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
     this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
@@ -149,17 +153,7 @@ export class NativeFeed implements Service, NativeHandler {
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
       );
-      await this.#line.write(encodeControl({
-        type: "welcome",
-        version: VERSION,
-        software: this.#options.software,
-        capabilities: this.#capabilities.filter((each) => hello.capabilities.includes(each)),
-        lastTid: view.lastTid,
-        end: view.end,
-        beatMs,
-        notice,
-        resumeAt: resumption?.from,
-      }));
+      await this.#welcome(hello, view, beatMs, notice, resumption);
       this.#milestones = new Milestones(hello.lastTid);
       await this.#stream(generation, raw ? hello.end : position, hello, raw, resumption);
     } finally {
@@ -178,6 +172,9 @@ export class NativeFeed implements Service, NativeHandler {
         else if (message.type === "hello" && this.#handshake.isDone) this.#hello = message;
         return this.#line.ring();
       }
+      case "ask":
+        if (this.#comparison?.take(message.question) !== true) break;
+        return;
       case "answer":
         if (!this.#asking) break;
         this.#asking = false;
@@ -245,6 +242,40 @@ export class NativeFeed implements Service, NativeHandler {
     throw code === "ahead" || code === "forked"
       ? new DivergedError(reason, { tid: this.#hello!.lastTid })
       : new UnavailableError(`Cannot serve ${this.#line.peer}: ${reason}`);
+  }
+
+  async #welcome(
+    hello: Hello,
+    view: LogView,
+    beatMs: number,
+    notice?: string,
+    resumption?: Resumption,
+  ): Promise<void> {
+    await this.#line.write(encodeControl({
+      type: "welcome",
+      version: VERSION,
+      software: this.#options.software,
+      capabilities: this.#capabilities.filter((each) => hello.capabilities.includes(each)),
+      lastTid: view.lastTid,
+      end: view.end,
+      beatMs,
+      notice,
+      resumeAt: resumption?.from,
+    }));
+  }
+
+  /** The peer wants no transactions. */
+  async #answerQuestions(hello: Hello, beatMs: number): Promise<never> {
+    using place = this.#shared.admitComparison();
+    if (place === undefined) {
+      return await this.#refuse("busy", "this source is being compared with another copy already");
+    }
+    this.#ports.log.info(`${this.#line.peer}: connected with ${hello.software}, compares a copy`, {
+      peer: this.#line.peer,
+    });
+    const comparison = new CompareFeed(this.#log, this.#line, () => this.#pause());
+    this.#comparison = comparison;
+    return await comparison.serve((view) => this.#welcome(hello, view, beatMs));
   }
 
   /** Finds where the secondary goes on. The generation is held for the caller. */
