@@ -38,6 +38,15 @@ export interface ContentDigest {
   readonly records: number;
 }
 
+/** A record whose header has been read: a TransactionReader has it, for one. */
+export interface ReadRecord {
+  readonly oidHigh: number;
+  readonly oidLow: number;
+  readonly recordPosition: number;
+  readonly dataLength: number;
+  readonly backPointer: number;
+}
+
 /** Data are read through a buffer of this size, however long they are. */
 const BUFFER_BYTES = 64 * 1024;
 
@@ -95,11 +104,28 @@ export class ContentDigester {
   }
 
   /**
+   * The digest of user, description and extension, and their lengths, as they lie in the file.
+   * @param reader has read the transaction
+   * @returns 64 hexadecimal digits
+   * @throws CorruptError, DiskError
+   */
+  async texts(reader: TransactionReader): Promise<string> {
+    const hash = createHash("sha256");
+    this.#hashes = [hash];
+    await this.#stretch(
+      reader.position + TRANSACTION.userLength,
+      reader.headLength - TRANSACTION.userLength,
+    );
+    this.#flush();
+    return hash.digest("hex");
+  }
+
+  /**
    * @param reader has moved to the record
    * @returns 64 hexadecimal digits
    * @throws CorruptError, DiskError
    */
-  async record(reader: TransactionReader): Promise<string> {
+  async record(reader: ReadRecord): Promise<string> {
     const hash = createHash("sha256");
     this.#hashes = [hash];
     await this.#record(reader);
@@ -107,7 +133,7 @@ export class ContentDigester {
     return hash.digest("hex");
   }
 
-  async #record(reader: TransactionReader): Promise<void> {
+  async #record(reader: ReadRecord): Promise<void> {
     const { oidHigh, oidLow, recordPosition } = reader;
     let dataPosition = recordPosition + RECORD.size;
     let dataLength = reader.dataLength;
@@ -124,7 +150,7 @@ export class ContentDigester {
           throw new CorruptError(
             `Cannot read the data record at ${target.position}: its data of ${dataLength} bytes reach beyond ` +
               `the record at ${recordPosition} that has a back pointer to it`,
-            { position: target.position, tid: reader.tid },
+            { position: target.position },
           );
         }
       }

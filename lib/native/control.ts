@@ -33,6 +33,15 @@ export type Fit =
 
 const FITS: readonly Fit[] = ["prefix", "later", "gap", "unknown"];
 
+/** What a secondary has of a transaction that did not come whole: it was too large to be kept in memory. */
+export interface Begun {
+  readonly tid: bigint;
+  /** How many bytes of it, from its first on, as they lie in the source's file. */
+  readonly bytes: number;
+  /** Their SHA-256, in hexadecimal digits. */
+  readonly digest: string;
+}
+
 /** The secondary begins with this. */
 export interface Hello {
   readonly type: "hello";
@@ -44,6 +53,8 @@ export interface Hello {
   readonly digest: string | undefined;
   /** Where the secondary's file ends. */
   readonly end: number;
+  /** The beginning of what follows there, kept from a connection that was lost. */
+  readonly begun?: Begun | undefined;
   /** A run of several transactions may have so many bytes: the secondary holds it until it is whole. */
   readonly runBytes: number;
   /** How often the secondary wants to hear from the source, and will say a `beat` itself, in milliseconds. */
@@ -108,6 +119,8 @@ export interface Welcome {
   readonly notice: string | undefined;
   /** Undefined where the source does not say, or what it says is not known here. */
   readonly fit?: Fit | undefined;
+  /** The first run goes on behind so many bytes of the transaction that was begun; undefined: it begins anew. */
+  readonly resumeAt?: number | undefined;
 }
 
 /** Why refused: for programs; the words are in `reason`. */
@@ -189,6 +202,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         lastTid: fields.tid("lastTid"),
         digest: fields.digest("digest"),
         end: fields.count("end"),
+        begun: fields.has("begun") ? begunOf(fields.nested("begun")) : undefined,
         runBytes: fields.count("runBytes"),
         beatMs: fields.count("beatMs"),
         capabilities: fields.names("capabilities"),
@@ -216,6 +230,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         beatMs: fields.count("beatMs"),
         notice: fields.has("notice") ? fields.words("notice") : undefined,
         fit: FITS.find((each) => each === fields.any("fit")),
+        resumeAt: fields.has("resumeAt") ? fields.count("resumeAt") : undefined,
       };
     case "refused":
       return {
@@ -240,6 +255,10 @@ export function decodeControl(body: Uint8Array): Control | undefined {
       if (!fields.has("mustUnderstand")) return undefined;
       throw new ProtocolError(`Cannot understand message ${printable(type)}: it comes from a later version`);
   }
+}
+
+function begunOf(fields: Fields): Begun {
+  return { tid: fields.tid("tid"), bytes: fields.count("bytes"), digest: fields.hex256("digest") };
 }
 
 function parse(body: Uint8Array): Record<string, unknown> {
@@ -274,6 +293,14 @@ class Fields {
 
   any(name: string): unknown {
     return Object.hasOwn(this.#values, name) ? this.#values[name] : undefined;
+  }
+
+  /** The fields of a field. */
+  nested(name: string): Fields {
+    const value = this.any(name);
+    return typeof value === "object" && value !== null
+      ? new Fields(value as Record<string, unknown>)
+      : this.#refuse(name, "an object");
   }
 
   text(name: string): string {

@@ -3,9 +3,11 @@
  * connections end, for the next one.
  */
 import type { ZrsError } from "../errors.ts";
+import type { Begun } from "../native/mod.ts";
 import type { Clock, Log } from "../ports/mod.ts";
 import type { Intake, IntakeContext } from "./intake.ts";
 import { MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
+import type { Sink } from "./sink.ts";
 import { ZrsIntake } from "./zrs_intake.ts";
 
 /** `auto`: the native stream where the source speaks it, else zrs2. */
@@ -22,6 +24,8 @@ export class Approach {
   /** As messages name it. */
   readonly #source: string;
   readonly #protocol: Protocol;
+  /** What the connection that was prepared is to speak. */
+  #isZrs2 = false;
   /** Until then the source is taken for one that speaks zrs2 only. */
   #zrs2UntilMs = -Infinity;
   /** How many connections in a row ended without a word of the native stream, and whether there was ever one. */
@@ -40,13 +44,29 @@ export class Approach {
     this.#protocol = protocol;
   }
 
-  /** What is to receive from the next connection. */
-  intake(context: IntakeContext): Intake {
-    const isZrs2 = this.#protocol === "zrs2" ||
+  /**
+   * Gets ready for the next connection.
+   * @param lastTid the last transaction that is durable here
+   * @returns what the sink keeps of the next one; what nobody could go on behind is forgotten
+   * @throws DiskError
+   */
+  async prepare(sink: Sink, lastTid: bigint): Promise<Begun | undefined> {
+    this.#isZrs2 = this.#protocol === "zrs2" ||
       this.#protocol === "auto" && this.#clock.monotonic() < this.#zrs2UntilMs;
-    if (isZrs2) return new ZrsIntake(context);
-    const mayBeRaw = this.#misfitAfter === undefined || context.storage.lastTid > this.#misfitAfter;
-    return new NativeIntake(context, mayBeRaw);
+    if (!this.#isZrs2 && this.#mayBeRaw(lastTid)) return await sink.begun();
+    await sink.abort();
+    return undefined;
+  }
+
+  /** What is to receive from the connection that was prepared. */
+  intake(context: IntakeContext, begun: Begun | undefined): Intake {
+    if (this.#isZrs2) return new ZrsIntake(context);
+    return new NativeIntake(context, this.#mayBeRaw(context.storage.lastTid), begun);
+  }
+
+  /** Whether the source may send bytes as they lie in its file. */
+  #mayBeRaw(lastTid: bigint): boolean {
+    return this.#misfitAfter === undefined || lastTid > this.#misfitAfter;
   }
 
   /** A connection is over, whatever became of it. */

@@ -161,10 +161,11 @@ export class CatchUp {
     const { buffers = DEFAULT_BUFFER_SIZES } = this.#options;
     const connection = await this.#source.connect(signal);
     const sink = new Sink(this.#ports, this.#storage, buffers, signal, "fail");
-    const intake = this.#approach.intake(this.#context(sink, connection));
+    const begun = await this.#approach.prepare(sink, this.#storage.lastTid);
+    const intake = this.#approach.intake(this.#context(sink, connection), begun);
     this.protocol = intake.protocol;
     try {
-      return await attend(intake, sink, connection, signal);
+      return await attend(intake, sink, connection, signal, "forget");
     } finally {
       this.transactions += sink.transactions;
       this.#approach.ended(intake);

@@ -33,17 +33,18 @@ import {
   waitUntilReached,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
+import { CompareFeed } from "./compare_feed.ts";
 import { compareLineage, describeLineage, fitOf, isCommonExact, type Question } from "./lineage.ts";
 import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
-import { isPrefixEnd } from "./raw_start.ts";
+import { findResumption, isPrefixEnd, type Resumption } from "./raw_start.ts";
 import { viewUntil } from "./until.ts";
 import { sleep } from "./waiting.ts";
 
 /** What this end can do. */
-const CAPABILITIES: readonly string[] = ["raw", "zstd", "once"];
+const CAPABILITIES: readonly string[] = ["raw", "zstd", "compare", "once"];
 
 /** Larger buffers would make frames of more than they may have. */
 const MAX_BUFFER_BYTES = 1024 * 1024;
@@ -59,6 +60,8 @@ const CHANGED = "this source's file has been packed, replaced or rolled back";
 interface Start {
   readonly position: number;
   readonly generation: Generation;
+  /** What was compared. */
+  readonly compared: LogView;
   /** The secondary's file is a beginning of ours, byte by byte. */
   readonly isPrefix: boolean;
   readonly notice: string | undefined;
@@ -79,6 +82,8 @@ export class NativeFeed implements Service, NativeHandler {
   #hello: Hello | undefined;
   #answer: { readonly value: unknown } | undefined;
   #asking = false;
+  /** Whoever only compares may ask. */
+  #comparison: CompareFeed | undefined;
   #milestones: Milestones | undefined;
   #progress: (() => Progress) | undefined;
   #heardMs: number;
@@ -134,33 +139,27 @@ export class NativeFeed implements Service, NativeHandler {
     if (place === undefined) {
       return await this.#refuse("busy", "this source serves as many secondaries already as it may");
     }
+    if (hello.required.includes("compare")) return await this.#answerQuestions(hello, beatMs);
     const { lastTid } = hello;
     const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
     this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
     using _changes = this.#log.subscribe(() => this.#line.ring());
-    const { position, generation, isPrefix, notice, fit } = await this.#compare(hello);
+    const { position, generation, compared, isPrefix, notice, fit } = await this.#compare(hello);
     try {
       const view = this.#log.view;
       const goal = await this.#goalOf(hello, view, generation);
       // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
       const raw = isPrefix && hello.capabilities.includes("raw");
+      const resumption = raw && hello.begun !== undefined
+        ? await findResumption(compared, hello.end, hello.begun, () => this.#pause())
+        : undefined;
       this.#ports.log.info(
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
       );
-      await this.#line.write(encodeControl({
-        type: "welcome",
-        version: VERSION,
-        software: this.#options.software,
-        capabilities: this.#capabilities.filter((each) => hello.capabilities.includes(each)),
-        lastTid: view.lastTid,
-        end: view.end,
-        beatMs,
-        notice,
-        fit,
-      }));
+      await this.#welcome(hello, view, beatMs, { notice, fit, resumption });
       this.#milestones = new Milestones(hello.lastTid);
-      await this.#stream(generation, raw ? hello.end : position, hello, raw, goal);
+      await this.#stream(generation, raw ? hello.end : position, hello, raw, { resumption, goal });
     } finally {
       generation.release();
     }
@@ -177,6 +176,9 @@ export class NativeFeed implements Service, NativeHandler {
         else if (message.type === "hello" && this.#handshake.isDone) this.#hello = message;
         return this.#line.ring();
       }
+      case "ask":
+        if (this.#comparison?.take(message.question) !== true) break;
+        return;
       case "answer":
         if (!this.#asking) break;
         this.#asking = false;
@@ -246,6 +248,42 @@ export class NativeFeed implements Service, NativeHandler {
       : new UnavailableError(`Cannot serve ${this.#line.peer}: ${reason}`);
   }
 
+  async #welcome(
+    hello: Hello,
+    view: LogView,
+    beatMs: number,
+    { notice, fit, resumption }: Partial<Pick<Start, "notice" | "fit">> & {
+      resumption?: Resumption | undefined;
+    } = {},
+  ): Promise<void> {
+    await this.#line.write(encodeControl({
+      type: "welcome",
+      version: VERSION,
+      software: this.#options.software,
+      capabilities: this.#capabilities.filter((each) => hello.capabilities.includes(each)),
+      lastTid: view.lastTid,
+      end: view.end,
+      beatMs,
+      notice,
+      fit,
+      resumeAt: resumption?.from,
+    }));
+  }
+
+  /** The peer wants no transactions. */
+  async #answerQuestions(hello: Hello, beatMs: number): Promise<never> {
+    using place = this.#shared.admitComparison();
+    if (place === undefined) {
+      return await this.#refuse("busy", "this source is being compared with another copy already");
+    }
+    this.#ports.log.info(`${this.#line.peer}: connected with ${hello.software}, compares a copy`, {
+      peer: this.#line.peer,
+    });
+    const comparison = new CompareFeed(this.#log, this.#line, () => this.#pause());
+    this.#comparison = comparison;
+    return await comparison.serve((view) => this.#welcome(hello, view, beatMs));
+  }
+
   /** Finds where the secondary goes on. The generation is held for the caller. */
   async #compare({ lastTid, digest, end }: Hello): Promise<Start> {
     let lookedAgain = false;
@@ -271,7 +309,7 @@ export class NativeFeed implements Service, NativeHandler {
           const isPrefix = isShared && isPrefixEnd(view, position, end);
           const notice = isShared ? undefined : words;
           const fit = isPrefix ? "prefix" : fitOf(lineage, lastTid, view.end);
-          return { position, generation, isPrefix, notice, fit };
+          return { position, generation, compared: view, isPrefix, notice, fit };
         }
         if (!lookedAgain) {
           lookedAgain = true;
@@ -314,14 +352,14 @@ export class NativeFeed implements Service, NativeHandler {
 
   /**
    * Sends what there is and what comes, from one file: behind another the secondary asks anew.
-   * @param goal what to send in place of all that the log shows and will show
+   * @param limits.goal what to send in place of all that the log shows and will show
    */
   async #stream(
     generation: Generation,
     from: number,
     hello: Hello,
     raw: boolean,
-    goal: LogView | undefined,
+    { resumption, goal }: { readonly resumption: Resumption | undefined; readonly goal: LogView | undefined },
   ): Promise<void> {
     const startTid = hello.lastTid;
     const encoder = new NativeEncoder();
@@ -332,27 +370,29 @@ export class NativeFeed implements Service, NativeHandler {
       encoder.isCompressing = pace.isCompressing;
     };
     encoder.isCompressing = pace.isCompressing;
-    const outgoing = raw
+    const rawOutgoing = raw
       ? new RawOutgoing(generation, startTid, encoder, {
         blobs: this.#options.blobs,
         bufferBytes,
         write,
         runBytes: Math.min(hello.runBytes, MAX_RUN_BYTES),
       })
-      : new Outgoing(generation, startTid, encoder, {
-        blobs: this.#options.blobs,
-        bufferBytes,
-        write,
-        log: this.#ports.log,
-        pause: () => this.#pause(),
-      });
+      : undefined;
+    const outgoing = rawOutgoing ?? new Outgoing(generation, startTid, encoder, {
+      blobs: this.#options.blobs,
+      bufferBytes,
+      write,
+      log: this.#ports.log,
+      pause: () => this.#pause(),
+    });
     let position = from;
+    let rest = resumption;
     let told: LogView | undefined;
     this.#progress = () => ({
       sentTid: outgoing.lastTid,
       receivedTid: this.#milestones!.received,
       durableTid: this.#milestones!.durable,
-      position: raw ? from + this.#milestones!.durableBytes : position,
+      position: raw ? from + this.#durableBytes(resumption) : position,
       generation,
     });
     for (;;) {
@@ -367,13 +407,27 @@ export class NativeFeed implements Service, NativeHandler {
         await this.#line.wait();
       } else if (position < view.end) {
         this.#line.check();
-        position = await this.#sendOne(outgoing, position, view, encoder);
+        const begun = rest;
+        rest = undefined;
+        position = await this.#sendOne(
+          outgoing,
+          generation,
+          encoder,
+          () =>
+            begun === undefined ? outgoing.send(position, view.end) : rawOutgoing!.resume(begun, view.end),
+        );
       } else {
         await outgoing.flush();
         if (told !== view) await this.#tellComplete(told = view);
         if (this.#log.view === present) await this.#line.wait();
       }
     }
+  }
+
+  /** How much of what the secondary did not have is durable there. */
+  #durableBytes(resumption: Resumption | undefined): number {
+    const { durableBytes } = this.#milestones!;
+    return durableBytes === 0 ? 0 : durableBytes + (resumption?.from ?? 0);
   }
 
   #compress({ capabilities }: Hello): Compress {
@@ -383,13 +437,13 @@ export class NativeFeed implements Service, NativeHandler {
   /** Where sending fails, what is whole before it still gets there, and the reason. */
   async #sendOne(
     outgoing: RawOutgoing | Outgoing,
-    position: number,
-    { end, generation }: LogView,
+    generation: Generation,
     encoder: NativeEncoder,
+    send: () => Promise<number>,
   ): Promise<number> {
     const before = outgoing.lastTid;
     try {
-      const next = await outgoing.send(position, end);
+      const next = await send();
       if (outgoing.lastTid !== before) this.#milestones!.pass(outgoing.lastTid, encoder.checksum);
       return next;
     } catch (error) {

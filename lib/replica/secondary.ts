@@ -207,6 +207,7 @@ export class Secondary {
     let fruitless = 0;
     while (!signal.aborted) {
       const before = this.#storage.lastTid;
+      const hadBytes = sink.restorer.begun?.bytes ?? 0;
       let failure: ZrsError;
       try {
         failure = await this.#attend(sink, signal);
@@ -225,7 +226,8 @@ export class Secondary {
       if (signal.aborted) break;
       const isAgain = failure instanceof AgainError;
       // Coming again at once is worth it once: a source that says nothing else is waited for like any other.
-      const isFruitful = lastTid !== before || failure instanceof IdleEnd && !isAgain;
+      const hasMore = (sink.restorer.begun?.bytes ?? 0) > hadBytes;
+      const isFruitful = lastTid !== before || hasMore || failure instanceof IdleEnd && !isAgain;
       if (!isFruitful) this.#approach.forgetZrs2();
       if (isFruitful) {
         fruitless = 0;
@@ -300,6 +302,7 @@ export class Secondary {
    */
   async #attend(sink: Sink, signal: AbortSignal): Promise<ZrsError> {
     const { network } = this.#ports;
+    const begun = await this.#approach.prepare(sink, this.#storage.lastTid);
     let connection: Connection;
     this.#source.connecting();
     try {
@@ -309,10 +312,10 @@ export class Secondary {
       this.#source.ended(error);
       return new NotConnected(error.message, error.facts);
     }
-    const intake = this.#current = this.#intake(sink, connection);
+    const intake = this.#current = this.#approach.intake(this.#contextOf(sink, connection), begun);
     this.#source.connected(intake.protocol);
     try {
-      const failure = await attend(intake, sink, connection, signal);
+      const failure = await attend(intake, sink, connection, signal, "keep");
       this.#source.ended(failure);
       return failure;
     } finally {
@@ -321,9 +324,9 @@ export class Secondary {
     }
   }
 
-  #intake(sink: Sink, connection: Connection): Intake {
+  #contextOf(sink: Sink, connection: Connection): IntakeContext {
     const options = this.#options;
-    const context: IntakeContext = {
+    return {
       ports: this.#ports,
       storage: this.#storage,
       sink,
@@ -341,7 +344,6 @@ export class Secondary {
       },
       saveIndexWhenDue: () => this.#saveIndexWhenDue(sink),
     };
-    return this.#approach.intake(context);
   }
 
   async #saveIndexWhenDue(sink?: Sink): Promise<void> {
