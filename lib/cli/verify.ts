@@ -11,7 +11,6 @@ import { EXIT, type ExitCode } from "./exit_codes.ts";
 import { usageLine } from "./options.ts";
 import { ProgressLine } from "./progress_line.ts";
 import { file, wholeNumber } from "./values.ts";
-import { openScanner } from "./verify_scanner.ts";
 import { FindingLines } from "./verify_text.ts";
 
 export interface VerifyCommand {
@@ -78,7 +77,7 @@ export const verifyParser = command(
     description:
       message`Checks every transaction and record of DATA_FS and the index file beside it, goes on behind damage, and says what is lost. Reads only, takes no lock, and can stand beside whoever writes the database. Exits with 1 when something was found. Without --pickles the data itself is not looked at: the file has no checksums.`,
     footer: message`Example:${lineBreak()}  ${
-      commandLine("zrs verify /srv/zope/var/Data.fs --pickles --refs --blob-dir /srv/zope/var/blobstorage")
+      commandLine("zrs verify /srv/zope/var/Data.fs --pickles --refs")
     }`,
     usageLine: usageLine(),
   },
@@ -93,7 +92,6 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
     });
   }
   using verification = Verification.open(host.disk, dataFs);
-  await using scanner = openScanner(host, dataFs, verification.file);
   const lines = new FindingLines(host, options);
   const progress = new ProgressLine(host);
   const wait = (ms: number) => new Promise<void>((resolve) => void host.clock.schedule(ms, resolve));
@@ -103,7 +101,6 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
       pickles,
       references: refs,
       blobDir,
-      scanner,
       pause: async () => {
         progress.show(verification.progress);
         lines.flush();

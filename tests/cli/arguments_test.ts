@@ -156,7 +156,8 @@ Deno.test("a wrong command line exits with 2 and one line that says what to do",
     [["primry"], /^zrs: Unexpected command `primry`; did you mean `primary`\?\n$/],
     [["frobnicate"], /^zrs: Unexpected command `frobnicate`; see zrs --help\n$/],
     [["frobnicate", "--help"], /^zrs: .*`frobnicate`; see zrs --help\n$/],
-    [["verify", "Data.fs"], /^zrs: Unexpected command `verify`; see zrs --help\n$/],
+    [["verfy", "Data.fs"], /^zrs: Unexpected command `verfy`; did you mean `verify`\?\n$/],
+    [["verify"], /^zrs verify: Missing DATA_FS, the path of the database/],
     [["--versoin"], /^zrs: Unexpected option `--versoin`; did you mean `--version`\?\n$/],
     [["primary"], /^zrs primary: Missing DATA_FS, the path of the database; see zrs primary --help\n$/],
     [["secondary"], /^zrs secondary: Missing DATA_FS, the path of the copy; see zrs secondary --help\n$/],
@@ -269,6 +270,7 @@ Deno.test("--help lists the commands that there are, and how to go on", async ()
       "  status",
       "  log",
       "  rewind",
+      "  verify",
       "  completion",
     ]);
   }
@@ -322,6 +324,11 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       "status",
       /^Usage: zrs status DATA_FS\|SOCKET \[OPTION\.\.\.\]$/m,
       ["--json", "--max-lag SECONDS", "--max-lag-bytes SIZE", "--nagios"],
+    ],
+    [
+      "verify",
+      /^Usage: zrs verify DATA_FS \[OPTION\.\.\.\]$/m,
+      ["--pickles", "--refs", "--blob-dir PATH", "--max-findings N", "--json"],
     ],
   ];
   for (const [command, usage, options] of table) {
