@@ -13,7 +13,7 @@ import { FIRST_POSITION, TRANSACTION } from "./layout.ts";
 import { readMagic } from "./open.ts";
 import { ReferenceGraph } from "./reference_graph.ts";
 import { isRewound } from "./rewound_path.ts";
-import { type RangeScanner, RecordScanner } from "./record_scanner.ts";
+import { RecordScanner } from "./record_scanner.ts";
 import { mayBeRun, StructureCheck } from "./structure_check.ts";
 import { compareIndex, lookAtIndex } from "./verify_index.ts";
 
@@ -24,8 +24,6 @@ export interface VerifyOptions {
   readonly references?: boolean;
   /** The blob directory, to be compared with the records of blobs. */
   readonly blobDir?: string | undefined;
-  /** Looks into the records' data; without it that is done here. */
-  readonly scanner?: RangeScanner | undefined;
   /** Lets other work run, now and then. */
   readonly pause?: () => Promise<void>;
   /** Waits a moment: whether somebody is at work at the end of the file shows in time. Without it nobody is. */
@@ -165,10 +163,10 @@ export class Verification implements Disposable {
   async *#checkContents(options: VerifyOptions, pause: () => Promise<void>): AsyncGenerator<Finding> {
     const { index, ranges } = this.#structure;
     const wanted = { pickles: options.pickles ?? false, references: options.references ?? false };
-    const scanner = options.scanner ?? new RecordScanner(this.file);
+    const scanner = new RecordScanner(this.file);
     const graph = wanted.references ? new ReferenceGraph(this.file, index) : undefined;
     const total = this.#size;
-    for await (const batch of scanner.scanAll(ranges, wanted)) {
+    for (const batch of scanner.scanAll(ranges, wanted)) {
       yield* batch.findings;
       if (graph !== undefined) yield* graph.add(batch.objects);
       this.#progress = { doing: "records", done: batch.position, total };
