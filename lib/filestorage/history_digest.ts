@@ -58,8 +58,7 @@ export async function digestHistory(
     if (reader.status !== STATUS.undone) {
       const { tid } = reader;
       if (tid > through || transactions > 0 && reader.end - from > maxBytes) break;
-      const { digest } = await digester.transaction(reader);
-      hash.update(digest, "hex");
+      hash.update(await digester.whole(reader), "hex");
       if (reader.status === STATUS.packed) {
         isPacked = true;
         unpackedSince = NO_TID;

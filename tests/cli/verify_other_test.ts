@@ -1,5 +1,6 @@
 /** Two copies compared, and digests, as people and scripts see them. */
 import assert from "node:assert/strict";
+import { run } from "../../lib/cli/mod.ts";
 import { verifyDigest } from "../../lib/cli/verify_digest.ts";
 import { verifyOther, type VerifyOtherOptions } from "../../lib/cli/verify_other.ts";
 import { CorruptError, UnavailableError, UsageError } from "../../lib/errors.ts";
@@ -208,4 +209,40 @@ Deno.test("a digest is what another program computes from the same description",
   // Computed by Python's hashlib and struct.
   assert.equal(found.digest, "d5bccb2169a603cf197fecd3b55e69b8eb51afe200c7ca2c1420ddf91a41442b");
   assert.match(out, /^digest {8}TPYC-P8B9-MR1W-Y6BZ\n/);
+});
+
+async function zrs(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const host = hostOf(dataFs(HISTORY.slice(0, 20)).bytes, dataFs(HISTORY).bytes);
+  return { code: await run(["verify", ...args], host), ...host.written };
+}
+
+Deno.test("the exit code says whether there is a difference", async () => {
+  assert.equal((await zrs(COPY, SOURCE)).code, 0);
+  assert.equal((await zrs(SOURCE, COPY)).code, 1);
+  assert.equal((await zrs(COPY, SOURCE, "--bytes")).code, 0);
+  assert.match(
+    (await zrs(COPY, "--digest", "--to", "03f5945800000003")).out,
+    /^digest .*\nup to +03f5945800000003 /,
+  );
+  assert.equal((await zrs(COPY, "zrs://127.0.0.1:1")).code, 4);
+});
+
+Deno.test("options that are of no use together are refused, and so is a node that is none", async () => {
+  for (
+    const args of [
+      [COPY, "--bytes"],
+      [COPY, "--since", "03f5945800000003"],
+      [COPY, SOURCE, "--to", "03f5945800000003"],
+      [COPY, SOURCE, "--digest"],
+      [COPY, SOURCE, "--pickles"],
+      [COPY, "--digest", "--refs"],
+      [COPY, SOURCE, "--auth-file", "/data/secret"],
+      [COPY, SOURCE, "--bytes", "--since", "03f5945800000003"],
+      [COPY, "zrs://db1"],
+    ]
+  ) {
+    const { code, out, err } = await zrs(...args);
+    assert.deepEqual([code, out], [2, ""], args.join(" "));
+    assert.match(err, /Cannot (use|read)/);
+  }
 });
