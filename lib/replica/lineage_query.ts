@@ -217,7 +217,7 @@ class Conversation implements NativeHandler {
       end,
       runBytes: DEFAULT_BUFFER_SIZES.runBytes,
       beatMs: BEAT_MS,
-      capabilities: [],
+      capabilities: ["once"],
       required: [],
     });
   }

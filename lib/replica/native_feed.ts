@@ -265,7 +265,7 @@ export class NativeFeed implements Service, NativeHandler {
       end: view.end,
       beatMs,
       notice,
-      fit,
+      fit: hello.capabilities.includes("once") ? fit : undefined,
       resumeAt: resumption?.from,
     }));
   }

@@ -40,7 +40,6 @@ Deno.test("a primary welcomes an empty secondary, sends its file as it lies, and
     lastTid: tidText(LAST),
     end: FILE.end,
     beatMs: 5_000,
-    fit: "prefix",
   });
   const { bytes, tids, count } = await receiveRuns(wire);
   assertSameBytes(bytes, FILE.bytes.subarray(4));
