@@ -1,6 +1,7 @@
 export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
 export { type ContentDigest, ContentDigester } from "./content_digest.ts";
+export { DelayedStorage } from "./delayed_storage.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
 export {
   History,
@@ -22,6 +23,7 @@ export {
   TidMap,
 } from "./locate.ts";
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
+export { openWithPending } from "./pending_history.ts";
 export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
 export { type LargeEnd, Restorer } from "./restore.ts";
@@ -29,6 +31,7 @@ export type { ExamineRecord } from "./raw_run.ts";
 export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";
 export { planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
+export { pendingBytes, segmentPaths } from "./segment.ts";
 export { type OpenReport, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
 export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";

@@ -18,6 +18,23 @@ import { checkMayCreate, directoryOf, readMagic } from "./open.ts";
 import { type Cut, cutTornEnd, type Patience, scan } from "./recover.ts";
 import type { LargeEnd } from "./restore.ts";
 import { isRewound } from "./rewound_path.ts";
+import { segmentPaths } from "./segment.ts";
+
+/** How a file is opened. */
+export interface StorageOptions extends Patience {
+  /** Whoever opens it knows that transactions may wait beside it (delayed_storage.ts); default: false. */
+  readonly mayHavePending?: boolean;
+}
+
+/** A file that somebody else has opened, and keeps others from. */
+export interface OpenedFile {
+  readonly path: string;
+  readonly file: BlockFile;
+  /** For a reader of its own; closing it leaves the file open. */
+  openReading(): ReadableFile;
+  /** See {@link Appender}. */
+  beginAt(position: number, lastTid: bigint): void;
+}
 
 /** What opening found; for the log. */
 export interface OpenReport {
@@ -36,6 +53,9 @@ export class Storage implements TransactionLog {
   readonly report: OpenReport;
   readonly #disk: Disk;
   readonly #appender: Appender;
+  readonly #openReading: () => ReadableFile;
+  /** Whether the index file is this storage's to write. */
+  readonly #savesIndex: boolean;
   readonly #resources: AsyncDisposableStack;
   readonly #subscribers = new Subscribers();
   #index: ObjectIndex;
@@ -52,6 +72,8 @@ export class Storage implements TransactionLog {
       generation: Generation;
       report: OpenReport;
       savedEnd: number;
+      openReading: () => ReadableFile;
+      savesIndex: boolean;
     },
     resources: AsyncDisposableStack,
   ) {
@@ -62,53 +84,69 @@ export class Storage implements TransactionLog {
     this.#appender = opened.appender;
     this.#generation = opened.generation;
     this.#savedEnd = opened.savedEnd;
+    this.#openReading = opened.openReading;
+    this.#savesIndex = opened.savesIndex;
     this.#resources = resources;
     this.#view = this.#currentView();
   }
 
   /**
    * Takes the lock, creates the file when there is none, recovers it and loads or makes its index.
-   * @param patience for the scan of a file whose index does not cover it
-   * @throws LockedError, UsageError (not a FileStorage, or one of Python 2), CorruptError, DiskError, and the
-   * signal's reason
+   * @param options patience for the scan of a file whose index does not cover it, too
+   * @throws LockedError, UsageError (not a FileStorage, or one of Python 2; transactions wait beside it),
+   * CorruptError, DiskError, and the signal's reason
    */
-  static async open(disk: Disk, path: string, patience: Patience = {}): Promise<Storage> {
+  static async open(disk: Disk, path: string, options: StorageOptions = {}): Promise<Storage> {
     await using owned = new AsyncDisposableStack();
     checkPlace(disk, path);
     owned.use(disk.lock(`${path}.lock`));
     const realPath = disk.realPath(path);
     if (realPath !== path && disk.status(path) !== undefined) lockRealPath(disk, path, realPath, owned);
+    if (options.mayHavePending !== true) refusePending(disk, path);
     const created = disk.status(path) === undefined;
     if (created) checkMayCreate(disk, path);
     const file = owned.use(created ? disk.create(path) : disk.openWrite(path));
     const mark = markOwned(disk, path);
     if (mark !== undefined) owned.use(mark);
     if (isToBegin(file)) await writeMagic(disk, file, path);
-    const loaded = loadIndex(disk, file, path);
-    const size = file.size();
-    const scanned = await scan(file, loaded.position, loaded.lastTid, size, loaded.index, patience, (tid) => {
-      return isRewound(disk, path, tid);
-    });
-    const cut = await cutTornEnd(disk, file, scanned.end);
-    // What a killed process wrote last may be in the system's memory only: nobody is told of it before.
-    if (cut === undefined) await file.sync();
-    const reading = disk.openRead(path);
-    const generation = new Generation(0, reading);
+    const recovered = await recover(disk, path, file, options);
+    const openReading = () => disk.openRead(path);
+    const generation = new Generation(0, openReading());
     owned.defer(() => generation.release());
-    const storage = new Storage(disk, path, {
-      appender: new Appender(file, scanned.end, scanned.lastTid),
-      index: loaded.index,
+    return new Storage(disk, path, {
+      ...recovered,
+      appender: new Appender(file, recovered.end, recovered.lastTid),
       generation,
-      report: {
-        created,
-        scanned: scanned.transactions,
-        indexReason: loaded.reason,
-        cut,
-        followed: mark === undefined,
-      },
-      savedEnd: loaded.reason === undefined ? loaded.position : -1,
+      report: { ...recovered.report, created, followed: mark === undefined },
+      openReading,
+      savesIndex: true,
     }, owned.move());
-    return storage;
+  }
+
+  /**
+   * A storage of a file that is opened already: recovers it, and makes its index, which is in memory only.
+   * @throws CorruptError, DiskError, and the signal's reason
+   */
+  static async over(disk: Disk, opened: OpenedFile, patience: Patience = {}): Promise<Storage> {
+    await using owned = new AsyncDisposableStack();
+    const { path, file } = opened;
+    const recovered = await recover(disk, path, file, patience);
+    const openReading = () => opened.openReading();
+    const generation = new Generation(0, openReading());
+    owned.defer(() => generation.release());
+    return new Storage(disk, path, {
+      ...recovered,
+      appender: new Appender(
+        file,
+        recovered.end,
+        recovered.lastTid,
+        (position, lastTid) => opened.beginAt(position, lastTid),
+      ),
+      generation,
+      report: { ...recovered.report, created: false, followed: false },
+      openReading,
+      savesIndex: false,
+    }, owned.move());
   }
 
   get view(): LogView {
@@ -173,7 +211,7 @@ export class Storage implements TransactionLog {
    */
   async saveIndex(): Promise<void> {
     const end = this.#appender.end;
-    if (end === this.#savedEnd) return;
+    if (end === this.#savedEnd || !this.#savesIndex) return;
     await writeIndexFile(this.#disk, this.path, this.#index, end);
     this.#savedEnd = end;
   }
@@ -187,7 +225,7 @@ export class Storage implements TransactionLog {
   async takeBack(kept: KeptEnd, patience: Patience = {}): Promise<void> {
     await this.#appender.cut();
     const { end } = this.#appender;
-    const reading = this.#disk.openRead(this.path);
+    const reading = this.#openReading();
     try {
       // The index of the shorter file fits the longer one as well: at no moment does one lie there that does not.
       this.#index = await this.#saveIndexBefore(kept, end, patience);
@@ -207,6 +245,7 @@ export class Storage implements TransactionLog {
   async #saveIndexBefore(kept: KeptEnd, end: number, patience: Patience): Promise<ObjectIndex> {
     try {
       const index = await indexBefore(this.file, this.#index, kept, end, patience);
+      if (!this.#savesIndex) return index;
       await writeIndexFile(this.#disk, this.path, index, kept.end);
       await removeOtherIndex(this.#disk, this.path);
       return index;
@@ -233,6 +272,32 @@ export class Storage implements TransactionLog {
   }
 }
 
+interface Recovered {
+  readonly end: number;
+  readonly lastTid: bigint;
+  readonly index: ObjectIndex;
+  readonly savedEnd: number;
+  readonly report: Pick<OpenReport, "scanned" | "indexReason" | "cut">;
+}
+
+/** Scans what the index file does not cover, and cuts what is not whole. */
+async function recover(disk: Disk, path: string, file: BlockFile, patience: Patience): Promise<Recovered> {
+  const { index, position, lastTid, reason } = loadIndex(disk, file, path);
+  const scanned = await scan(file, position, lastTid, file.size(), index, patience, (tid) => {
+    return isRewound(disk, path, tid);
+  });
+  const cut = await cutTornEnd(disk, file, scanned.end);
+  // What a killed process wrote last may be in the system's memory only: nobody is told of it before.
+  if (cut === undefined) await file.sync();
+  return {
+    end: scanned.end,
+    lastTid: scanned.lastTid,
+    index,
+    savedEnd: reason === undefined ? position : -1,
+    report: { scanned: scanned.transactions, indexReason: reason, cut },
+  };
+}
+
 /** Looks what there is before anything is left beside it. @throws UsageError */
 function checkPlace(disk: Disk, path: string): void {
   const status = disk.status(path);
@@ -252,6 +317,19 @@ function checkPlace(disk: Disk, path: string): void {
   if (status === undefined) return;
   using file = disk.openRead(path);
   isToBegin(file);
+}
+
+/**
+ * What is appended here would take the place of what waits beside the file.
+ * @throws UsageError
+ */
+function refusePending(disk: Disk, path: string): void {
+  const [first] = segmentPaths(disk, path);
+  if (first === undefined) return;
+  throw new UsageError(
+    `Cannot open ${path} for writing: transactions that have been received wait beside it, in ${first}`,
+    { path, hint: "apply them first, all or up to one of them, with zrs promote" },
+  );
 }
 
 /** Whoever opens the file by its own name locks beside that. */
