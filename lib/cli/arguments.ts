@@ -20,13 +20,20 @@ import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type LogCommand, logParser } from "./log.ts";
 import { type PrimaryCommand, primaryParser } from "./primary.ts";
+import { type PromoteCommand, promoteParser } from "./promote.ts";
 import { type RewindCommand, rewindParser } from "./rewind.ts";
 import { type SecondaryCommand, secondaryParser } from "./secondary.ts";
 import { type StatusCommand, statusParser } from "./status.ts";
 import { VERSION } from "./version.ts";
 
 /** What the user wants done. */
-export type Command = PrimaryCommand | SecondaryCommand | StatusCommand | LogCommand | RewindCommand;
+export type Command =
+  | PrimaryCommand
+  | SecondaryCommand
+  | StatusCommand
+  | LogCommand
+  | RewindCommand
+  | PromoteCommand;
 
 const PARSERS = {
   primary: primaryParser,
@@ -34,6 +41,7 @@ const PARSERS = {
   status: statusParser,
   log: logParser,
   rewind: rewindParser,
+  promote: promoteParser,
 };
 
 const COMPLETION = "completion";
@@ -60,7 +68,7 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
   function answer(): void {
     answered = true;
   }
-  const commands = or(primaryParser, secondaryParser, statusParser, logParser, rewindParser, {
+  const commands = or(primaryParser, secondaryParser, statusParser, logParser, rewindParser, promoteParser, {
     errors: {
       noMatch: message`Missing command`,
       unexpectedInput: (token) => describeUnexpected(token, args[0]),

@@ -7,6 +7,7 @@ import { formatFailure } from "./failure.ts";
 import { runLog } from "./log.ts";
 import { nagiosFailure } from "./nagios.ts";
 import { runPrimary } from "./primary.ts";
+import { runPromote } from "./promote.ts";
 import { runRewind } from "./rewind.ts";
 import { runSecondary } from "./secondary.ts";
 import { isNagiosCheck, runStatus } from "./status.ts";
@@ -42,6 +43,9 @@ async function runCommand(command: Command, host: Host): Promise<ExitCode> {
       return EXIT.ok;
     case "rewind":
       await runRewind(command, host);
+      return EXIT.ok;
+    case "promote":
+      await runPromote(command, host);
       return EXIT.ok;
   }
 }

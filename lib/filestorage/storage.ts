@@ -323,7 +323,7 @@ function checkPlace(disk: Disk, path: string): void {
  * What is appended here would take the place of what waits beside the file.
  * @throws UsageError
  */
-function refusePending(disk: Disk, path: string): void {
+export function refusePending(disk: Disk, path: string): void {
   const [first] = segmentPaths(disk, path);
   if (first === undefined) return;
   throw new UsageError(

@@ -38,6 +38,7 @@ const SECONDARY: StatusAnswer = {
   blobs: "refuse",
   problem: null,
   replicateTo: null,
+  delay: null,
   source: SOURCE,
   peers: [],
 };
