@@ -98,6 +98,7 @@ export async function promote(
     }
     await applied.saveIndex();
   } catch (error) {
+    await applied.cut(); // parts of a large transaction, for which there was no room
     if (isKept) removeIfPossible(disk, savedTo);
     throw error;
   }

@@ -82,7 +82,11 @@ async function applyAll({ disk, log }: Ports, options: ReplicaFileOptions): Prom
         `up to ${describeTid(received.lastTid)}`,
     );
   }
-  while (await delayed.applyNext(() => true)) signal?.throwIfAborted();
+  try {
+    while (await delayed.applyNext(() => true)) signal?.throwIfAborted();
+  } finally {
+    await delayed.applied.cut(); // parts of a large transaction, for which there was no room
+  }
   await delayed.applied.saveIndex();
   await delayed.tidy();
 }
