@@ -5,19 +5,18 @@
  * Survives: being killed at any point (the next open cuts what was not finished), a missing, old or wrong
  * index file (the file is scanned). Refuses: files that are damaged before their end.
  */
-import { DiskError, LockedError, NotFoundError, UsageError } from "../errors.ts";
+import { LockedError, NotFoundError, UsageError } from "../errors.ts";
 import type { BlockFile, Disk, FileLock, ReadableFile } from "../ports/mod.ts";
-import { NO_TID } from "../zodb/mod.ts";
 import { Appender, type Run } from "./appender.ts";
-import { checkIndex, readIndexFile, writeIndexFile } from "./index_file.ts";
-import { FIRST_POSITION, MAGIC } from "./layout.ts";
+import { writeIndexFile } from "./index_file.ts";
+import { MAGIC } from "./layout.ts";
 import { indexBefore, type KeptEnd } from "./index_before.ts";
 import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
-import { ObjectIndex } from "./object_index.ts";
+import type { ObjectIndex } from "./object_index.ts";
 import { checkMayCreate, directoryOf, readMagic } from "./open.ts";
-import { type Cut, cutTornEnd, type Patience, scan } from "./recover.ts";
+import { type Cut, type Patience, scan } from "./recover.ts";
+import { recoverIndexed } from "./recover_indexed.ts";
 import type { LargeEnd } from "./restore.ts";
-import { isRewound } from "./rewound_path.ts";
 import { segmentPaths } from "./segment.ts";
 
 /** How a file is opened. */
@@ -109,7 +108,7 @@ export class Storage implements TransactionLog {
     const mark = markOwned(disk, path);
     if (mark !== undefined) owned.use(mark);
     if (isToBegin(file)) await writeMagic(disk, file, path);
-    const recovered = await recover(disk, path, file, options);
+    const recovered = await recoverIndexed(disk, path, file, options);
     const openReading = () => disk.openRead(path);
     const generation = new Generation(0, openReading());
     owned.defer(() => generation.release());
@@ -130,7 +129,7 @@ export class Storage implements TransactionLog {
   static async over(disk: Disk, opened: OpenedFile, patience: Patience = {}): Promise<Storage> {
     await using owned = new AsyncDisposableStack();
     const { path, file } = opened;
-    const recovered = await recover(disk, path, file, patience);
+    const recovered = await recoverIndexed(disk, path, file, patience);
     const openReading = () => opened.openReading();
     const generation = new Generation(0, openReading());
     owned.defer(() => generation.release());
@@ -272,32 +271,6 @@ export class Storage implements TransactionLog {
   }
 }
 
-interface Recovered {
-  readonly end: number;
-  readonly lastTid: bigint;
-  readonly index: ObjectIndex;
-  readonly savedEnd: number;
-  readonly report: Pick<OpenReport, "scanned" | "indexReason" | "cut">;
-}
-
-/** Scans what the index file does not cover, and cuts what is not whole. */
-async function recover(disk: Disk, path: string, file: BlockFile, patience: Patience): Promise<Recovered> {
-  const { index, position, lastTid, reason } = loadIndex(disk, file, path);
-  const scanned = await scan(file, position, lastTid, file.size(), index, patience, (tid) => {
-    return isRewound(disk, path, tid);
-  });
-  const cut = await cutTornEnd(disk, file, scanned.end);
-  // What a killed process wrote last may be in the system's memory only: nobody is told of it before.
-  if (cut === undefined) await file.sync();
-  return {
-    end: scanned.end,
-    lastTid: scanned.lastTid,
-    index,
-    savedEnd: reason === undefined ? position : -1,
-    report: { scanned: scanned.transactions, indexReason: reason, cut },
-  };
-}
-
 /** Looks what there is before anything is left beside it. @throws UsageError */
 function checkPlace(disk: Disk, path: string): void {
   const status = disk.status(path);
@@ -394,31 +367,4 @@ async function writeMagic(disk: Disk, file: BlockFile, path: string): Promise<vo
   file.writeAt(MAGIC, 0);
   await file.sync();
   await disk.syncDirectory(directoryOf(path));
-}
-
-interface LoadedIndex {
-  readonly index: ObjectIndex;
-  readonly position: number;
-  readonly lastTid: bigint;
-  readonly reason: string | undefined;
-}
-
-function loadIndex(disk: Disk, file: BlockFile, path: string): LoadedIndex {
-  let reason: string;
-  try {
-    const read = readIndexFile(disk, path);
-    if (read.kind === "read") {
-      const check = checkIndex(file, read.index, read.position);
-      if (check.kind === "good") {
-        return { index: read.index, position: read.position, lastTid: check.lastTid, reason: undefined };
-      }
-      reason = check.reason;
-    } else {
-      reason = read.reason;
-    }
-  } catch (error) {
-    if (!(error instanceof DiskError)) throw error;
-    reason = error.message;
-  }
-  return { index: new ObjectIndex(), position: FIRST_POSITION, lastTid: NO_TID, reason };
 }
