@@ -4,7 +4,7 @@ import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
-import { UnavailableError, UsageError } from "../errors.ts";
+import { UnavailableError, UsageError, ZrsError } from "../errors.ts";
 import { segmentPaths } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
@@ -108,9 +108,9 @@ function socketOf(place: string, disk: Disk): string {
   const beside = controlPathOf(disk.realPath(place));
   const found = [place, controlPathOf(place), beside].find(isSocket);
   if (found !== undefined) return found;
-  const waiting = segmentPaths(disk, place).length === 0
-    ? ""
-    : "; what has been received and not applied waits beside it (zrs log --pending)";
+  const waiting = hasPending(disk, place)
+    ? "; what has been received and not applied waits beside it (zrs log --pending)"
+    : "";
   throw new UnavailableError(
     `Cannot ask about ${place}: no node listens at ${controlPathOf(place)}${waiting}`,
     {
@@ -119,4 +119,14 @@ function socketOf(place: string, disk: Disk): string {
         "--control PATH, as a zrs primary needs it, is asked by that path",
     },
   );
+}
+
+/** That no node answers says more than why nobody may look what lies there. */
+function hasPending(disk: Disk, place: string): boolean {
+  try {
+    return segmentPaths(disk, place).length > 0;
+  } catch (error) {
+    if (!(error instanceof ZrsError)) throw error;
+    return false;
+  }
 }
