@@ -20,6 +20,7 @@ import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type LogCommand, logParser } from "./log.ts";
 import { type PrimaryCommand, primaryParser } from "./primary.ts";
+import { type PromoteCommand, promoteParser } from "./promote.ts";
 import { type ReplicaSyncCommand, replicaSyncParser } from "./replica_sync.ts";
 import { type RewindCommand, rewindParser } from "./rewind.ts";
 import { type SecondaryCommand, secondaryParser } from "./secondary.ts";
@@ -35,6 +36,7 @@ export type Command =
   | StatusCommand
   | LogCommand
   | RewindCommand
+  | PromoteCommand
   | VerifyCommand;
 
 const PARSERS = {
@@ -44,6 +46,7 @@ const PARSERS = {
   status: statusParser,
   log: logParser,
   rewind: rewindParser,
+  promote: promoteParser,
   verify: verifyParser,
 };
 
@@ -71,21 +74,13 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
   function answer(): void {
     answered = true;
   }
-  const commands = or(
-    primaryParser,
-    secondaryParser,
-    replicaSyncParser,
-    statusParser,
-    logParser,
-    rewindParser,
-    verifyParser,
-    {
-      errors: {
-        noMatch: message`Missing command`,
-        unexpectedInput: (token) => describeUnexpected(token, args[0]),
-      },
+  const { primary, secondary, status, log, rewind, promote, verify } = PARSERS;
+  const commands = or(primary, secondary, PARSERS["replica-sync"], status, log, rewind, promote, verify, {
+    errors: {
+      noMatch: message`Missing command`,
+      unexpectedInput: (token) => describeUnexpected(token, args[0]),
     },
-  );
+  });
   const parsed = runParserSync(commands, "zrs", args, {
     help: { option: { names: ["-h", "--help"] }, onShow: answer },
     version: { option: { names: ["-V", "--version"] }, value: `zrs ${VERSION}`, onShow: answer },

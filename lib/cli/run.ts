@@ -7,6 +7,7 @@ import { formatFailure } from "./failure.ts";
 import { runLog } from "./log.ts";
 import { nagiosFailure } from "./nagios.ts";
 import { runPrimary } from "./primary.ts";
+import { runPromote } from "./promote.ts";
 import { runReplicaSync } from "./replica_sync.ts";
 import { runRewind } from "./rewind.ts";
 import { runSecondary } from "./secondary.ts";
@@ -47,6 +48,9 @@ async function runCommand(command: Command, host: Host): Promise<ExitCode> {
       return EXIT.ok;
     case "rewind":
       await runRewind(command, host);
+      return EXIT.ok;
+    case "promote":
+      await runPromote(command, host);
       return EXIT.ok;
     case "verify":
       return await runVerify(command, host);

@@ -23,7 +23,7 @@ import {
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
-import { address, type Blobs, file, seconds, wholeNumber } from "./values.ts";
+import { address, type Blobs, duration, file, seconds, wholeNumber } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
 export interface SecondaryCommand extends ServerOptions, SendingOptions {
@@ -32,6 +32,8 @@ export interface SecondaryCommand extends ServerOptions, SendingOptions {
   readonly replicateTo?: Address | undefined;
   readonly blobs: Blobs;
   readonly protocol: "auto" | "native" | "zrs2";
+  /** In seconds. */
+  readonly applyDelay: number;
   readonly rewind: "never" | "auto";
   /** In transactions. */
   readonly rewindLimit: number;
@@ -64,6 +66,16 @@ export const secondaryParser = command(
       }),
       "auto" as const,
       { message: message`${text("auto")}` },
+    ),
+    applyDelay: withDefault(
+      option("--apply-delay", duration(), {
+        description:
+          message`Receive at once, and keep safe beside the copy, but apply to it only what is so old, as in ${
+            text("1h")
+          }: a mistake at the primary can then be kept out by ${text("zrs promote")}.`,
+      }),
+      0,
+      { message: message`${text("0")}` },
     ),
     rewind: withDefault(
       option("--rewind", choice(["never", "auto"], { metavar: "WHEN" }), {
@@ -139,6 +151,7 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       blobs,
       maxSecondaries,
       protocol: options.protocol,
+      applyDelayMs: options.applyDelay * 1000,
       rewindLimit: options.rewind === "auto" ? options.rewindLimit : 0,
       compress: options.compress,
       bytesPerSecond: options.bwlimit,

@@ -17,6 +17,9 @@ const MIN_SECONDS = 0.1;
 /** Longer is a mistake: a day. */
 const MAX_SECONDS = 86_400;
 
+/** Longer is a mistake: a year. */
+const MAX_DURATION_SECONDS = 366 * 86_400;
+
 /** A value that a function reads, which says what is wrong by throwing. */
 function parsedBy<T>(
   metavar: "ADDR" | "TIME" | "OID" | "TID",
@@ -73,6 +76,27 @@ export function seconds(): ValueParser<"sync", number> {
       aboveMaximum: (value) => secondsError(String(value)),
     },
   });
+}
+
+const DURATION_FACTORS: Readonly<Record<string, number>> = { "": 1, s: 1, m: 60, h: 3600, d: 86_400 };
+
+/** DURATION: seconds, or with `s`, `m`, `h` or `d` behind the number that unit; in seconds. */
+export function duration(): ValueParser<"sync", number> {
+  return {
+    mode: "sync",
+    metavar: "DURATION",
+    placeholder: 0,
+    parse(input) {
+      const [, digits, unit] = /^(\d{1,9}(?:\.\d{1,3})?)([smhd]?)$/.exec(input) ?? [];
+      const value = Number(digits) * DURATION_FACTORS[unit ?? ""]!;
+      if (value <= MAX_DURATION_SECONDS) return { success: true, value };
+      return {
+        success: false,
+        error: message`Expected a duration of at most a year, such as 90s, 30m, 1h or 7d, but got ${input}`,
+      };
+    },
+    format: String,
+  };
 }
 
 /** How far behind a copy may be, in seconds, fractions allowed. */

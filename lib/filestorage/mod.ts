@@ -12,6 +12,7 @@ export {
   type RecordSpot,
 } from "./difference.ts";
 export { type ContentDigest, ContentDigester, type ReadRecord } from "./content_digest.ts";
+export { DelayedStorage } from "./delayed_storage.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
 export { digestHistory, type HistoryDigest, spokenDigest, type Stretch } from "./history_digest.ts";
 export {
@@ -35,16 +36,19 @@ export {
   TidMap,
 } from "./locate.ts";
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
+export { openWithPending } from "./pending_history.ts";
 export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
 export { writeIndexFile } from "./index_file.ts";
 export { GrowingDigest } from "./growing_digest.ts";
 export { type BegunTransaction, type LargeEnd, Restorer } from "./restore.ts";
 export type { ExamineRecord } from "./raw_run.ts";
+export { planPromotion, promote, type PromotionPlan } from "./promote.ts";
 export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";
 export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
-export { type OpenReport, Storage } from "./storage.ts";
+export { pendingBytes, segmentPaths } from "./segment.ts";
+export { type OpenReport, refusePending, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
 export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";
 export { describe, type Finding, gravityOf } from "./finding.ts";

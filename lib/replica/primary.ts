@@ -112,6 +112,7 @@ export class Primary {
     const { lastTid, end } = this.#file.view;
     return {
       role: "primary",
+      delay: undefined,
       path,
       lastTid,
       bytes: end,

@@ -2,9 +2,9 @@
  * `zrs secondary`: keeps a Data.fs equal to a source's, transaction by transaction, and serves it on to
  * chained secondaries. Owns its file; connects again whenever the connection ends, for as long as it runs.
  */
-import { Storage } from "../filestorage/mod.ts";
-import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
-import { type Address, type Connection, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
+import type { Storage } from "../filestorage/mod.ts";
+import { DiskFullError, RefusedError, UnavailableError, ZrsError } from "../errors.ts";
+import { type Address, type Connection, formatAddress } from "../ports/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
 import { Approach, type Protocol } from "./approach.ts";
 import { attend } from "./attend.ts";
@@ -19,12 +19,12 @@ import { type Secret, SecretError } from "../native/mod.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
+import { ReplicaFile } from "./replica_file.ts";
 import { RetryDelay } from "./retry_delay.ts";
 import { Server } from "./server.ts";
 import { Sink } from "./sink.ts";
 import { SourceWatch } from "./source_watch.ts";
 import type { NodeStatus } from "./status.ts";
-import { tellOpened } from "./tell_opened.ts";
 import { pauser, sleep } from "./waiting.ts";
 
 export interface SecondaryOptions {
@@ -46,6 +46,11 @@ export interface SecondaryOptions {
   readonly retryMaxMs?: number;
   /** How often to save the index when it has changed. */
   readonly indexSaveMs?: number;
+  /**
+   * What is received is applied to the file when it is so old, by the time of day; until then it waits beside the
+   * file, on disk. Default: 0, at once.
+   */
+  readonly applyDelayMs?: number;
   /** `refuse` ends the stream at the first blob; `none` keeps records without the blobs' files. */
   readonly blobs: "refuse" | "none";
   /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
@@ -75,6 +80,7 @@ const POISON_COUNT = 3;
 export class Secondary {
   readonly #ports: Ports;
   readonly #options: SecondaryOptions;
+  readonly #file: ReplicaFile;
   readonly #storage: Storage;
   readonly #server: Server | undefined;
   readonly #source: SourceWatch;
@@ -86,13 +92,19 @@ export class Secondary {
   #current: Intake | undefined;
   #nextSaveMs: number;
 
-  private constructor(ports: Ports, options: SecondaryOptions, storage: Storage, server: Server | undefined) {
+  private constructor(
+    ports: Ports,
+    options: SecondaryOptions,
+    file: ReplicaFile,
+    server: Server | undefined,
+  ) {
     this.#ports = ports;
     this.#options = options;
-    this.#storage = storage;
+    this.#file = file;
+    this.#storage = file.storage;
     this.#server = server;
     this.#source = new SourceWatch(ports.clock, options.replicateFrom);
-    this.#rewinding = new AutoRewind(ports, storage, options.rewindLimit ?? 0);
+    this.#rewinding = new AutoRewind(ports, file.storage, options.rewindLimit ?? 0, file.applying);
     // zrs2 knows no secrets.
     const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
     this.#approach = new Approach(ports.clock, ports.log, formatAddress(options.replicateFrom), protocol);
@@ -101,21 +113,24 @@ export class Secondary {
 
   /**
    * Opens the file, creating it when there is none, and the listener for chained secondaries.
-   * @throws LockedError, UsageError, CorruptError, DiskError, and the signal's reason
+   * @throws LockedError, UsageError, CorruptError, DivergedError (something else has written to the file while
+   * transactions waited), DiskError, and the signal's reason
    */
   static async open(ports: Ports, options: SecondaryOptions): Promise<Secondary> {
     await using owned = new AsyncDisposableStack();
-    const storage = owned.use(
-      await Storage.open(ports.disk, options.path, {
+    const file = owned.use(
+      await ReplicaFile.open(ports, {
+        path: options.path,
+        replicateFrom: options.replicateFrom,
+        applyDelayMs: options.applyDelayMs ?? 0,
+        indexSaveMs: options.indexSaveMs ?? DEFAULT_INDEX_SAVE_MS,
         pause: pauser(ports.clock),
         signal: options.signal,
       }),
     );
-    refuseItself(storage, options.replicateFrom);
-    tellOpened(ports.log, storage);
     const server = options.replicateTo === undefined
       ? undefined
-      : await Server.listen(ports, options.replicateTo, storage, {
+      : await Server.listen(ports, options.replicateTo, file.storage, {
         blobs: options.blobs,
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
@@ -132,9 +147,9 @@ export class Secondary {
         `Blobs are left out (--blobs none): ${options.path} will have the records of blobs, not their files`,
       );
     }
-    const secondary = new Secondary(ports, options, storage, server);
+    const secondary = new Secondary(ports, options, file, server);
     // Should we be killed before it is due, the next start does not have to scan again.
-    if (storage.report.scanned > MANY_SCANNED) await secondary.#saveIndex();
+    if (file.scanned > MANY_SCANNED) await secondary.#saveIndex();
     return secondary;
   }
 
@@ -165,7 +180,8 @@ export class Secondary {
       lastTid,
       bytes: end,
       blobs,
-      problem: this.#sink?.problem,
+      delay: this.#file.applying?.status(),
+      problem: this.#sink?.problem ?? this.#file.applying?.problem,
       source: this.#source.status(received, durable, this.#current?.source),
       peers: this.#server?.peers ?? [],
     };
@@ -177,21 +193,42 @@ export class Secondary {
    */
   async run(signal: AbortSignal): Promise<void> {
     const serving = this.#server?.run();
+    const ending = new AbortController();
+    const end = () => ending.abort(signal.reason);
+    signal.addEventListener("abort", end);
+    if (signal.aborted) end();
+    const applying = this.#apply(ending);
+    applying.catch(() => {}); // told below, unless something else fails
     let drained: boolean;
     try {
-      drained = await this.#replicate(signal);
+      drained = await this.#replicate(ending.signal);
     } finally {
+      signal.removeEventListener("abort", end);
+      end();
       this.#server?.close();
       await serving;
+      await applying.catch(() => {});
     }
+    await applying;
     await this.#storage.cut(); // so that nothing but whole transactions is left behind
     if (drained) await this.#saveIndex();
+    await this.#file.tidy();
+  }
+
+  /** Applies what is due, where that is not at once. A failure ends the node. */
+  async #apply(ending: AbortController): Promise<void> {
+    try {
+      await this.#file.applying?.run(ending.signal);
+    } catch (error) {
+      ending.abort();
+      throw error;
+    }
   }
 
   /** Closing twice is harmless. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server?.close();
-    await this.#storage[Symbol.asyncDispose]();
+    await this.#file[Symbol.asyncDispose]();
   }
 
   get #indexSaveMs(): number {
@@ -366,15 +403,3 @@ export class Secondary {
 
 /** There was nobody to connect to: no judgement on what the source sends. */
 class NotConnected extends UnavailableError {}
-
-/** @throws UsageError when the file is most likely the one that the source follows */
-function refuseItself(storage: Storage, from: Address): void {
-  if (!storage.report.followed || !isThisMachineOnly(from)) return;
-  throw new UsageError(
-    `Cannot replicate from ${
-      formatAddress(from)
-    } to ${storage.path}: a zrs primary on this machine follows that ` +
-      `very file, so source and copy would be the same`,
-    { path: storage.path, hint: "name another file for the copy" },
-  );
-}

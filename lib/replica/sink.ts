@@ -10,7 +10,8 @@ import type { BufferSizes } from "./buffers.ts";
 import type { Ports } from "./ports.ts";
 import { pauser, sleep } from "./waiting.ts";
 
-const FULL_RETRY_MS = 5_000;
+/** How often a full disk is looked at again. */
+export const FULL_RETRY_MS = 5_000;
 
 export class Sink {
   readonly restorer: Restorer;

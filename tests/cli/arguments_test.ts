@@ -55,6 +55,7 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
     replicateTo: undefined,
     maxSecondaries: 100,
     protocol: "auto",
+    applyDelay: 0,
     rewind: "never",
     rewindLimit: 100,
     compress: "auto",
@@ -77,7 +78,7 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
     ...["secondary", "/srv/Data.fs", "--replicate-from", "/run/zrs/from", "--replicate-to", "[::]:5001"],
     ...[
       ...["--max-secondaries", "3", "--protocol", "native", "--compress", "off", "--bwlimit", "2M"],
-      ...["--rewind", "auto", "--rewind-limit", "7"],
+      ...["--apply-delay", "1.5h", "--rewind", "auto", "--rewind-limit", "7"],
       "--blobs",
       "none",
       "--keep-alive",
@@ -111,6 +112,7 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
     replicateTo: { transport: "tcp", host: "::", port: 5001 },
     maxSecondaries: 3,
     protocol: "native",
+    applyDelay: 5400,
     rewind: "auto",
     rewindLimit: 7,
     compress: "off",
@@ -259,6 +261,19 @@ Deno.test("--version prints the version", async () => {
   }
 });
 
+Deno.test("a delay is a number of seconds, minutes, hours or days, up to a year", () => {
+  const delayOf = (text: string) => {
+    const command = parse("secondary", "/f", "--replicate-from", "1", "--apply-delay", text);
+    return command?.command === "secondary" ? command.applyDelay : undefined;
+  };
+  assert.deepEqual(["0", "90", "30s", "90m", "1h", "7d", "0.5d"].map(delayOf), [
+    ...[0, 90, 30, 5400, 3600, 604_800, 43_200],
+  ]);
+  for (const bad of ["", "h", "-1h", "1 h", "1w", "367d", "1h30m", "1e3"]) {
+    assert.throws(() => delayOf(bad), /such as 90s, 30m, 1h or 7d/, bad);
+  }
+});
+
 Deno.test("--help lists the commands that there are, and how to go on", async () => {
   for (const option of ["--help", "-h"]) {
     const { code, out, err } = await runCaptured(option);
@@ -271,6 +286,7 @@ Deno.test("--help lists the commands that there are, and how to go on", async ()
       "  status",
       "  log",
       "  rewind",
+      "  promote",
       "  verify",
       "  completion",
     ]);
@@ -298,7 +314,12 @@ Deno.test("the help of each command has its usage, all its options and an exampl
     [
       "log",
       /^Usage: zrs log DATA_FS \[OPTION\.\.\.\]$/m,
-      ["--last N", "--since TIME", "--oid OID", "--records", "--json"],
+      ["--last N", "--since TIME", "--oid OID", "--pending", "--records", "--json"],
+    ],
+    [
+      "promote",
+      /^Usage: zrs promote DATA_FS \[OPTION\.\.\.\]$/m,
+      ["--before TIME", "--all", "--dry-run", "--yes"],
     ],
     [
       "rewind",
@@ -313,7 +334,14 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       /^Usage: zrs secondary DATA_FS --replicate-from ADDR \[OPTION\.\.\.\]$/m,
       [
         ...["--replicate-from ADDR", "--replicate-to ADDR", "--max-secondaries N"],
-        ...["--protocol NAME", "--rewind WHEN", "--rewind-limit N", "--compress WHEN", "--bwlimit RATE"],
+        ...[
+          "--protocol NAME",
+          "--apply-delay DURATION",
+          "--rewind WHEN",
+          "--rewind-limit N",
+          "--compress WHEN",
+          "--bwlimit RATE",
+        ],
         ...["--blobs MODE", "--keep-alive SECONDS"],
         ...["--retry-max SECONDS", "--control PATH", "--tls-name NAME"],
         "--auth-file FILE",

@@ -43,6 +43,7 @@ class TestNode implements Node {
       bytes: 4711,
       blobs: "refuse",
       problem: undefined,
+      delay: undefined,
       source: undefined,
       peers: [],
     };

@@ -84,6 +84,7 @@ Deno.test("primary and secondary tell of themselves and each other, and of an en
     bytes: FILE.length,
     blobs: "refuse",
     problem: null,
+    delay: null,
     replicateTo: rest["replicateTo"],
     peers: [],
   });
