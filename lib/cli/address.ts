@@ -37,8 +37,9 @@ export function parseAddress(text: string, use: AddressUse): Address {
 
 /** Whether a connection to `to` arrives at our own listener `at`, as far as the addresses tell. */
 export function leadsToItself(to: Address, at: Address): boolean {
+  if (to.transport === "stdio") return false;
   if (to.transport === "unix") return at.transport === "unix" && to.path === at.path;
-  if (at.transport === "unix" || to.port !== at.port) return false;
+  if (at.transport !== "tcp" || to.port !== at.port) return false;
   const host = to.host.toLowerCase();
   return host === at.host.toLowerCase() || (isLoopback(host) && (isLoopback(at.host) || isAny(at.host)));
 }
