@@ -2,6 +2,7 @@ export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layo
 export { Appender, type Run } from "./appender.ts";
 export { type ContentDigest, ContentDigester } from "./content_digest.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
+export { type FileEnd, findEndBackwards } from "./file_end.ts";
 export {
   History,
   listRecords,

@@ -7,3 +7,6 @@ export type { Lag, NodeStatus, PeerStatus, SourceStatus } from "./status.ts";
 export { RepeatedLog } from "./repeated_log.ts";
 export type { Secret } from "../native/mod.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";
+export { connectFar, type Far, type FarOptions, type FarPlace } from "./far_connect.ts";
+export { type FarSyncOptions, type FarSyncResult, syncFarFile } from "./far_sync.ts";
+export { FarReplacedError } from "./far_shell.ts";
