@@ -8,7 +8,7 @@ import { type ExamineRecord, isFinalStatus, TRAILER_SIZE, TRANSACTION } from "..
 import { describeTid, STATUS } from "../zodb/mod.ts";
 import type { Sink } from "./sink.ts";
 
-/** Transactions that fill so much together are checked, and handed on for writing. */
+/** Transactions that fill so much together are checked, and handed on for writing; less where buffers are smaller. */
 const STRETCH_BYTES = 1024 * 1024;
 
 /** The other file is damaged, or its bytes do not fit behind ours. */
@@ -17,6 +17,7 @@ export class FarDamagedError extends UnavailableError {}
 export class FarRuns {
   readonly #name: string;
   readonly #sink: Sink;
+  readonly #stretchBytes: number;
   readonly #limit: number;
   readonly #examine: ExamineRecord;
   /** A header whose last bytes have not come yet. */
@@ -35,11 +36,13 @@ export class FarRuns {
 
   /**
    * @param name of the other file, for messages
+   * @param runBytes from so many on the sink takes what comes for a single transaction
    * @param limit where the other file ended when it was looked at: nothing behind it is taken
    */
-  constructor(name: string, sink: Sink, limit: number, examine: ExamineRecord) {
+  constructor(name: string, sink: Sink, runBytes: number, limit: number, examine: ExamineRecord) {
     this.#name = name;
     this.#sink = sink;
+    this.#stretchBytes = Math.min(STRETCH_BYTES, runBytes - 1);
     this.#limit = limit;
     this.#examine = examine;
     this.#position = sink.restorer.end;
@@ -118,7 +121,7 @@ export class FarRuns {
       return;
     }
     // One that is too large for a buffer must be alone.
-    if (this.#stretch > 0 && this.#stretch + size > STRETCH_BYTES) this.#check();
+    if (this.#stretch > 0 && this.#stretch + size > this.#stretchBytes) this.#check();
     const { restorer } = this.#sink;
     if (!restorer.isOpen) restorer.beginRaw();
     restorer.data(this.#head, 0, TRANSACTION.size);

@@ -195,9 +195,10 @@ async function copy(
   const start = storage.end;
   const expected = far.size - start;
   if (expected <= 0) return 0;
-  const sink = new Sink(ports, storage, options.buffers ?? DEFAULT_BUFFER_SIZES, signal);
+  const buffers = options.buffers ?? DEFAULT_BUFFER_SIZES;
+  const sink = new Sink(ports, storage, buffers, signal);
   const incoming = new Incoming(sink.restorer, { blobs: options.blobs, log: ports.log });
-  const runs = new FarRuns(far.name, sink, far.size, (reader) => incoming.examine(reader));
+  const runs = new FarRuns(far.name, sink, buffers.runBytes, far.size, (reader) => incoming.examine(reader));
   let done = start;
   let count: number;
   try {
