@@ -50,8 +50,9 @@ export class FarFile {
     return this.#status.size;
   }
 
-  get hasDigests(): boolean {
-    return this.#shell.hasDigests;
+  /** The digests that can be made there; undefined for none. */
+  get digests(): "sha256" | "md5" | undefined {
+    return this.#shell.digests;
   }
 
   /**
@@ -109,7 +110,7 @@ export class FarFile {
   }
 
   /**
-   * The digest of whole blocks, in hexadecimal digits: 64 of SHA-256, or 32 of MD5.
+   * The digest of whole blocks, in lower-case hexadecimal digits.
    * @throws FarReplacedError, UnavailableError
    */
   async digest(firstBlock: number, blocks: number): Promise<string> {

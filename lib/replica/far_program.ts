@@ -77,7 +77,7 @@ digest_blocks() {
   blocks "$2" "$3" 2>/dev/null | $tool; say digested
 }
 tool=none
-for each in sha256sum 'openssl dgst -sha256' 'shasum -a 256' 'sha256 -q' md5sum 'md5 -q'; do
+for each in 'openssl dgst -sha256' sha256sum 'shasum -a 256' 'sha256 -q' md5sum 'md5 -q'; do
   sum=$($each </dev/null 2>/dev/null) || continue
   case $sum in *e3b0c44298fc1c14*|*d41d8cd98f00b204*) tool=$each; break ;; esac
 done

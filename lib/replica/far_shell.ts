@@ -43,8 +43,8 @@ export class FarShell {
   readonly name: string;
   /** The version of zrs that is installed there; undefined where there is none. */
   readonly version: string | undefined;
-  /** Whether it can make digests of blocks, and of how many hexadecimal digits they come. */
-  readonly hasDigests: boolean;
+  /** The digests that it can make of blocks; undefined where nothing there makes any. */
+  readonly digests: "sha256" | "md5" | undefined;
   readonly #connection: Connection;
   readonly #answers: Answers;
 
@@ -54,7 +54,7 @@ export class FarShell {
     this.#connection = connection;
     this.#answers = answers;
     this.version = version === "none" ? undefined : version;
-    this.hasDigests = tool !== "none";
+    this.digests = tool === "none" ? undefined : tool!.startsWith("md5") ? "md5" : "sha256";
   }
 
   /**

@@ -133,7 +133,9 @@ async function isPrefix(
   if (end === FIRST_POSITION) return true;
   const last = Math.max(0, end - SAMPLE_BYTES);
   if (!await isSameStretch(storage, far, last, end - last)) return false;
-  if (options.full && far.hasDigests) return await isSameAll(ports, storage, far, options);
+  if (options.full && far.digests !== undefined) {
+    return await isSameAll(ports, storage, far, far.digests, options);
+  }
   const step = options.full ? SAMPLE_BYTES : Math.max(SAMPLE_BYTES, Math.floor(last / SAMPLES));
   for (let position = 0; position < last; position += step) {
     const aligned = Math.floor(position / BLOCK_BYTES) * BLOCK_BYTES;
@@ -159,6 +161,7 @@ async function isSameAll(
   ports: Ports,
   storage: Storage,
   far: FarFile,
+  digests: "sha256" | "md5",
   options: FarSyncOptions,
 ): Promise<boolean> {
   const pause = pauser(ports.clock);
@@ -167,18 +170,17 @@ async function isSameAll(
     const count = Math.min(DIGEST_BLOCKS, blocks - first);
     const there = far.digest(first, count);
     there.catch(() => {}); // awaited below, where ours has not failed
-    const hashes = { 64: createHash("sha256"), 32: createHash("md5") } as const;
+    const hash = createHash(digests);
     const buffer = new Uint8Array(16 * BLOCK_BYTES);
     for (let block = first; block < first + count;) {
       const length = Math.min(buffer.length, (first + count - block) * BLOCK_BYTES);
       const piece = buffer.subarray(0, length);
       storage.file.readAt(piece, block * BLOCK_BYTES);
-      for (const hash of Object.values(hashes)) hash.update(piece);
+      hash.update(piece);
       block += length / BLOCK_BYTES;
       await pause();
     }
-    const found = await there;
-    if (hashes[found.length as 64 | 32].digest("hex") !== found) return false;
+    if (hash.digest("hex") !== await there) return false;
     options.onProgress?.((first + count) * BLOCK_BYTES, far.size);
   }
   return true;

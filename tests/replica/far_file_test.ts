@@ -104,7 +104,7 @@ Deno.test("without a program for digests there are none, and reading needs none"
   const command = ["/usr/bin/env", `PATH=${directory.path}`, "/bin/sh"] as const;
   await using reached = await reach(directory.join("file"), { command });
   const far = await FarFile.open(reached.shell);
-  assert.deepEqual([far.hasDigests, await far.sync()], [false, false]);
+  assert.deepEqual([far.digests, await far.sync()], [undefined, false]);
   assert.equal(new TextDecoder().decode(await far.bytes(1, 3)), "ell");
 });
 
@@ -185,4 +185,23 @@ Deno.test("a walk reads the file as if it were here, and fetches what it needs",
   });
   assert.deepEqual([found[0], found[2]], [8 * BLOCK, 0]);
   assertSameBytes(found[1].subarray(0, found[0]), bytes.subarray(12 * BLOCK));
+});
+
+Deno.test("digests are made by whichever program is there", async () => {
+  const bytes = content(2 * BLOCK + 7);
+  for (const [tool, kind] of [["sha256sum", "sha256"], ["openssl", "sha256"], ["md5sum", "md5"]] as const) {
+    await using directory = await TempDirectory.make();
+    for (const each of ["dd", "ls", tool]) {
+      const { stdout } = new Deno.Command("sh", { args: ["-c", `command -v ${each}`] }).outputSync();
+      const found = new TextDecoder().decode(stdout).trim();
+      if (found !== "") Deno.symlinkSync(found, directory.join(each));
+    }
+    Deno.writeFileSync(directory.join("file"), bytes);
+    const command = ["/usr/bin/env", `PATH=${directory.path}`, "/bin/sh"] as const;
+    await using reached = await reach(directory.join("file"), { command });
+    const far = await FarFile.open(reached.shell);
+    assert.equal(far.digests, kind);
+    const expected = createHash(kind).update(bytes.subarray(BLOCK)).digest("hex");
+    assert.equal(await far.digest(1, 5), expected);
+  }
 });
