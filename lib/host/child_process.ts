@@ -94,10 +94,14 @@ class HostChildProcess implements ChildProcess {
     }
   }
 
+  closeInput(): void {
+    this.#input.abort().catch(() => {}); // a pending write ends at once
+  }
+
   kill(): void {
     if (this.#isKilled) return;
     this.#isKilled = true;
-    this.#input.abort().catch(() => {});
+    this.closeInput();
     this.#output.cancel().catch(() => {});
     if (!this.#isRunning) return;
     try {

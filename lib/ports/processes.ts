@@ -26,6 +26,8 @@ export interface ChildProcess extends Disposable {
   readonly complaints: readonly string[];
   /** Settles when it has ended and what it complained of has been read. Never rejects. */
   readonly ended: Promise<ProcessEnd>;
+  /** Closes its standard input: most programs end then in their own time. Doing so twice is harmless. */
+  closeInput(): void;
   /** Closes its standard input, and asks it to end (SIGTERM). Doing so twice is harmless. */
   kill(): void;
 }

@@ -25,6 +25,12 @@
 /** What positions and lengths are counted in: dd reaches whole blocks only, and large ones at the disk's speed. */
 export const BLOCK_BYTES = 64 * 1024;
 
+/** Stands for the path among arguments: only the shell there knows it, where it begins with a home directory. */
+export const FAR_PATH = Symbol("path");
+
+/** What zrs there is started with, to speak the native stream over its standard input and output. */
+export type ZrsArguments = readonly (string | typeof FAR_PATH)[];
+
 export interface FarProgramOptions {
   /** The file, relative to the home directory unless it begins with a `/`; `~` and `~user` may begin it. */
   readonly path: string;
@@ -32,8 +38,7 @@ export interface FarProgramOptions {
   readonly mark: string;
   /** The name or path of zrs there. */
   readonly zrs: string;
-  /** What follows `zrs primary PATH --replicate-to -`. */
-  readonly zrsArguments: readonly string[];
+  readonly zrsArguments: ZrsArguments;
 }
 
 /** The program's text. It ends with the line that runs it. */
@@ -97,9 +102,7 @@ while read -r verb one two three; do
     if { "$verb"_blocks "$one" "$two" "$three"; } 3<"$path"; then :; else
       kind=trouble reason='it could not be opened'; look; failed
     fi ;;
-  zrs) exec "$zrs" primary "$path" --replicate-to -${
-    zrsArguments.map((each) => ` ${quote(each)}`).join("")
-  } ;;
+  zrs) exec "$zrs" ${zrsArguments.map((each) => each === FAR_PATH ? '"$path"' : quote(each)).join(" ")} ;;
   *) say fail trouble "unknown question $verb" ;;
   esac
 done

@@ -7,6 +7,7 @@ export type { Lag, NodeStatus, PeerStatus, SourceStatus } from "./status.ts";
 export { RepeatedLog } from "./repeated_log.ts";
 export type { Secret } from "../native/mod.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";
-export { connectFar, type Far, type FarOptions, type FarPlace } from "./far_connect.ts";
+export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } from "./far_connect.ts";
+export { type PushEnd, pushFar, type PushOptions } from "./far_push.ts";
 export { type FarSyncOptions, type FarSyncResult, syncFarFile } from "./far_sync.ts";
 export { FarReplacedError } from "./far_shell.ts";

@@ -16,6 +16,25 @@ export class ProcessConnection implements Connection {
     this.peer = peer;
   }
 
+  /**
+   * Waits for the program's end.
+   * @returns its exit code; undefined where a signal ended it
+   */
+  async end(): Promise<number | undefined> {
+    const { code, signal } = await this.#child.ended;
+    return signal === null ? code : undefined;
+  }
+
+  /** Says nothing more, and lets the program end in its own time. */
+  endInput(): void {
+    this.#child.closeInput();
+  }
+
+  /** What it complained of last, in one line; undefined where it has not. */
+  get complaint(): string | undefined {
+    return this.#child.complaints.join("; ") || undefined;
+  }
+
   get written(): number {
     return this.#child.written;
   }
@@ -57,10 +76,10 @@ export class ProcessConnection implements Connection {
     if (this.#isClosed) {
       return new UnavailableError(`The connection with ${peer} was closed at this end`, { peer, cause });
     }
-    const { command, complaints, ended } = this.#child;
+    const { command, ended } = this.#child;
     const { code, signal } = await ended;
     const how = signal === null ? `exit code ${code}` : signal;
-    const said = complaints.length === 0 ? "" : `: ${complaints.join("; ")}`;
+    const said = this.complaint === undefined ? "" : `: ${this.complaint}`;
     return new UnavailableError(`Lost ${peer}: ${command} ended with ${how}${said}`, { peer, cause });
   }
 }

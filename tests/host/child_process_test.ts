@@ -64,6 +64,15 @@ Deno.test("a program that is killed ends, and whoever waits for it is told", asy
   assert.equal((await beforeDeadline("the end", child.ended)).signal, "SIGTERM");
 });
 
+Deno.test("a program whose input is closed ends as it does by itself", async () => {
+  using child = processes.spawn("sh", ["-c", "cat; echo bye; exit 3"]);
+  await child.write(new TextEncoder().encode("hi "));
+  child.closeInput();
+  child.closeInput();
+  assert.equal(await readAll(child), "hi bye\n");
+  assert.deepEqual(await child.ended, { code: 3, signal: null });
+});
+
 Deno.test("writing to a program that takes nothing any more fails", async () => {
   using child = processes.spawn("true", []);
   await beforeDeadline("the end", child.ended);
