@@ -5,7 +5,7 @@
  * {@link FarFile.view} shows it as a file that is read at once, for code that walks through a Data.fs here and there:
  * what has not come yet is fetched, and the walk begins anew.
  */
-import { ProtocolError, UnavailableError } from "../errors.ts";
+import { UnavailableError } from "../errors.ts";
 import type { ReadableFile } from "../ports/mod.ts";
 import { BLOCK_BYTES } from "./far_program.ts";
 import { FarReplacedError, type FarShell, type TakeBytes } from "./far_shell.ts";
@@ -20,6 +20,9 @@ export interface FarStatus {
 /** How a walk fetches: so many bytes at once, and so many times at most. */
 const FETCH_BYTES = 4 * BLOCK_BYTES;
 const MAX_FETCHES = 512;
+
+/** What a program for digests prints is not longer. */
+const MAX_DIGEST_TEXT = 1024;
 
 /** A walk through the far file needs more of it than is sensible to fetch. */
 export class FarTooMuchError extends UnavailableError {}
@@ -90,6 +93,7 @@ export class FarFile {
         const start = from + Math.max(0, position - at);
         const end = from + Math.min(to - from, position + length - at);
         at += to - from;
+        if (at > (first + blocks) * BLOCK_BYTES) throw this.#shell.unexpected("more than was asked for");
         if (start >= end) return;
         count += end - start;
         await take(bytes, start, end);
@@ -116,10 +120,11 @@ export class FarFile {
   async digest(firstBlock: number, blocks: number): Promise<string> {
     let text = "";
     await this.#shell.ask(`digest ${this.#status.inode} ${firstBlock} ${blocks}`, (bytes, from, to) => {
-      if (text.length < 1024) text += new TextDecoder().decode(bytes.subarray(from, to));
+      text += new TextDecoder().decode(bytes.subarray(from, to));
+      if (text.length > MAX_DIGEST_TEXT) throw this.#shell.unexpected("what is no digest");
     });
     const found = /\b(?:[0-9a-f]{64}|[0-9a-f]{32})\b/i.exec(text)?.[0];
-    if (found === undefined) throw new ProtocolError(`Cannot compare ${this.name}: what came is no digest`);
+    if (found === undefined) throw this.#shell.unexpected("what is no digest");
     return found.toLowerCase();
   }
 
@@ -219,7 +224,5 @@ function statusOf(shell: FarShell, words: readonly string[]): FarStatus {
   ) {
     return { inode, size };
   }
-  throw new ProtocolError(
-    `Cannot use the shell of ${shell.name}: it answered ${JSON.stringify(words.join(" "))}`,
-  );
+  throw shell.unexpected(JSON.stringify(words.join(" ")));
 }

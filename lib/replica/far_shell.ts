@@ -104,7 +104,7 @@ export class FarShell {
    * @throws NotFoundError, UsageError (a directory, no permission), FarReplacedError; UnavailableError also for
    * whatever else failed there; what `take` throws: nothing can be asked any more then
    */
-  async ask(question: string, take: TakeBytes = () => {}): Promise<readonly string[]> {
+  async ask(question: string, take: TakeBytes = this.#refuseBytes): Promise<readonly string[]> {
     await this.#connection.write(new TextEncoder().encode(`${question}\n`));
     const words = await this.#answers.next(take);
     if (words[0] === "fail") throw this.#failure(words[1]!, words.slice(2).join(" "));
@@ -114,6 +114,15 @@ export class FarShell {
   /** Lets zrs take the shell's place: from now on the connection carries its native stream. */
   async beginZrs(): Promise<void> {
     await this.#connection.write(new TextEncoder().encode("zrs\n"));
+  }
+
+  readonly #refuseBytes: TakeBytes = (_bytes, from, to) => {
+    if (to > from) throw this.unexpected(`${to - from} bytes where none belong`);
+  };
+
+  /** The other end does not keep to what it was told. */
+  unexpected(what: string): ProtocolError {
+    return new ProtocolError(`Cannot use the shell of ${this.name}: it answered with ${what}`);
   }
 
   #failure(kind: string, reason: string): ZrsError {

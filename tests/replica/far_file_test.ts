@@ -4,9 +4,10 @@ import { createHash } from "node:crypto";
 import { NotFoundError, ProtocolError, UnavailableError, UsageError } from "../../lib/errors.ts";
 import { FarFile } from "../../lib/replica/far_file.ts";
 import { FarReplacedError } from "../../lib/replica/far_shell.ts";
+import { beforeDeadline } from "../kit/feed.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { TempDirectory } from "../kit/temp.ts";
-import { reach, SHELLS } from "./far_kit.ts";
+import { reach, type ReachOptions, SHELLS } from "./far_kit.ts";
 
 /** No stretch of it is like another. */
 function content(length: number): Uint8Array {
@@ -203,5 +204,31 @@ Deno.test("digests are made by whichever program is there", async () => {
     assert.equal(far.digests, kind);
     const expected = createHash(kind).update(bytes.subarray(BLOCK)).digest("hex");
     assert.equal(await far.digest(1, 5), expected);
+  }
+});
+
+/** A shell's end of the conversation: reads our program, and answers each question by the next of these. */
+function liar(...answers: readonly string[]): ReachOptions {
+  const says = answers.map((answer) => `read q; printf "${answer}"`).join("\n");
+  const script =
+    `while read -r line; do case $line in mark=*) m=\${line#mark=};; "zrs_far; exit") break;; esac; done
+printf "\\n$m hello none none\\n"\n${says}\nsleep 1000`;
+  return { command: ["sh", "-c", script] };
+}
+
+Deno.test("whoever does not keep to the questions is dropped, before it costs anything", async () => {
+  const found = "\\n$m found 7 1000000\\n";
+  const cases: [answers: string[], ask: (far: FarFile) => Promise<unknown>][] = [
+    [["\\n$m found x 7\\n"], () => Promise.resolve()],
+    [["\\n$m found 7 99999999999999999999\\n"], () => Promise.resolve()],
+    [["%70000d\\n$m found 7 7\\n"], () => Promise.resolve()],
+    [[found, "%200000d\\n$m read 7 7\\n"], (far) => far.bytes(0, 1)],
+    [[found, "abc\\n$m digested\\n"], (far) => far.digest(0, 1)],
+    [[found, "%2000d\\n$m digested\\n"], (far) => far.digest(0, 1)],
+  ];
+  for (const [answers, ask] of cases) {
+    await using reached = await reach("x", liar(...answers));
+    const asked = (async () => await ask(await FarFile.open(reached.shell)))();
+    await assert.rejects(beforeDeadline("an end", asked), ProtocolError, answers.join());
   }
 });
