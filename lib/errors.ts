@@ -37,7 +37,7 @@ export class UsageError extends ZrsError {}
 /** There is no such file or directory. */
 export class NotFoundError extends UsageError {}
 
-const DAMAGE_HINT = "ZODB's fstest tells more about the file; a replica or a backup may replace it";
+const DAMAGE_HINT = "zrs verify tells more about the file; a replica or a backup may replace it";
 
 /** The file on this machine is damaged: stop, touch nothing. */
 export class CorruptError extends ZrsError {

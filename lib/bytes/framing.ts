@@ -147,7 +147,7 @@ const TLS_RECORDS = [0x1503, 0x1603];
 
 /** What else a peer may be speaking, whose first four bytes were taken for a length. */
 function guessSpeaker(length: number): string | undefined {
-  if (TLS_RECORDS.includes(length >>> 16)) return "a TLS connection";
+  if (TLS_RECORDS.includes(length >>> 16)) return "a TLS connection: both ends must use TLS, or neither";
   const bytes = new Uint8Array(PREFIX_LENGTH);
   putPrefix(bytes, 0, length);
   const text = String.fromCharCode(...bytes);

@@ -23,10 +23,17 @@ import { type PrimaryCommand, primaryParser } from "./primary.ts";
 import { type RewindCommand, rewindParser } from "./rewind.ts";
 import { type SecondaryCommand, secondaryParser } from "./secondary.ts";
 import { type StatusCommand, statusParser } from "./status.ts";
+import { type VerifyCommand, verifyParser } from "./verify.ts";
 import { VERSION } from "./version.ts";
 
 /** What the user wants done. */
-export type Command = PrimaryCommand | SecondaryCommand | StatusCommand | LogCommand | RewindCommand;
+export type Command =
+  | PrimaryCommand
+  | SecondaryCommand
+  | StatusCommand
+  | LogCommand
+  | RewindCommand
+  | VerifyCommand;
 
 const PARSERS = {
   primary: primaryParser,
@@ -34,6 +41,7 @@ const PARSERS = {
   status: statusParser,
   log: logParser,
   rewind: rewindParser,
+  verify: verifyParser,
 };
 
 const COMPLETION = "completion";
@@ -60,7 +68,7 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
   function answer(): void {
     answered = true;
   }
-  const commands = or(primaryParser, secondaryParser, statusParser, logParser, rewindParser, {
+  const commands = or(primaryParser, secondaryParser, statusParser, logParser, rewindParser, verifyParser, {
     errors: {
       noMatch: message`Missing command`,
       unexpectedInput: (token) => describeUnexpected(token, args[0]),

@@ -9,6 +9,7 @@ import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
 import { UsageError } from "../errors.ts";
 import {
+  checkRoomForRewind,
   listTransactions,
   planRewind,
   type Readable,
@@ -123,6 +124,7 @@ export async function runRewind(options: RewindCommand, host: Host): Promise<voi
   const plan = await planRewind(disk, storage, to);
   await showPlan(host, storage, plan, "will");
   if (plan.transactions === 0) return;
+  checkRoomForRewind(disk, plan);
   if (!yes) askFor(host, dataFs);
   const { savedTo, transactions, tid } = await rewindStorage(disk, storage, to);
   const now = tid === NO_TID ? "has no transactions any more" : `ends with ${describeTid(tid)}`;

@@ -25,6 +25,7 @@ export async function askSource(
   const { disk, clock, random } = host;
   const network = await networkFor(security, host);
   const secret = security.authFile === undefined ? undefined : AuthFile.open(disk, security.authFile);
+  for (const warning of secret?.warnings ?? []) host.err(`${warning}\n`);
   const view = { generation: new Generation(0, file), end, lastTid };
   const verdict = await queryLineage({ network, clock, random }, source, view, {
     software: SOFTWARE,

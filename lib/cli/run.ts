@@ -9,7 +9,9 @@ import { nagiosFailure } from "./nagios.ts";
 import { runPrimary } from "./primary.ts";
 import { runRewind } from "./rewind.ts";
 import { runSecondary } from "./secondary.ts";
+
 import { isNagiosCheck, runStatus } from "./status.ts";
+import { runVerify } from "./verify.ts";
 
 /**
  * Runs the command that the arguments name, until it is done. Never throws.
@@ -52,6 +54,8 @@ async function runCommand(command: Command, host: Host): Promise<ExitCode> {
     case "rewind":
       await runRewind(command, host);
       return EXIT.ok;
+    case "verify":
+      return await runVerify(command, host);
   }
 }
 

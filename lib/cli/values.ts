@@ -159,7 +159,9 @@ function countError(found: string): Message {
 }
 
 /** The path of a file; nothing looks at the file yet. */
-export function file(metavar: "DATA_FS" | "DATA_FS|SOCKET" | "FILE" | "PATH"): ValueParser<"sync", string> {
+export function file(
+  metavar: "DATA_FS" | "DATA_FS|SOCKET" | "FILE" | "OTHER" | "PATH",
+): ValueParser<"sync", string> {
   return path({ metavar, type: "file" });
 }
 

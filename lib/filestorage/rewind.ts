@@ -66,6 +66,20 @@ export async function planRewind(
 }
 
 /**
+ * Sees to it that what goes can be saved, before anything is written.
+ * @throws DiskFullError
+ */
+export function checkRoomForRewind(disk: Disk, { bytes, savedTo, transactions }: RewindPlan): void {
+  if (transactions === 0) return;
+  const free = disk.freeBytes(savedTo);
+  if (free >= bytes) return;
+  throw new DiskFullError(
+    `Cannot save what a rewind takes back in ${savedTo}: it needs about ${bytes} bytes, and ${free} are free`,
+    { path: savedTo, hint: "Make room there; nothing has been changed" },
+  );
+}
+
+/**
  * Rewinds an opened file. Nobody may be appending to it meanwhile, and whoever builds on its end begins anew
  * afterwards (a Restorer, most of all); those who read its log see another generation.
  * @throws UsageError, CorruptError, DiskFullError and the signal's reason before anything has been done to the
@@ -80,6 +94,7 @@ export async function rewindStorage(
   await storage.cut();
   const plan = await planRewind(disk, storage, tid, patience);
   if (plan.transactions === 0) return plan;
+  checkRoomForRewind(disk, plan);
   const stretch = { file: storage.file, from: plan.end, to: storage.end };
   await writeExcerpt(disk, stretch, plan.savedTo, patience);
   try {

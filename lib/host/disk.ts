@@ -1,6 +1,7 @@
 /** Files and directories of this machine. */
 
 import fs from "node:fs";
+import { dirname } from "node:path";
 import type { BlockFile, Disk, FileLock, FileStatus, ReadableFile } from "../ports/mod.ts";
 import { UsageError } from "../errors.ts";
 import { codeOf, diskFailure } from "./failure.ts";
@@ -9,6 +10,9 @@ import { lockFile, markFile } from "./lock.ts";
 import { watchDirectory } from "./watch.ts";
 
 const { O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
+
+/** How a system says that it gives this file no second name. */
+const NO_LINKS: readonly string[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"];
 
 /** The disk of this machine. Stateless: every call goes to the system. */
 export class HostDisk implements Disk {
@@ -46,6 +50,30 @@ export class HostDisk implements Disk {
     }
   }
 
+  link(path: string, name: string): boolean {
+    try {
+      fs.linkSync(path, name);
+      return true;
+    } catch (error) {
+      if (NO_LINKS.includes(codeOf(error))) return false;
+      throw diskFailure(`Cannot link ${name} to ${path}`, path, error);
+    }
+  }
+
+  copyPermissions(from: string, to: string): void {
+    try {
+      const { mode, uid, gid } = fs.statSync(from);
+      try {
+        fs.chownSync(to, uid, gid);
+      } catch (error) {
+        if (codeOf(error) !== "EPERM") throw error; // only root gives files away
+      }
+      fs.chmodSync(to, mode & 0o7777); // last: a new owner takes some bits away
+    } catch (error) {
+      throw diskFailure(`Cannot give ${to} the permissions of ${from}`, to, error);
+    }
+  }
+
   remove(path: string): void {
     const action = `Cannot remove ${path}`;
     try {
@@ -57,6 +85,17 @@ export class HostDisk implements Disk {
     } catch (error) {
       if (error instanceof UsageError) throw error;
       if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR") return;
+      throw diskFailure(action, path, error);
+    }
+  }
+
+  freeBytes(path: string): number {
+    const action = `Cannot ask how much room is left for ${path}`;
+    const asked = statusOf(path, action) === undefined ? dirname(path) : path;
+    try {
+      const { bavail, bsize, blocks } = fs.statfsSync(asked);
+      return blocks === 0 ? Infinity : bavail * bsize; // no blocks at all: a file system that does not count them
+    } catch (error) {
       throw diskFailure(action, path, error);
     }
   }

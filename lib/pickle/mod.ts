@@ -26,4 +26,5 @@ export { latin1OfUtf8 } from "./names.ts";
 export { PickleLimitError } from "./limits.ts";
 export { PickleMachine } from "./machine.ts";
 export { recordClass } from "./record_class.ts";
+export { ReferenceScanner } from "./references.ts";
 export { PyDict, PyGlobal, PyList, PyObject, PyText, PyTuple, type Value } from "./value.ts";

@@ -69,8 +69,25 @@ export interface Disk {
   list(directory: string): string[];
   /** Replaces `to` if it exists. @throws DiskError */
   rename(from: string, to: string): void;
+  /**
+   * Gives a file a second name, which is free.
+   * @returns false where the file system, or its rules, give no file two names
+   * @throws NotFoundError, UsageError (`name` exists, no permission), DiskError
+   */
+  link(path: string, name: string): boolean;
+  /**
+   * Gives a file the permissions of another, and its owner as far as this process may.
+   * @throws NotFoundError, UsageError, DiskError
+   */
+  copyPermissions(from: string, to: string): void;
   /** Removes a file; one that is not there is no error. @throws DiskError */
   remove(path: string): void;
+  /**
+   * How many more bytes this process can write to the file system on which the path lies, or would lie in its
+   * directory; Infinity where the system does not tell. Others may take them in the next moment.
+   * @throws NotFoundError, UsageError, DiskError
+   */
+  freeBytes(path: string): number;
   /** Makes created, renamed and removed names in a directory durable. @throws DiskError */
   syncDirectory(directory: string): Promise<void>;
   /**

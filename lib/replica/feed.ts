@@ -2,10 +2,18 @@
  * One connection that a server has accepted: hears which protocol the secondary speaks, lets that serve it, ends
  * it when it takes nothing for too long, and logs what became of it.
  */
-import type { TransactionLog } from "../filestorage/mod.ts";
-import { DiskError, DivergedError, ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
+import type { Generation, TransactionLog } from "../filestorage/mod.ts";
+import {
+  CorruptError,
+  DiskError,
+  DivergedError,
+  ProtocolError,
+  UnavailableError,
+  ZrsError,
+} from "../errors.ts";
 import { protocolOf } from "../native/mod.ts";
 import type { Connection } from "../ports/mod.ts";
+import { wantedBeatMs } from "./beats.ts";
 import { NativeFeed } from "./native_feed.ts";
 import type { Ports } from "./ports.ts";
 import { type FeedOptions, type Line, PeerLeft, type Service, type Shared } from "./service.ts";
@@ -33,6 +41,7 @@ export class Feed implements Line {
   /** While a limit keeps us from writing. */
   #resting: AbortController | undefined;
   readonly #connectedMs: number;
+  beatMs: number;
   #farewell: Promise<void> | undefined;
 
   constructor(
@@ -48,6 +57,7 @@ export class Feed implements Line {
     this.#options = options;
     this.#shared = shared;
     this.#connectedMs = ports.clock.now();
+    this.beatMs = wantedBeatMs(options.peerTimeoutMs);
   }
 
   /** Serves until the peer goes, must be dropped, or {@link close} is called. Logs what happened; never throws. */
@@ -168,10 +178,16 @@ export class Feed implements Line {
     const { throttle } = this.#shared;
     if (throttle === undefined) return await this.#write(bytes);
     for (let from = 0; from < bytes.length;) {
-      const piece = bytes.subarray(from, from + throttle.pieceBytes);
-      await this.#rest(throttle.take(piece.length));
-      await this.#write(piece);
-      from += piece.length;
+      const to = Math.min(bytes.length, from + throttle.pieceBytes);
+      let restMs = throttle.take(to - from);
+      // With many peers at a low rate the turn comes late: one byte of the piece goes ahead, to show that we are here.
+      for (; restMs >= this.beatMs; restMs -= this.beatMs) {
+        await this.#rest(this.beatMs);
+        if (from < to - 1) await this.#write(bytes.subarray(from, ++from));
+      }
+      await this.#rest(restMs);
+      await this.#write(bytes.subarray(from, to));
+      from = to;
     }
   }
 
@@ -214,12 +230,18 @@ export class Feed implements Line {
     while (!done) await this.wait();
   }
 
+  async isOvertaken(error: unknown, generation: Generation): Promise<boolean> {
+    if (error instanceof ChangedError) return true;
+    if (!(error instanceof CorruptError)) return false;
+    await this.lookAgain();
+    return this.#log.view.generation !== generation;
+  }
+
   /**
-   * What a failing disk says names paths that are nobody's business; and who is refused waits long before it asks
-   * again, which after a rollback it should do at once.
+   * What a failing disk says names paths that are nobody's business.
    */
   async tellFailure(error: unknown, encode: (reason: string) => Uint8Array): Promise<void> {
-    if (!(error instanceof ZrsError) || error instanceof DiskError || error instanceof ChangedError) return;
+    if (!(error instanceof ZrsError) || error instanceof DiskError) return;
     await this.write(encode(sentence(error)));
   }
 

@@ -321,7 +321,8 @@ export function describeLineage(lineage: Lineage, lastTid: bigint, sourceLastTid
     case "beyond the pack": {
       const { common, packedAway } = lineage;
       const compared = common === undefined
-        ? "nothing is left here to compare it with"
+        ? "NOTHING that you have could be compared with what is here: this may be another database altogether; " +
+          "make sure that it is not before you rely on the copy"
         : `the last that could be compared and is the same is ${describeTid(common)}`;
       const what = `beyond the pack: ${yours}; ${compared}`;
       if (packedAway === undefined) return what;

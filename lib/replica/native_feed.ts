@@ -29,6 +29,7 @@ import {
   type Progress,
   type Service,
   type Shared,
+  waitUntilReached,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { compareLineage, describeLineage, isCommonExact, type Question } from "./lineage.ts";
@@ -36,7 +37,8 @@ import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
-import { pauser, sleep } from "./waiting.ts";
+import { isPrefixEnd } from "./raw_start.ts";
+import { sleep } from "./waiting.ts";
 
 /** What this end can do. */
 const CAPABILITIES: readonly string[] = ["raw", "zstd"];
@@ -50,9 +52,13 @@ const MAX_BUFFER_BYTES = 1024 * 1024;
  */
 const MAX_UNACKNOWLEDGED = 100_000;
 
+const CHANGED = "this source's file has been packed, replaced or rolled back";
+
 interface Start {
   readonly position: number;
   readonly generation: Generation;
+  /** What was compared. */
+  readonly compared: LogView;
   readonly isShared: boolean;
   readonly notice: string | undefined;
 }
@@ -119,6 +125,7 @@ export class NativeFeed implements Service, NativeHandler {
   async serve(): Promise<void> {
     const hello = this.#hello!;
     const beatMs = agreedBeatMs(wantedBeatMs(this.#options.peerTimeoutMs), hello.beatMs);
+    this.#line.beatMs = beatMs;
     using _beats = new Beats(this.#ports.clock, beatMs, () => this.#beat());
     await this.#checkUnderstands(hello);
     using place = this.#shared.admit();
@@ -129,11 +136,12 @@ export class NativeFeed implements Service, NativeHandler {
     const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
     this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
     using _changes = this.#log.subscribe(() => this.#line.ring());
-    const { position, generation, isShared, notice } = await this.#compare(hello);
+    const { position, generation, isShared, notice, compared } = await this.#compare(hello);
     try {
       const view = this.#log.view;
       // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
-      const raw = isShared && position === hello.end && hello.capabilities.includes("raw");
+      const raw = isShared && hello.capabilities.includes("raw") &&
+        isPrefixEnd(compared, position, hello.end);
       this.#ports.log.info(
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
@@ -149,7 +157,7 @@ export class NativeFeed implements Service, NativeHandler {
         notice,
       }));
       this.#milestones = new Milestones(hello.lastTid);
-      await this.#stream(generation, position, hello, raw);
+      await this.#stream(generation, raw ? hello.end : position, hello, raw);
     } finally {
       generation.release();
     }
@@ -174,6 +182,9 @@ export class NativeFeed implements Service, NativeHandler {
       case "beat":
         return;
       case "bye":
+        if (message.code === "trouble") {
+          this.#shared.repeated.tell("warning", this.#line.peer, `cannot go on: ${message.reason}`);
+        }
         throw new PeerLeft(message.reason);
     }
     throw new ProtocolError(`Cannot take message ${message.type}: no secondary says that here`);
@@ -247,9 +258,19 @@ export class NativeFeed implements Service, NativeHandler {
           keep = true;
           const isShared = lineage.kind === "shared";
           if (!isShared) {
-            this.#shared.repeated.tell("warning", this.#line.peer, words, { tid: formatTid(lastTid) });
+            // Going on behind what was never compared may mix two databases.
+            const level = lineage.kind === "beyond the pack" && lineage.common === undefined
+              ? "error"
+              : "warning";
+            this.#shared.repeated.tell(level, this.#line.peer, words, { tid: formatTid(lastTid) });
           }
-          return { position: lineage.position, generation, isShared, notice: isShared ? undefined : words };
+          return {
+            position: lineage.position,
+            generation,
+            compared: view,
+            isShared,
+            notice: isShared ? undefined : words,
+          };
         }
         if (!lookedAgain) {
           lookedAgain = true;
@@ -258,7 +279,7 @@ export class NativeFeed implements Service, NativeHandler {
         }
         if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
         if (lineage.kind === "ahead" && this.#options.chained) {
-          await this.#waitUntilReached(lastTid);
+          await waitUntilReached(lastTid, this.#log, this.#line, this.#ports.log);
           continue;
         }
         await this.#refuse(lineage.kind, words, lineage.common, isCommonExact(lineage, view.lastTid));
@@ -277,19 +298,10 @@ export class NativeFeed implements Service, NativeHandler {
     return value;
   }
 
-  /** Lets others work during a long comparison, which ends when the secondary does not wait for it any more. */
+  /** Lets others work during a long walk, which ends when the connection does: nobody waits for it any more. */
   async #pause(): Promise<void> {
     await sleep(this.#ports.clock, 0);
     this.#line.check();
-  }
-
-  /** A chained node lags: its own source will bring it there. */
-  async #waitUntilReached(tid: bigint): Promise<void> {
-    this.#ports.log.info(
-      `${this.#line.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
-        `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
-    );
-    while (this.#log.view.lastTid < tid) await this.#line.wait();
   }
 
   /** Sends what there is and what comes, from one file: behind another the secondary asks anew. */
@@ -305,6 +317,7 @@ export class NativeFeed implements Service, NativeHandler {
     encoder.isCompressing = pace.isCompressing;
     const outgoing = raw
       ? new RawOutgoing(generation, startTid, encoder, {
+        blobs: this.#options.blobs,
         bufferBytes,
         write,
         runBytes: Math.min(hello.runBytes, MAX_RUN_BYTES),
@@ -314,7 +327,7 @@ export class NativeFeed implements Service, NativeHandler {
         bufferBytes,
         write,
         log: this.#ports.log,
-        pause: pauser(this.#ports.clock),
+        pause: () => this.#pause(),
       });
     let position = from;
     let told: LogView | undefined;
@@ -329,14 +342,14 @@ export class NativeFeed implements Service, NativeHandler {
       const view = this.#log.view;
       if (view.generation !== generation) {
         await outgoing.flush();
-        return await this.#sayGoodbye("again", "this source's file has been packed, replaced or rolled back");
+        return await this.#sayGoodbye("again", CHANGED);
       }
       if (position < view.end && this.#milestones!.waiting >= MAX_UNACKNOWLEDGED) {
         await outgoing.flush();
         await this.#line.wait();
       } else if (position < view.end) {
         this.#line.check();
-        position = await this.#sendOne(outgoing, position, view.end, encoder);
+        position = await this.#sendOne(outgoing, position, view, encoder);
       } else {
         await outgoing.flush();
         if (told !== view) await this.#tellComplete(told = view);
@@ -353,7 +366,7 @@ export class NativeFeed implements Service, NativeHandler {
   async #sendOne(
     outgoing: RawOutgoing | Outgoing,
     position: number,
-    end: number,
+    { end, generation }: LogView,
     encoder: NativeEncoder,
   ): Promise<number> {
     const before = outgoing.lastTid;
@@ -364,6 +377,7 @@ export class NativeFeed implements Service, NativeHandler {
     } catch (error) {
       if (this.#line.hasEnded) throw error;
       await outgoing.flush();
+      if (await this.#line.isOvertaken(error, generation)) return await this.#sayGoodbye("again", CHANGED);
       await this.#line.tellFailure(
         error,
         (reason) => encodeControl({ type: "bye", code: "trouble", reason }),
@@ -376,7 +390,7 @@ export class NativeFeed implements Service, NativeHandler {
     await this.#line.write(encodeControl({ type: "complete", lastTid, end }));
   }
 
-  async #sayGoodbye(code: string, reason: string): Promise<void> {
+  async #sayGoodbye(code: string, reason: string): Promise<never> {
     await this.#line.write(encodeControl({ type: "bye", code, reason }));
     throw new PeerLeft(reason);
   }

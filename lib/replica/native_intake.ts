@@ -24,7 +24,7 @@ import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { answerQuestion, lastDigest } from "./lineage.ts";
 import { refusalOf } from "./refusal.ts";
 import { Speaker } from "./speaker.ts";
-import { pauser } from "./waiting.ts";
+import { sleep } from "./waiting.ts";
 
 /** The source closed the connection without a word of the native stream: it most likely speaks zrs2 only. */
 export class NoNativeError extends UnavailableError {}
@@ -62,6 +62,7 @@ export class NativeIntake implements Intake, NativeHandler {
   #beatMs: number | undefined;
   #clockTold = false;
   #completeTold = false;
+  #isStopping = false;
 
   /** @param raw whether the source may send bytes as they lie in its file */
   constructor(context: IntakeContext, raw: boolean) {
@@ -92,6 +93,7 @@ export class NativeIntake implements Intake, NativeHandler {
   }
 
   stop(): void {
+    this.#isStopping = true;
     const { connection } = this.#context;
     void this.#speaker.say(encodeControl({ type: "bye", code: "stopping", reason: "this secondary stops" }))
       .finally(() => connection.close());
@@ -119,7 +121,7 @@ export class NativeIntake implements Intake, NativeHandler {
         await this.#context.saveIndexWhenDue();
       }
     } catch (error) {
-      if (error instanceof ProtocolError || error instanceof UnwantedError) {
+      if (error instanceof ProtocolError || error instanceof UnwantedError || error instanceof MisfitError) {
         await this.#speaker.say(encodeControl({ type: "bye", code: "trouble", reason: error.message }));
         return error;
       }
@@ -250,13 +252,13 @@ export class NativeIntake implements Intake, NativeHandler {
   }
 
   async #hello(): Promise<Uint8Array> {
-    const { storage, options, ports: { clock } } = this.#context;
+    const { storage, options } = this.#context;
     return encodeControl({
       type: "hello",
       version: VERSION,
       software: options.software,
       lastTid: this.#start,
-      digest: await lastDigest(storage.view, pauser(clock)),
+      digest: await lastDigest(storage.view, () => this.#pause()),
       end: storage.end,
       runBytes: options.runBytes - 1, // at that many it would be taken for a single transaction
       beatMs: wantedBeatMs(options.peerTimeoutMs),
@@ -276,11 +278,17 @@ export class NativeIntake implements Intake, NativeHandler {
   }
 
   async #answer(): Promise<void> {
-    const { storage, ports: { clock } } = this.#context;
+    const { storage } = this.#context;
     const question = this.#question!.value;
-    const answer = await answerQuestion(storage.view, question, pauser(clock));
+    const answer = await answerQuestion(storage.view, question, () => this.#pause());
     this.#question = undefined;
     await this.#speaker.say(encodeControl({ type: "answer", answer }));
+  }
+
+  /** Lets others work during a long walk through our file, which ends when this end stops. */
+  async #pause(): Promise<void> {
+    await sleep(this.#context.ports.clock, 0);
+    if (this.#isStopping) throw new IdleEnd("This secondary stops");
   }
 
   #welcomed(message: Extract<Control, { type: "welcome" }>): void {

@@ -14,16 +14,9 @@ import {
 } from "../filestorage/mod.ts";
 import { UnavailableError } from "../errors.ts";
 import type { Log } from "../ports/mod.ts";
-import {
-  BLOB_SNIFF_BYTES,
-  describeTid,
-  formatOid,
-  formatTid,
-  isBlobRecord,
-  STATUS,
-  type TransactionHead,
-} from "../zodb/mod.ts";
+import { describeTid, formatOid, formatTid, STATUS, type TransactionHead } from "../zodb/mod.ts";
 import { MAX_RECORD_HEAD } from "../zrs/mod.ts";
+import { BlobGuard } from "./blob_guard.ts";
 import { DuplicateFinder } from "./duplicates.ts";
 import { type FillableBuffer, SendBuffers } from "./send_buffers.ts";
 import { checkStillThere } from "./still_there.ts";
@@ -70,6 +63,7 @@ export class Outgoing {
   #generation: Generation;
   #target: RecordReader;
   #duplicates: DuplicateFinder;
+  #blobs: BlobGuard;
   #dataBlock: Uint8Array | undefined;
   #withinData = false;
   readonly #targetTid = new Uint8Array(8);
@@ -94,6 +88,7 @@ export class Outgoing {
     this.#reader = new TransactionReader(new Window(file, 0, DEFAULT_WINDOW_BYTES));
     this.#target = new RecordReader(file);
     this.#duplicates = new DuplicateFinder(file, options.pause);
+    this.#blobs = new BlobGuard(file, options.blobs);
   }
 
   /** The last transaction encoded. */
@@ -107,6 +102,7 @@ export class Outgoing {
     this.#reader.window.reset(generation.file, 0);
     this.#target = new RecordReader(generation.file);
     this.#duplicates = new DuplicateFinder(generation.file, this.#options.pause);
+    this.#blobs = new BlobGuard(generation.file, this.#options.blobs);
   }
 
   /**
@@ -142,7 +138,7 @@ export class Outgoing {
       const length = RECORD.size + dataLength;
       if (length > DEFAULT_WINDOW_BYTES || encoder.room < MAX_RECORD_HEAD + dataLength) {
         const { bytes } = reader.window;
-        this.#checkBlobAt(recordPosition + RECORD.size, dataLength);
+        this.#blobs.examineAt(reader, recordPosition + RECORD.size, dataLength);
         encoder.record(bytes, at + RECORD.oid, at + RECORD.tid, null, 0, dataLength);
         await this.#sendData(recordPosition + RECORD.size, dataLength);
         continue;
@@ -151,7 +147,7 @@ export class Outgoing {
       if (loaded < 0) throw reader.corrupt("the file ends within a record");
       const { bytes } = reader.window;
       const from = loaded + RECORD.size;
-      if (isBlobRecord(bytes, from, from + dataLength)) this.#meetBlob();
+      this.#blobs.examineBytes(reader, bytes, from, from + dataLength);
       encoder.record(bytes, loaded + RECORD.oid, loaded + RECORD.tid, null, 0, dataLength);
       encoder.data(bytes, from, from + dataLength);
     }
@@ -199,7 +195,7 @@ export class Outgoing {
     const link = backPointer === 0 || several ? null : this.#targetTid;
     const length = exists ? target.dataLength : 0;
     if (length > MAX_DATA_LENGTH) this.#refuseTooLong(length);
-    if (length > 0) this.#checkBlobAt(target.dataPosition, length);
+    if (length > 0) this.#blobs.examineAt(reader, target.dataPosition, length);
     encoder.record(bytes, at + RECORD.oid, at + RECORD.tid, link, 0, length);
     if (length > 0) await this.#sendData(target.dataPosition, length);
   }
@@ -221,14 +217,6 @@ export class Outgoing {
     this.#withinData = false;
   }
 
-  /** Looks at data that is not in the window, before anything of its record is sent. */
-  #checkBlobAt(position: number, length: number): void {
-    if (this.#options.blobs === "none") return;
-    const start = new Uint8Array(Math.min(length, BLOB_SNIFF_BYTES));
-    const count = this.#generation.file.readAt(start, position);
-    if (isBlobRecord(start, 0, count)) this.#meetBlob();
-  }
-
   #refuseTooLong(length: number): never {
     const { oid, tid } = this.#reader;
     throw new UnavailableError(
@@ -237,20 +225,6 @@ export class Outgoing {
       }: its data of ${length} bytes is ` +
         `longer than a message of zrs2 can be, ${MAX_DATA_LENGTH} bytes`,
       { oid, tid, hint: "copy the file by other means up to that transaction" },
-    );
-  }
-
-  #meetBlob(): void {
-    if (this.#options.blobs === "none") return;
-    const { oid, tid } = this.#reader;
-    throw new UnavailableError(
-      `Cannot send object ${formatOid(oid)} of transaction ${describeTid(tid)}: it is a blob, ` +
-        `and blobs are not replicated yet`,
-      {
-        oid,
-        tid,
-        hint: "start both ends with --blobs none to replicate the records without the blobs' files",
-      },
     );
   }
 

@@ -8,15 +8,19 @@ import type { Clock } from "../ports/mod.ts";
 const LEAST_BYTES = 64 * 1024;
 /** Zstd's fastest level makes several times as much of a core; a receiver's disk is faster as a rule. */
 const SLOW_BYTES_PER_MS = 20 * 1000;
-/** How much the newest measurement counts. */
-const NEWEST_PART = 0.25;
+/**
+ * Over about so many bytes the time is averaged. Buffers on the way take some writes at once and then none for a
+ * while: the mean of single rates would be that of the quick ones, however slow the link.
+ */
+const HORIZON_BYTES = 4 * 1024 * 1024;
 
 export type Compress = "auto" | "on" | "off";
 
 export class Pace {
   readonly #clock: Clock;
   readonly #compress: Compress;
-  #bytesPerMs = Infinity;
+  /** What a byte takes. */
+  #msPerByte = 0;
 
   constructor(clock: Clock, compress: Compress) {
     this.#clock = clock;
@@ -25,7 +29,7 @@ export class Pace {
 
   get isCompressing(): boolean {
     if (this.#compress !== "auto") return this.#compress === "on";
-    return this.#bytesPerMs < SLOW_BYTES_PER_MS;
+    return this.#msPerByte * SLOW_BYTES_PER_MS > 1;
   }
 
   /** Measures a write. */
@@ -33,9 +37,7 @@ export class Pace {
     const sinceMs = this.#clock.monotonic();
     await write;
     if (bytes < LEAST_BYTES) return;
-    const rate = bytes / Math.max(0.01, this.#clock.monotonic() - sinceMs);
-    this.#bytesPerMs = this.#bytesPerMs === Infinity
-      ? rate
-      : this.#bytesPerMs * (1 - NEWEST_PART) + rate * NEWEST_PART;
+    const msPerByte = (this.#clock.monotonic() - sinceMs) / bytes;
+    this.#msPerByte += (msPerByte - this.#msPerByte) * Math.min(1, bytes / HORIZON_BYTES);
   }
 }

@@ -6,10 +6,12 @@ import { DEFAULT_WINDOW_BYTES, type Generation, TransactionReader, Window } from
 import { ZrsError } from "../errors.ts";
 import type { NativeEncoder } from "../native/mod.ts";
 import { describeTid, STATUS } from "../zodb/mod.ts";
+import { BlobGuard } from "./blob_guard.ts";
 import { SendBuffers } from "./send_buffers.ts";
 import { checkStillThere, type Stretch } from "./still_there.ts";
 
 export interface RawOutgoingOptions {
+  readonly blobs: "refuse" | "none";
   /** The size of each of the two buffers. */
   readonly bufferBytes: number;
   /** Writes to the peer; the bytes are lent until the promise resolves. */
@@ -24,6 +26,7 @@ export class RawOutgoing {
   readonly #reader: TransactionReader;
   readonly #buffers: SendBuffers;
   readonly #runBytes: number;
+  readonly #blobs: BlobGuard;
   #block: Uint8Array | undefined;
   /** The transaction copied last. */
   #copied: Stretch | undefined;
@@ -40,6 +43,7 @@ export class RawOutgoing {
     this.#lastTid = startTid;
     this.#encoder = encoder;
     this.#runBytes = options.runBytes;
+    this.#blobs = new BlobGuard(generation.file, options.blobs);
     this.#reader = new TransactionReader(new Window(generation.file, 0, DEFAULT_WINDOW_BYTES));
     this.#buffers = new SendBuffers(encoder, options.bufferBytes, options.write);
   }
@@ -54,7 +58,8 @@ export class RawOutgoing {
    * still be in a buffer afterwards: see {@link flush}. Where one cannot be read, the run ends before it.
    * @param end the end of what may be read
    * @returns the position behind the run
-   * @throws CorruptError, DiskError when the first transaction cannot be read; ChangedError
+   * @throws CorruptError, DiskError when the first transaction cannot be read; UnavailableError when it has a blob
+   * that is not to be sent; ChangedError
    */
   async send(position: number, end: number): Promise<number> {
     const reader = this.#reader;
@@ -64,7 +69,7 @@ export class RawOutgoing {
     let transactions = 0;
     while (at < end && this.#load(at, transactions === 0)) {
       const length = reader.end - at;
-      const isLarge = length > reader.window.bytes.length;
+      const isLarge = this.#isLarge;
       if (transactions > 0 && (isLarge || at + length - position > this.#runBytes)) break;
       if (reader.status !== STATUS.undone) this.#lastTid = reader.tid;
       // What was read meanwhile may belong to another history, if this one has been rolled back.
@@ -102,14 +107,29 @@ export class RawOutgoing {
       if (reader.status !== STATUS.undone && reader.tid <= this.#lastTid) {
         throw reader.corrupt(`its tid must be greater than the one before, ${describeTid(this.#lastTid)}`);
       }
-      const length = reader.end - at;
-      if (length <= window.bytes.length && window.locate(at, length) < 0) {
-        throw reader.corrupt("the file ends within it");
-      }
+      if (this.#isLarge) return true; // its records are looked at as they are copied
+      if (window.locate(at, reader.end - at) < 0) throw reader.corrupt("the file ends within it");
+      this.#examineUpTo(reader.recordsEnd);
       return true;
     } catch (error) {
       if (isFirst || !(error instanceof ZrsError)) throw error;
       return false;
+    }
+  }
+
+  /** Whether the transaction last read has no room in the window. */
+  get #isLarge(): boolean {
+    const reader = this.#reader;
+    return reader.end - reader.position > reader.window.bytes.length;
+  }
+
+  /** Looks for blobs in the records that begin before a position and have not been looked at. */
+  #examineUpTo(position: number): void {
+    const reader = this.#reader;
+    if (this.#blobs.isOff || reader.status === STATUS.undone) return;
+    while (reader.nextPosition < position) {
+      reader.nextRecord();
+      this.#blobs.examine(reader);
     }
   }
 
@@ -129,6 +149,7 @@ export class RawOutgoing {
     for (let done = 0; done < length;) {
       if (this.#encoder.room === 0) await this.#buffers.turn();
       const part = block.subarray(0, Math.min(block.length, this.#encoder.room, length - done));
+      this.#examineUpTo(Math.min(position + done + part.length, this.#reader.recordsEnd));
       if (this.#generation.file.readAt(part, position + done) < part.length) {
         throw this.#reader.corrupt("the file ends within it");
       }

@@ -91,8 +91,11 @@ export class Secondary {
   /** How many connections in a row ended without a word of the native stream, and whether there was ever one. */
   #unheard = 0;
   #hasHeard = false;
-  /** Whether the source may send bytes as they lie in its file. */
-  #raw = true;
+  /**
+   * Our last transaction when what follows in the source's file did not fit behind it. That comes record by record;
+   * once it has, the files may agree again, and every run is checked whatever has been before.
+   */
+  #misfitAfter: bigint | undefined;
 
   private constructor(ports: Ports, options: SecondaryOptions, storage: Storage, server: Server | undefined) {
     this.#ports = ports;
@@ -232,7 +235,9 @@ export class Secondary {
         continue;
       }
       if (signal.aborted) break;
-      const isFruitful = lastTid !== before || failure instanceof IdleEnd;
+      const isAgain = failure instanceof AgainError;
+      // Coming again at once is worth it once: a source that says nothing else is waited for like any other.
+      const isFruitful = lastTid !== before || failure instanceof IdleEnd && !isAgain;
       if (!isFruitful) this.#zrs2UntilMs = -Infinity; // whatever is wrong there may hide the native stream
       if (isFruitful) {
         fruitless = 0;
@@ -249,8 +254,13 @@ export class Secondary {
       const again = `connecting again in ${(waitMs / 1000).toFixed(1)} s`;
       if (isRefused) {
         log.debug(`${source}: ${again}`);
-      } else if (failure instanceof AgainError) {
+      } else if (isAgain && fruitless < POISON_COUNT) {
         log.info(`${source}: ${failure.message}; ${again}`);
+      } else if (isAgain) {
+        log.warning(
+          `${source} has ended ${fruitless} connections in a row without sending a transaction: ${failure.message}; ` +
+            again,
+        );
       } else {
         const what = failure instanceof NotConnected ? failure.message : `${source}: ${sentence(failure)}`;
         log.warning(`${what}; ${again}`);
@@ -353,7 +363,12 @@ export class Secondary {
     const protocol = this.#protocol;
     const isZrs2 = protocol === "zrs2" ||
       protocol === "auto" && this.#ports.clock.monotonic() < this.#zrs2UntilMs;
-    return isZrs2 ? new ZrsIntake(context) : new NativeIntake(context, this.#raw);
+    return isZrs2 ? new ZrsIntake(context) : new NativeIntake(context, this.#mayBeRaw);
+  }
+
+  /** Whether the source may send bytes as they lie in its file. */
+  get #mayBeRaw(): boolean {
+    return this.#misfitAfter === undefined || this.#storage.lastTid > this.#misfitAfter;
   }
 
   /**
@@ -364,7 +379,7 @@ export class Secondary {
     const { clock, log } = this.#ports;
     const source = formatAddress(this.#options.replicateFrom);
     if (failure instanceof MisfitError) {
-      this.#raw = false;
+      this.#misfitAfter = this.#storage.lastTid;
       log.info(`${failure.message}; asking ${source} for it record by record`);
       return true;
     }

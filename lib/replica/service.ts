@@ -3,8 +3,10 @@
  * between a connection (feed.ts) and the protocols (zrs_feed.ts, native_feed.ts).
  */
 import { UnavailableError } from "../errors.ts";
-import type { Generation } from "../filestorage/mod.ts";
+import type { Generation, TransactionLog } from "../filestorage/mod.ts";
 import type { Secret } from "../native/mod.ts";
+import type { Log } from "../ports/mod.ts";
+import { describeTid } from "../zodb/mod.ts";
 import type { Compress } from "./pace.ts";
 import type { RepeatedLog } from "./repeated_log.ts";
 import type { SharedLook } from "./shared_look.ts";
@@ -30,9 +32,9 @@ export interface FeedOptions {
 export interface Shared {
   readonly repeated: RepeatedLog;
   readonly look: SharedLook;
-  /** Takes a place among those that are served; undefined when there is none. */
   /** What limits the sending of all together; undefined for no limit. */
   readonly throttle: Throttle | undefined;
+  /** Takes a place among those that are served; undefined when there is none. */
   readonly admit: () => Disposable | undefined;
 }
 
@@ -41,6 +43,8 @@ export interface Line {
   readonly peer: string;
   readonly hasEnded: boolean;
   readonly isWriting: boolean;
+  /** While something waits for its turn to be sent, a byte of it goes out as often, in milliseconds. */
+  beatMs: number;
   /** @throws why the connection has ended, once it has */
   check(): void;
   /**
@@ -55,6 +59,11 @@ export interface Line {
   end(reason: Error): void;
   /** Resolves once the log shows what is on disk now. @throws why the connection has ended */
   lookAgain(): Promise<void>;
+  /**
+   * Whether sending from that generation failed because the file was packed, replaced or rolled back under it:
+   * then nothing is wrong with the file. Looks at it again. @throws why the connection has ended
+   */
+  isOvertaken(error: unknown, generation: Generation): Promise<boolean>;
   /** Writes why sending failed, unless that is nobody's business at the other end. */
   tellFailure(error: unknown, encode: (reason: string) => Uint8Array): Promise<void>;
 }
@@ -89,3 +98,22 @@ export interface Service {
 
 /** The peer went away, or we let it go: nothing is wrong. */
 export class PeerLeft extends UnavailableError {}
+
+/**
+ * Resolves once the log has a transaction that a secondary has already: a chained node lags, and its own source will
+ * bring it there.
+ * @param transactions rings the line whenever it changes
+ * @throws why the connection has ended
+ */
+export async function waitUntilReached(
+  tid: bigint,
+  transactions: TransactionLog,
+  line: Line,
+  log: Log,
+): Promise<void> {
+  log.info(
+    `${line.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
+      `${describeTid(transactions.view.lastTid)}; waits until this replica has caught up`,
+  );
+  while (transactions.view.lastTid < tid) await line.wait();
+}

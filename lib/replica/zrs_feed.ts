@@ -17,8 +17,15 @@ import { encodeRefusal, GreetingDecoder, StreamEncoder } from "../zrs/mod.ts";
 import { compareHistories, refusalReason } from "./histories.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { Ports } from "./ports.ts";
-import type { FeedOptions, Line, Progress, Service, Shared } from "./service.ts";
-import { pauser } from "./waiting.ts";
+import {
+  type FeedOptions,
+  type Line,
+  type Progress,
+  type Service,
+  type Shared,
+  waitUntilReached,
+} from "./service.ts";
+import { sleep } from "./waiting.ts";
 
 export class ZrsFeed implements Service {
   readonly farewell = undefined;
@@ -57,7 +64,7 @@ export class ZrsFeed implements Service {
   }
 
   async serve(): Promise<void> {
-    const { clock, log } = this.#ports;
+    const { log } = this.#ports;
     const { peer } = this.#line;
     const start = this.#greeting.greeting!;
     if (this.#options.secret !== undefined) {
@@ -82,7 +89,7 @@ export class ZrsFeed implements Service {
         bufferBytes: this.#options.sendBytes,
         write: (bytes) => this.#line.write(bytes),
         log,
-        pause: pauser(clock),
+        pause: () => this.#pause(),
       });
       this.#progress = () => ({ sentTid: outgoing.lastTid, position, generation, ...nothing });
       for (;;) {
@@ -95,7 +102,7 @@ export class ZrsFeed implements Service {
           outgoing.switchTo(generation);
         } else if (position < view.end) {
           this.#line.check();
-          position = await this.#send(outgoing, position, view.end);
+          position = await this.#send(outgoing, position, view);
         } else {
           await outgoing.flush();
           if (this.#log.view === view) await this.#line.wait();
@@ -110,12 +117,15 @@ export class ZrsFeed implements Service {
    * Sends one transaction. Where that fails, what is whole before it still gets there, and the reason.
    * @throws CorruptError, DiskError, UnavailableError
    */
-  async #send(outgoing: Outgoing, position: number, end: number): Promise<number> {
+  async #send(outgoing: Outgoing, position: number, { end, generation }: LogView): Promise<number> {
     try {
       return await outgoing.send(position, end);
     } catch (error) {
       if (!(error instanceof ZrsError) || this.#line.hasEnded) throw error;
-      if (await outgoing.giveUp()) await this.#line.tellFailure(error, encodeRefusal);
+      const isBetween = await outgoing.giveUp();
+      // Who is refused waits long before it asks again, which it should do at once where the file is another one.
+      if (await this.#line.isOvertaken(error, generation)) throw error;
+      if (isBetween) await this.#line.tellFailure(error, encodeRefusal);
       throw error;
     }
   }
@@ -133,7 +143,7 @@ export class ZrsFeed implements Service {
       let keep = false;
       try {
         const reader = new TransactionReader(new Window(view.generation.file, view.end, LOCATE_WINDOW_BYTES));
-        const comparison = await compareHistories(reader, view, tid, pauser(this.#ports.clock));
+        const comparison = await compareHistories(reader, view, tid, () => this.#pause());
         if (comparison.kind === "shared" || comparison.kind === "beyond the pack") {
           if (comparison.kind === "beyond the pack") this.#noteBeyondPack(tid, view);
           keep = true;
@@ -146,7 +156,7 @@ export class ZrsFeed implements Service {
         }
         if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
         if (comparison.kind === "ahead" && this.#options.chained) {
-          await this.#waitUntilReached(tid);
+          await waitUntilReached(tid, this.#log, this.#line, this.#ports.log);
           continue;
         }
         const reason = refusalReason(comparison, tid, view.lastTid);
@@ -156,6 +166,12 @@ export class ZrsFeed implements Service {
         if (!keep) generation.release();
       }
     }
+  }
+
+  /** Lets others work during a long walk, which ends when the connection does. */
+  async #pause(): Promise<void> {
+    await sleep(this.#ports.clock, 0);
+    this.#line.check();
   }
 
   async #refuse(reason: string): Promise<never> {
@@ -172,14 +188,5 @@ export class ZrsFeed implements Service {
         describeTid(view.lastTid),
       { tid: formatTid(tid), lastTid: formatTid(view.lastTid) },
     );
-  }
-
-  /** A chained node lags: its own source will bring it there. */
-  async #waitUntilReached(tid: bigint): Promise<void> {
-    this.#ports.log.info(
-      `${this.#line.peer}: ahead of this replica: has ${describeTid(tid)}, here the last is ` +
-        `${describeTid(this.#log.view.lastTid)}; waits until this replica has caught up`,
-    );
-    while (this.#log.view.lastTid < tid) await this.#line.wait();
   }
 }

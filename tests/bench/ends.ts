@@ -25,6 +25,8 @@ export interface Start {
   readonly profile: string | undefined;
   /** What our secondary speaks; undefined: what it would by itself. */
   readonly protocol?: Protocol;
+  /** Further options of our program. */
+  readonly options?: readonly string[];
 }
 
 /** What two ends of ours can speak with each other. */
@@ -83,6 +85,7 @@ async function startOurs(command: string, start: Start, options: readonly string
     command,
     path,
     ...options,
+    ...start.options ?? [],
     "--ready-file",
     readyFile,
   ]);

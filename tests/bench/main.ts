@@ -10,6 +10,7 @@ import type { Case } from "./bench.ts";
 import { catchUp } from "./catch_up.ts";
 import { DataFiles } from "./data_files.ts";
 import { latency } from "./latency.ts";
+import { link } from "./link.ts";
 import type { Measurement } from "./measurement.ts";
 import { memory } from "./memory.ts";
 import { opening } from "./opening.ts";
@@ -17,7 +18,7 @@ import { type Options, parseOptions, USAGE } from "./options.ts";
 import { describeMachine, formatJson, formatTable } from "./report.ts";
 import { TemporaryDirectories } from "./temporary.ts";
 
-const CASES: readonly Case[] = [catchUp, latency, opening, memory];
+const CASES: readonly Case[] = [catchUp, link, latency, opening, memory];
 
 async function main(options: Options): Promise<void> {
   const cases = options.cases.length === 0 ? CASES : options.cases.map(caseNamed);

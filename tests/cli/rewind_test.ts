@@ -203,12 +203,31 @@ Deno.test("what cannot be done is refused before anything is touched", async () 
 
 Deno.test("a full disk exits with 6, and nothing is changed or left", async () => {
   const disk = new MemoryDisk();
-  disk.capacity = FILE.bytes.length + 20;
+  disk.capacity = FILE.bytes.length + 175; // what goes fits with the lock file, and the head of its file does not
   const { code, err } = await rewind(["--to", FIRST, "--yes"], { disk });
   assert.equal(code, 6);
   assert.match(err, /the disk is full/);
   assert.deepEqual(disk.bytes(PATH), FILE.bytes);
   assert.deepEqual(disk.paths(), [PATH, `${PATH}.lock`]);
+});
+
+Deno.test("without room for what goes nobody is asked, and nothing is written", async () => {
+  const disk = new MemoryDisk();
+  disk.put(PATH, FILE.bytes);
+  disk.capacity = FILE.bytes.length + 100;
+  const { code, err } = await rewind(["--to", FIRST], { answers: ["y"], disk });
+  assert.equal(code, 6);
+  assert.match(err, /Cannot save what a rewind takes back in .*: it needs about 170 bytes, and \d+ are free/);
+  assert.doesNotMatch(err, /\[y\/N\]/);
+  assert(!disk.performed.some(({ operation, path }) => operation === "create" && path === SAVED));
+});
+
+Deno.test("a secret that others can read is warned of when a source is asked", async () => {
+  const disk = new MemoryDisk();
+  disk.put("/secret", new TextEncoder().encode("0123456789abcdef\n")); // with mode 644
+  const { code, err } = await rewind(["--from", "/none/socket", "--auth-file", "/secret"], { disk });
+  assert.equal(code, 4);
+  assert.match(err, /^\/secret can be read by others than its owner: chmod 600 it\n/);
 });
 
 /** What `--from` makes of {@link FILE}, or another one, beside a primary of these transactions. */

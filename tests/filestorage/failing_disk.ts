@@ -41,6 +41,11 @@ export class FailingDisk implements Disk {
     return disk;
   }
 
+  /** Whoever asks is never warned: the disk is full when it is written to. */
+  freeBytes(_path: string): number {
+    return Infinity;
+  }
+
   openRead(path: string): ReadableFile {
     return new MemoryFile(this, path, this.#find(path));
   }
@@ -72,6 +77,17 @@ export class FailingDisk implements Disk {
     const content = this.#find(from);
     this.#files.delete(from);
     this.#files.set(to, content);
+  }
+
+  link(path: string, name: string): boolean {
+    this.operate(`link ${name}`);
+    this.#files.set(name, this.#find(path));
+    return true;
+  }
+
+  copyPermissions(from: string, to: string): void {
+    this.#find(from);
+    this.#find(to);
   }
 
   remove(path: string): void {

@@ -60,6 +60,29 @@ Deno.test("a reader keeps the file it opened when the path is given to another",
     assert.equal(third.identity(), now?.identity);
   }));
 
+Deno.test("a second name leads to the same file, and must be free", () =>
+  inTempDir((dir) => {
+    Deno.writeTextFileSync(`${dir}/a`, "one");
+    assert.equal(disk.link(`${dir}/a`, `${dir}/b`), true);
+    assert.equal(disk.status(`${dir}/b`)?.identity, disk.status(`${dir}/a`)?.identity);
+    assert.throws(() => disk.link(`${dir}/a`, `${dir}/b`), UsageError);
+    assert.throws(() => disk.link(`${dir}/none`, `${dir}/c`), NotFoundError);
+    disk.remove(`${dir}/a`);
+    assert.equal(contentOf(`${dir}/b`), "one");
+  }));
+
+Deno.test("a file takes another's permissions, all of them", () =>
+  inTempDir((dir) => {
+    Deno.writeTextFileSync(`${dir}/a`, "");
+    Deno.writeTextFileSync(`${dir}/b`, "");
+    for (const mode of [0o400, 0o2664]) {
+      Deno.chmodSync(`${dir}/a`, mode);
+      disk.copyPermissions(`${dir}/a`, `${dir}/b`);
+      assert.equal(disk.status(`${dir}/b`)?.mode, mode);
+    }
+    assert.throws(() => disk.copyPermissions(`${dir}/none`, `${dir}/b`), NotFoundError);
+  }));
+
 Deno.test("writes in another thread go to their positions, and to the file that was opened", () =>
   inTempDir(async (dir) => {
     const path = `${dir}/Data.fs`;
@@ -254,4 +277,21 @@ Deno.test({
         assert.equal(contentOf(`${small}/Data.fs`), "FS21");
       })
     ),
+});
+
+Deno.test("how much room is left is told as df tells it, also for a file that is not there yet", async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    const { stdout } = await new Deno.Command("df", { args: ["-B1", "--output=avail", directory] }).output();
+    const expected = Number(new TextDecoder().decode(stdout).split("\n")[1]);
+    const { disk } = systemHost();
+    for (const path of [directory, `${directory}/later.fs`]) {
+      const free = disk.freeBytes(path);
+      // Others write to the same disk meanwhile.
+      assert(free > expected / 2 && free < expected * 2 + 1, `${free} bytes, df says ${expected}`);
+    }
+    assert.throws(() => disk.freeBytes(`${directory}/none/later.fs`), NotFoundError);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
 });

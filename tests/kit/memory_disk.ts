@@ -16,6 +16,7 @@ export type Operation =
   | "truncate"
   | "sync"
   | "rename"
+  | "link"
   | "remove"
   | "syncDirectory";
 
@@ -34,7 +35,7 @@ export interface Fault {
   readonly lasting?: boolean;
 }
 
-/** One operation that was asked for, whether or not it succeeded; for `rename` the path is the old one. */
+/** One operation that was asked for, whether or not it succeeded; of `rename` and `link` the path is the old one. */
 export interface Performed {
   readonly operation: Operation;
   readonly path: string;
@@ -78,6 +79,10 @@ export class MemoryDisk implements Disk {
   /** Orders a failure. */
   fail(fault: Fault): void {
     this.#faults.push({ fault, left: fault.nth ?? 1 });
+  }
+
+  freeBytes(_path: string): number {
+    return Math.max(0, this.capacity - this.#used());
   }
 
   openRead(path: string): ReadableFile {
@@ -124,6 +129,21 @@ export class MemoryDisk implements Disk {
     this.#files.set(to, file);
     this.#changed(from);
     this.#changed(to);
+  }
+
+  link(path: string, name: string): boolean {
+    this.#perform("link", path);
+    this.#needDirectory(dirname(name));
+    const file = this.#find(path);
+    if (this.#files.has(name)) throw new UsageError(`Cannot link ${name}: it exists`, { path: name });
+    this.#files.set(name, file);
+    this.#changed(name);
+    return true;
+  }
+
+  copyPermissions(from: string, to: string): void {
+    this.#find(from);
+    this.#find(to);
   }
 
   remove(path: string): void {
@@ -197,7 +217,7 @@ export class MemoryDisk implements Disk {
   }
 
   #used(): number {
-    return [...this.#files.values()].reduce((total, file) => total + file.size, 0);
+    return [...new Set(this.#files.values())].reduce((total, file) => total + file.size, 0);
   }
 
   #find(path: string): MemoryFile {

@@ -33,7 +33,11 @@ function prefix(length: number): Uint8Array {
 
 const REFUSED: readonly (readonly [what: string, stream: Uint8Array, reason: RegExp])[] = [
   ["an HTTP server", latin1("HTTP/1.1 400 Bad Request\r\n"), /looks like the answer of an HTTP server/],
-  ["a TLS alert", bytesOf("15030300020228"), /looks like a TLS connection/],
+  [
+    "a TLS alert",
+    bytesOf("15030300020228"),
+    /looks like a TLS connection: both ends must use TLS, or neither/,
+  ],
   ["an SSH server", latin1("SSH-2.0-OpenSSH_9.2p1\r\n"), /looks like an SSH connection/],
   ["a length of 4 GiB", prefix(0xffff_ffff), /at most 1048581 bytes, current value is 4294967295/],
   ["a length one too large", prefix(1_048_582), /at most 1048581 bytes/],

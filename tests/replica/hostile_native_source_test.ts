@@ -2,7 +2,15 @@
 import assert from "node:assert/strict";
 import { dataFs } from "../kit/data_fs.ts";
 import { latin1 } from "../kit/hex.ts";
-import { content, control, hello, type NativeWire, NativeWriter, welcome } from "../kit/native_wire.ts";
+import {
+  content,
+  control,
+  hello,
+  type NativeMessage,
+  type NativeWire,
+  NativeWriter,
+  welcome,
+} from "../kit/native_wire.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { join } from "../kit/zrs_wire.ts";
 import {
@@ -217,6 +225,12 @@ Deno.test("a run that does not fit is asked for again record by record, and what
     { tid: TID + 1n, records: [{ oid: 1n, data: "x" }, { oid: 0n, data: "two", damage: { previous: 5n } }] },
   ]);
   await wire.send(wire.writer.run({ bytes: bytesOf(misfit, 0, 1), tid: TID + 1n, count: 2 }));
+  const bye = await wire.receiveMessage("bye");
+  assert.equal(bye.code, "trouble");
+  assert.match(
+    `${bye.reason}`,
+    /does not fit behind this one: Cannot read the data record at 5 of object 0x0/,
+  );
   await secondary.log.waitFor(/does not fit behind this one: .*; asking source:5000 for it record by record/);
   const again = await welcomed(primary);
   assert.equal(again.hello.lastTid, tidText(TID));
@@ -227,6 +241,33 @@ Deno.test("a run that does not fit is asked for again record by record, and what
   assert.deepEqual(secondary.log.complaints(), []);
   await again.wire.send(content("x"));
   await secondary.log.waitFor(/Cannot take bytes of a file: they were not asked for/);
+});
+
+Deno.test("what follows a stretch that did not fit may come as bytes again, on the next connection", async () => {
+  const scene = new Scene();
+  using primary = await scene.listen();
+  await using _secondary = await scene.startSecondary({ protocol: "native" });
+  const asksForBytes = ({ capabilities }: NativeMessage) => (capabilities as string[]).includes("raw");
+  const reconnect = async () => scene.clock.advance(await scene.clock.waitForTimer(50, 100));
+  const misfit = dataFs([{ tid: TID, records: [{ oid: 0n, data: "one", damage: { previous: 5n } }] }]);
+
+  const first = await welcomed(primary);
+  await first.wire.send(first.wire.writer.run({ bytes: bytesOf(misfit, 0), tid: TID, count: 1 }));
+  const second = await welcomed(primary);
+  assert(!asksForBytes(second.hello), "nothing of it has come yet");
+  await second.wire.sendMessage({ type: "bye", code: "again", reason: "to hear what is asked for" });
+  await reconnect();
+  const third = await welcomed(primary);
+  assert(!asksForBytes(third.hello), "and still nothing");
+  await third.wire.send(third.wire.writer.transaction(TRANSACTIONS[0]!));
+  await third.wire.receiveDurable(TID);
+  await third.wire.sendMessage({ type: "bye", code: "again", reason: "to hear what is asked for" });
+  await reconnect();
+  const fourth = await welcomed(primary);
+  assert(asksForBytes(fourth.hello));
+  await fourth.wire.send(fourth.wire.writer.run({ bytes: bytesOf(FILE, 1, 3), tid: LAST, count: 3 }));
+  await fourth.wire.receiveDurable(LAST);
+  assertSameBytes(scene.disk.bytes(COPY), FILE.bytes);
 });
 
 Deno.test("a run of more bytes than were asked for is no transaction, and is asked for record by record", async () => {

@@ -89,8 +89,10 @@ export class NaiveJudge {
   readonly source: readonly ReadTransaction[];
   readonly #replica: readonly ReadTransaction[];
 
-  constructor(source: BuiltFile, replica: BuiltFile) {
-    const counted = ({ bytes }: BuiltFile) => transactionsOf(bytes).filter(({ status }) => status !== "u");
+  /** @param source a whole file, as `replica` is. @throws AssertionError, RangeError for anything irregular */
+  constructor(source: Pick<BuiltFile, "bytes">, replica: Pick<BuiltFile, "bytes">) {
+    const counted = ({ bytes }: Pick<BuiltFile, "bytes">) =>
+      transactionsOf(bytes).filter(({ status }) => status !== "u");
     this.source = counted(source);
     this.#replica = counted(replica);
   }

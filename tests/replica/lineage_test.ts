@@ -191,7 +191,8 @@ Deno.test("a verdict names both ends' transactions with their times", async () =
       [...all.slice(0, 3), ...other.slice(3).map((each) => ({ ...each, tid: each.tid + 1n }))],
     ],
     [
-      "beyond the pack: your last transaction is 10; nothing is left here to compare it with; between 10 and 50 " +
+      "beyond the pack: your last transaction is 10; NOTHING that you have could be compared with what is here: this " +
+      "may be another database altogether; make sure that it is not before you rely on the copy; between 10 and 50 " +
       "transactions and records may have been packed away here, which you will not get",
       rest,
       all.slice(0, 1),

@@ -21,6 +21,7 @@ import {
   receiveRuns,
   RESTORED,
   sceneWith,
+  SMALL,
   TID,
   tidText,
   TRANSACTIONS,
@@ -62,6 +63,20 @@ Deno.test("a primary sends what is later than a secondary's last transaction, as
   assertSameBytes((await receiveRuns(wire)).bytes, bytesOf(FILE, 2, 3));
 });
 
+Deno.test("a secondary whose file ends with cancelled transactions goes on behind them, as bytes", async () => {
+  const cancelled = [3n, 4n, 5n].map((i) => {
+    return { tid: TID + i, status: "u" as const, records: [{ oid: 0n, data: `${i}` }] };
+  });
+  const file = dataFs([...HISTORY.slice(0, 2), ...cancelled, NEXT]);
+  for (const count of [2, 3, 4, 5]) {
+    const scene = sceneWith(file.bytes);
+    await using _primary = await scene.startPrimary();
+    const { wire } = await attach(scene, helloWith(2, { end: file.transactions[count - 1]!.end }));
+    assertSameBytes((await receiveRuns(wire)).bytes, bytesOf(file, count, 5));
+    await acknowledge(wire, NEXT.tid);
+  }
+});
+
 Deno.test("a primary says complete to a secondary that has all, and nothing else", async () => {
   const scene = sceneWith(beginningOf(FILE, 2));
   await using _primary = await scene.startPrimary();
@@ -73,6 +88,9 @@ for (
   const [why, fields] of [
     ["does not ask for bytes", { capabilities: [] }],
     ["has the same in fewer bytes", { end: FILE.transactions[1]!.end - 1 }],
+    ["ends within a cancelled transaction", { end: FILE.transactions[2]!.end - 1 }],
+    ["ends with a transaction that it does not tell", { end: FILE.transactions[3]!.end }],
+    ["ends behind our file", { end: FILE.end + 1_000 }],
   ] as const
 ) {
   Deno.test(`a primary sends record by record to a secondary that ${why}`, async () => {
@@ -134,6 +152,21 @@ Deno.test("a secondary beyond the pack gets what is later, with a notice", async
     assert(event?.kind === "transaction" && event.transaction.tid === tid);
   }
   await receiveOnly(wire, "complete");
+  assert.match(
+    `${answered.notice}`,
+    /NOTHING that you have could be compared .* another database altogether/,
+  );
+  assert.equal((await primary.log.waitFor(/beyond the pack/)).level, "error");
+});
+
+Deno.test("where something could be compared, being beyond the pack is a warning", async () => {
+  const common = { ...HISTORY[0]!, status: "p" as const };
+  const scene = sceneWith(dataFs([common, { ...NEXT, status: "p" }]).bytes);
+  await using primary = await scene.startPrimary();
+  const wire = await scene.connectNative();
+  await wire.sendMessage(helloWith(2));
+  const answered = await answerAs(wire, HISTORY.slice(0, 2), 2);
+  assert.match(`${answered?.notice}`, /the last that could be compared and is the same is 036c900000000001/);
   assert.equal((await primary.log.waitFor(/beyond the pack/)).level, "warning");
 });
 
@@ -189,6 +222,17 @@ Deno.test("a secondary that says goodbye is nothing to complain of", async () =>
   assert.deepEqual(primary.log.complaints(), []);
 });
 
+Deno.test("why a secondary cannot go on is told to the source's administrator", async () => {
+  const scene = sceneWith();
+  await using primary = await scene.startPrimary();
+  const { wire } = await attach(scene);
+  await receiveRuns(wire);
+  await wire.sendMessage({ type: "bye", code: "trouble", reason: "What follows does not fit" });
+  await wire.receiveEnd();
+  const { level } = await primary.log.waitFor(/cannot go on: What follows does not fit/);
+  assert.equal(level, "warning");
+});
+
 Deno.test("a secondary whose source is packed or rolled back is told to come again", async () => {
   const packed = dataFs([{ ...HISTORY[0]!, status: "p" }, ...HISTORY.slice(1, 2)]).bytes;
   const changes: ((scene: Scene) => void)[] = [
@@ -208,6 +252,36 @@ Deno.test("a secondary whose source is packed or rolled back is told to come aga
     assert.equal(await wire.receiveFrame(), null);
   }
 });
+
+for (const capabilities of [["raw"], []]) {
+  const form = capabilities.length > 0 ? "bytes of it are" : "it is";
+  Deno.test(`a secondary is told to come again where the file is cut while ${form} sent`, async () => {
+    const transactions = [0, 1, 2, 3].map((at) => ({
+      tid: TID + BigInt(at),
+      records: [{ oid: BigInt(at), data: "x".repeat(at === 2 ? 600_000 : 10) }],
+    }));
+    const { bytes, transactions: places } = dataFs(transactions);
+    const scene = sceneWith(bytes, { capacity: 4_096 });
+    await using _primary = await scene.startPrimary({ buffers: SMALL });
+    const { wire } = await attach(scene, hello({ capabilities, runBytes: 1 }));
+    for (let i = 0; i < 20; i++) await othersHaveRun(); // the first of it waits to be taken
+    scene.disk.put(ORIGINAL, bytes.slice(0, places[1]!.end + 300_000)); // within the third
+    const tids = [];
+    for (;;) {
+      const event = await wire.receiveEvent();
+      assert(event !== null, "it must say why it ends");
+      if (event.kind !== "message") {
+        tids.push(event.kind === "run" ? event.tid : event.transaction.tid);
+        continue;
+      }
+      assert.deepEqual([event.message.type, event.message.code], ["bye", "again"]);
+      break;
+    }
+    assert(tids.every((tid) => tid <= TID + 1n), "nothing is whole that has gone");
+    const { wire: next } = await attach(scene, hello());
+    assert.equal((await receiveRuns(next)).tids.at(-1), TID + 1n);
+  });
+}
 
 Deno.test("damage in the middle of the source: what is before it gets through in either form, then the reason", async () => {
   const bad = (damage: object, record: object) => ({

@@ -199,6 +199,51 @@ Deno.test("a secondary waits a moment for a bye that asks for it, short for stop
   }
 });
 
+Deno.test("a secondary that is told to come again and again waits longer each time, and says so, until something comes", async () => {
+  const scene = new Scene();
+  using primary = await scene.listen();
+  await using secondary = await scene.startSecondary({ protocol: "native", retryMaxMs: 800 });
+  const bye = { type: "bye", code: "again", reason: "once more" };
+  for (const delayMs of [50, 100, 200, 400, 400]) {
+    const { wire } = await welcomed(primary);
+    await wire.sendMessage(bye);
+    await scene.clock.waitForTimer(delayMs);
+    scene.clock.advance(delayMs);
+  }
+  const line = await secondary.log.waitFor(/has ended 3 connections in a row .*: once more/);
+  assert.equal(line.level, "warning");
+  const { wire } = await welcomed(primary);
+  await wire.send(wire.writer.run(RUN));
+  await wire.receiveDurable(LAST);
+  await wire.sendMessage(bye);
+  await scene.clock.waitForTimer(50);
+});
+
+Deno.test("a secondary that is stopped while it looks for a long answer does not look on", async () => {
+  const records = Array.from({ length: 8_192 }, (_, i) => ({ oid: BigInt(i), data: "x" }));
+  const long = dataFs([
+    ...Array.from({ length: 30 }, (_, i) => ({ tid: TID + BigInt(i), records })),
+    { tid: TID + 99n, records: [] },
+  ]);
+  const scene = new Scene();
+  scene.disk.put(COPY, long.bytes);
+  using primary = await scene.listen();
+  await using secondary = await scene.startSecondary({ protocol: "native" });
+  const wire = await primary.acceptNative();
+  await wire.receiveMessage("hello");
+  const schedule = scene.clock.schedule.bind(scene.clock);
+  let pauses = 0;
+  let stopped: Promise<void> | undefined;
+  scene.clock.schedule = (delayMs, callback) => {
+    if (delayMs === 0 && ++pauses === 3) stopped = secondary.stop();
+    return schedule(delayMs, callback);
+  };
+  await wire.sendMessage({ type: "ask", question: { kind: "marks", after: null, before: null, count: 64 } });
+  await wire.receiveEnd();
+  await stopped;
+  assert(pauses >= 3 && pauses < 10, `the whole answer takes 30 pauses, it took ${pauses}`);
+});
+
 Deno.test("a notice of the source is told to the administrator, and all goes on", async () => {
   const scene = new Scene();
   using primary = await scene.listen();

@@ -8,6 +8,7 @@ import { readIndexPosition } from "../../lib/filestorage/index_position.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import type { MachineDisk } from "./disk.ts";
 import { endOf, FileView, sameBytes, sayTheSame } from "./file_view.ts";
+import type { RewindChecker } from "./rewinds.ts";
 import { type FoundTransaction, MAGIC, PACKED } from "./source_format.ts";
 import type { SourceStates } from "./source_states.ts";
 
@@ -149,15 +150,17 @@ function isUnborn(view: FileView): boolean {
   return view.size <= MAGIC.length;
 }
 
-/** What a node says that it has is on its platter, whatever of the rest a power loss takes. */
+/** What a node says that it has is on its platter, whatever of the rest a power loss takes, unless it rewinds. */
 export class DurableChecker {
   readonly #name: string;
+  readonly #rewinds: RewindChecker;
   readonly #report: Report;
   /** The last transaction that the node has shown to others. */
   published = 0n;
 
-  constructor(name: string, report: Report) {
+  constructor(name: string, rewinds: RewindChecker, report: Report) {
     this.#name = name;
+    this.#rewinds = rewinds;
     this.#report = report;
   }
 
@@ -167,21 +170,28 @@ export class DurableChecker {
     if (!existsDurably) {
       this.#report("DurableChecker", `${this.#name} serves a file that has no durable name`);
     }
-    this.check(durable, "");
+    this.check(durable, "", () => []);
+    this.#rewinds.shows(tid, durable);
   }
 
-  /** What is on the platter, or would be after a power loss. */
-  check(view: FileView, when: string): void {
+  /**
+   * What is on the platter, or would be after a power loss.
+   * @param saved gives the files with what was rewound
+   */
+  check(view: FileView, when: string, saved: () => readonly FileView[]): void {
     if (this.published === 0n || view.has(this.published)) return;
+    const objection = this.#rewinds.objection(view, saved);
+    if (objection === undefined) return;
     this.#report(
       "DurableChecker",
-      `${when}${this.#name} has lost ${hex(this.published)}, which it has shown`,
+      `${when}${this.#name} has lost ${hex(this.published)}, which it has shown: ${objection}`,
     );
   }
 
   /** The operator begins anew. */
   forget(): void {
     this.published = 0n;
+    this.#rewinds.forget();
   }
 }
 

@@ -15,6 +15,15 @@ export function canContinue(source: FileView, tid: bigint): boolean {
   return (before ?? source.transactions[after])?.status === PACKED;
 }
 
+/** How many transactions a replica has behind the last one that both have, and whether there is such a one. */
+export function tooMany(source: FileView, replica: FileView): { count: number; isAll: boolean } {
+  const common = replica.transactions.findLastIndex((each) => {
+    const there = source.transactions[source.indexOf(each.tid)];
+    return there !== undefined && sayTheSame(each, replica, there, source);
+  });
+  return { count: replica.transactions.length - 1 - common, isAll: common < 0 };
+}
+
 /** What is right to tell a replica by its content, where neither end was packed. */
 function wordByContent(source: FileView, replica: FileView): "shared" | "ahead" | "forked" {
   const isSame = (tid: bigint) => {
@@ -25,12 +34,13 @@ function wordByContent(source: FileView, replica: FileView): "shared" | "ahead" 
   return source.lastTid === 0n || isSame(source.lastTid) ? "ahead" : "forked";
 }
 
-function isPacked(view: FileView): boolean {
+export function isPacked(view: FileView): boolean {
   return view.transactions.some(({ status }) => status === PACKED);
 }
 
 /** A refusal that rests on the content of both ends says more of what is common than tids can tell. */
-const BY_CONTENT = /; (the last|no transaction|nothing is known)|, which you have too/;
+const BY_CONTENT =
+  /; (the last (common one|one known|known)|no transaction is|nothing is known)|, which you have too/;
 
 /** The word that a refused replica was told; undefined when a log's message tells of no refusal. */
 export function refusalWord(message: string): string | undefined {
@@ -86,11 +96,15 @@ export class RefusalChecker {
     this.#refused = { tid: replica.lastTid, word, byContent: BY_CONTENT.test(message) };
   }
 
-  /** The replica's file has changed. */
-  changed(replica: FileView, source: FileView): void {
+  /**
+   * The replica's file has changed.
+   * @param mayRewind whether it may take back something by itself: then another checker looks at what goes
+   */
+  changed(replica: FileView, source: FileView, mayRewind: boolean): void {
     const refused = this.#refused;
     if (refused === undefined || replica.lastTid === refused.tid) return;
     this.#refused = undefined;
+    if (mayRewind && replica.lastTid < refused.tid) return;
     if (canContinue(source, refused.tid)) return; // a pack has since taken away what could tell
     this.#report(
       "RefusalChecker",

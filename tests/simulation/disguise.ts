@@ -97,8 +97,20 @@ export class DisguisedDisk implements Disk {
     this.disk.rename(from, to);
   }
 
+  link(path: string, name: string): boolean {
+    return this.disk.link(path, name);
+  }
+
+  copyPermissions(from: string, to: string): void {
+    this.disk.copyPermissions(from, to);
+  }
+
   remove(path: string): void {
     this.disk.remove(path);
+  }
+
+  freeBytes(path: string): number {
+    return this.disk.freeBytes(path);
   }
 
   syncDirectory(directory: string): Promise<void> {
@@ -152,16 +164,16 @@ export class DisguisedConnection implements Connection {
 
 export class DisguisedNetwork implements Network {
   readonly #network: Network;
-  readonly #disguise: (connection: Connection) => Connection;
+  readonly #disguise: (connection: Connection, how: "made" | "accepted") => Connection;
 
   /** @param disguise what becomes of each connection, made or accepted */
-  constructor(network: Network, disguise: (connection: Connection) => Connection) {
+  constructor(network: Network, disguise: (connection: Connection, how: "made" | "accepted") => Connection) {
     this.#network = network;
     this.#disguise = disguise;
   }
 
   async connect(address: Address, options?: { signal?: AbortSignal }): Promise<Connection> {
-    return this.#disguise(await this.#network.connect(address, options));
+    return this.#disguise(await this.#network.connect(address, options), "made");
   }
 
   async listen(address: Address): Promise<Listener> {
@@ -171,7 +183,7 @@ export class DisguisedNetwork implements Network {
       address: listener.address,
       accept: async () => {
         const connection = await listener.accept();
-        return connection === null ? null : this.#disguise(connection);
+        return connection === null ? null : this.#disguise(connection, "accepted");
       },
       close,
       [Symbol.dispose]: close,

@@ -15,6 +15,7 @@ export type Operation =
   | "sync"
   | "create"
   | "rename"
+  | "link"
   | "remove"
   | "sync directory";
 
@@ -25,6 +26,7 @@ const CHANGES: ReadonlySet<Operation> = new Set<Operation>([
   "sync",
   "create",
   "rename",
+  "link",
   "remove",
   "sync directory",
 ]);

@@ -12,6 +12,12 @@ export class FileView {
   readonly #indexOf = new Map<bigint, number>();
   #records: Map<number, NaiveRecord> | undefined;
 
+  static of(bytes: Uint8Array): FileView {
+    const view = new FileView();
+    view.update(bytes, 0);
+    return view;
+  }
+
   /** A view of a whole file that is mostly like another; what is alike is taken from there. */
   static like(other: FileView, bytes: Uint8Array): FileView {
     const view = new FileView();
@@ -56,6 +62,13 @@ export class FileView {
       this.transactions.push(transaction);
     }
     this.#records = undefined;
+  }
+
+  /** A file with the first so many transactions, as they lie in this one. */
+  bytesOf(count: number): Uint8Array {
+    return new Uint8Array(
+      Buffer.concat([MAGIC, ...this.transactions.slice(0, count).map(({ bytes }) => bytes)]),
+    );
   }
 
   /** Whether every tid is greater than the one before. */

@@ -2,6 +2,7 @@
 import type { BufferSizes, Compress } from "../../lib/replica/mod.ts";
 import type { SeededRandom } from "./random.ts";
 import type { SourceOptions, Work } from "./source.ts";
+import { drawSecrets, type Secrets } from "./strangers.ts";
 import type { Happening } from "./weather.ts";
 
 export interface PlannedReplica {
@@ -12,10 +13,13 @@ export interface PlannedReplica {
   readonly lateMs: number;
   /** Whether it then begins with a copy of the source's file. */
   readonly copy: boolean;
+  /** How many transactions it may take back by itself (`--rewind auto`); 0 for none. */
+  readonly rewindLimit: number;
 }
 
 export interface Plan {
   readonly replicas: readonly PlannedReplica[];
+  readonly secrets: Secrets;
   readonly weatherMs: number;
   readonly work: Omit<Work, "random">;
   readonly source: SourceOptions;
@@ -58,11 +62,19 @@ export function drawPlan(random: SeededRandom): Plan {
   const transactions = bulky ? random.between(5, 15) : random.chance(0.05) ? 200 : random.between(5, 60);
   const peerTimeoutMs = random.between(2_000, 8_000);
   const readBytes = random.pick(bulky ? [4_096, 65_536] : [64, 1_024, 4_096, 65_536]);
+  const arrangement = random.pick(ARRANGEMENTS);
   return {
-    replicas: random.pick(ARRANGEMENTS).map(([name, from]) => {
+    replicas: arrangement.map(([name, from]) => {
       const late = random.chance(0.3);
-      return { name, from, lateMs: late ? random.int(weatherMs) : 0, copy: late && random.chance(0.5) };
+      return {
+        name,
+        from,
+        lateMs: late ? random.int(weatherMs) : 0,
+        copy: late && random.chance(0.5),
+        rewindLimit: random.fork(`rewinding of ${name}`).pick([0, 0, 0, 1, 3, 1_000]),
+      };
     }),
+    secrets: drawSecrets(random.fork("secrets"), ["S", ...arrangement.map(([name]) => name)]),
     weatherMs,
     work: {
       transactions,

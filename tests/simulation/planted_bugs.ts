@@ -18,6 +18,8 @@ export interface PlantedBug {
   /** What makes it show earlier. */
   readonly plan?: (drawn: Plan) => Plan;
   readonly plant: (ports: Ports, scheduler: Scheduler) => Ports;
+  /** Puts a mistake into the code itself, for all nodes, until it is disposed of. */
+  readonly patch?: () => Disposable;
 }
 
 const STATUS_AT = 16;

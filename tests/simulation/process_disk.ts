@@ -23,6 +23,11 @@ export class ProcessDisk implements Disk {
     this.#life = life;
   }
 
+  /** Whoever asks is never warned: the disk is full when it is written to. */
+  freeBytes(_path: string): number {
+    return Infinity;
+  }
+
   openRead(path: string): BlockFile {
     this.#begin("open", path);
     return new ProcessFile(this.#disk, this.#life, path, this.#disk.file(path), false);
@@ -56,6 +61,19 @@ export class ProcessDisk implements Disk {
     this.#checkPath(to);
     this.#begin("rename", from, () => this.#rename(from, to));
     this.#rename(from, to);
+  }
+
+  link(path: string, name: string): boolean {
+    this.#checkPath(name);
+    this.#begin("link", path, () => this.#link(path, name));
+    this.#link(path, name);
+    return true;
+  }
+
+  /** All files have the same. */
+  copyPermissions(from: string, to: string): void {
+    this.#disk.file(from);
+    this.#disk.file(to);
   }
 
   remove(path: string): void {
@@ -158,6 +176,17 @@ export class ProcessDisk implements Disk {
     this.#disk.note(`rename ${from} to ${to}`, inode.number);
     this.#renamed(from);
     this.#renamed(to);
+  }
+
+  #link(path: string, name: string): void {
+    const inode = this.#disk.file(path);
+    this.#checkDirectory(parentOf(name));
+    if (this.#disk.names.get(name) !== undefined) {
+      throw new UsageError(`Cannot link ${name}: it exists`, { path: name });
+    }
+    this.#disk.names.create(name, inode);
+    this.#disk.note(`link ${name} to ${path}`, inode.number);
+    this.#renamed(name);
   }
 
   #remove(path: string): void {

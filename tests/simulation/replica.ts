@@ -4,13 +4,19 @@
  * a power loss would leave at chosen moments, and checks that, too.
  */
 import { Secondary, type SecondaryOptions } from "../../lib/replica/mod.ts";
+import type { Connection } from "../../lib/ports/mod.ts";
 import { DurableChecker, IndexChecker, OpensChecker, PrefixChecker, type Report } from "./checkers.ts";
 import { checkRefusal, RefusalChecker, refusalWord } from "./convergence.ts";
+import { ConversationChecker } from "./conversation.ts";
+import { DisguisedNetwork } from "./disguise.ts";
 import { FileView } from "./file_view.ts";
 import { TappedLog } from "./log.ts";
 import type { Ports, SimulatedMachine, SimulatedProcess } from "./machine.ts";
+import { TappedConnection } from "./native_tap.ts";
 import type { SeededRandom } from "./random.ts";
 import type { SourceStates } from "./source_states.ts";
+import { durablySaved, RewindChecker, savedIn } from "./rewinds.ts";
+import { secretOf, StrangerChecker } from "./strangers.ts";
 import { TrackedFile } from "./tracked_file.ts";
 
 export const DATA_FS = "/db/Data.fs";
@@ -22,6 +28,8 @@ export interface Upstream {
   readonly port: number;
   /** The file it serves. */
   readonly file: TrackedFile;
+  /** What it and its secondaries must have; undefined for nothing. */
+  readonly secret: string | undefined;
 }
 
 export interface ReplicaOptions {
@@ -31,9 +39,21 @@ export interface ReplicaOptions {
   readonly states: SourceStates;
   readonly random: SeededRandom;
   readonly report: Report;
-  readonly secondary: Omit<SecondaryOptions, "path" | "replicateFrom" | "replicateTo" | "blobs">;
+  readonly secondary: Omit<
+    SecondaryOptions,
+    "path" | "replicateFrom" | "replicateTo" | "blobs" | "rewindLimit"
+  >;
+  /** How many transactions it may take back by itself; 0 for none. */
+  readonly rewindLimit: number;
+  readonly secret: string | undefined;
   /** How likely a moment is chosen for looking at what a power loss would leave. */
   readonly imageLikelihood: number;
+  /** Whether the weather is over, and what it did mended. */
+  readonly isCalm: () => boolean;
+  /** Told of each word of a source that was found right. */
+  readonly judged: (word: string) => void;
+  /** Hears what its log says. */
+  readonly heard: (message: string) => void;
   /** Changes the world that the process sees; for planting bugs. */
   readonly disguise: (ports: Ports) => Ports;
 }
@@ -58,7 +78,11 @@ export class Replica implements Upstream {
   readonly #durable: DurableChecker;
   readonly #index: IndexChecker;
   readonly refusal: RefusalChecker;
+  readonly rewinds: RewindChecker;
+  readonly stranger: StrangerChecker;
   #indexInode: unknown;
+  readonly #rightWords = new Set<string>();
+  #conversation: ConversationChecker | undefined;
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
@@ -69,17 +93,21 @@ export class Replica implements Upstream {
     this.port = options.port;
     this.#prefix = new PrefixChecker(name, states, report);
     this.#opens = new OpensChecker(name, report);
-    this.#durable = new DurableChecker(name, report);
+    this.rewinds = new RewindChecker(name, options.rewindLimit, report);
+    this.stranger = new StrangerChecker(name, this.secret !== this.upstream.secret, report);
+    this.#durable = new DurableChecker(name, this.rewinds, report);
     this.#index = new IndexChecker(name, report);
     this.refusal = new RefusalChecker(name, report);
     this.file = new TrackedFile(machine.disk, DATA_FS);
+    const saved = () => durablySaved(machine.disk);
     this.file.onLive = (unchanged) => {
       this.#prefix.live(this.file.live, unchanged);
+      this.stranger.changed(this.file.live);
       this.#opens.check(this.file.live, "");
-      this.#durable.check(this.file.live, "");
-      this.refusal.changed(this.file.live, this.#upstreamView());
+      this.#durable.check(this.file.live, "", saved);
+      this.refusal.changed(this.file.live, this.#upstreamView(), this.rewinds.limit > 0);
     };
-    this.file.onDurable = () => this.#durable.check(this.file.durable, "");
+    this.file.onDurable = () => this.#durable.check(this.file.durable, "", saved);
     const look = () => {
       if (options.random.chance(options.imageLikelihood)) this.#lookAtImage();
     };
@@ -99,6 +127,15 @@ export class Replica implements Upstream {
 
   get name(): string {
     return this.machine.name;
+  }
+
+  /** Whether it hears of its source by content. */
+  get speaksNative(): boolean {
+    return this.#options.secondary.protocol !== "zrs2" || this.secret !== undefined;
+  }
+
+  get secret(): string | undefined {
+    return this.#options.secret;
   }
 
   /** Indexes compared in full. */
@@ -124,8 +161,11 @@ export class Replica implements Upstream {
 
   start(): void {
     this.#faultsBefore = this.machine.disk.faults.hits;
+    this.rewinds.started();
     const options: SecondaryOptions = {
       ...this.#options.secondary,
+      rewindLimit: this.rewinds.limit,
+      secret: secretOf(this.secret),
       path: DATA_FS,
       replicateFrom: { transport: "tcp", host: this.upstream.machine.name, port: this.upstream.port },
       replicateTo: { transport: "tcp", host: "0.0.0.0", port: this.port },
@@ -134,7 +174,12 @@ export class Replica implements Upstream {
     this.opened = false;
     this.process = this.machine.start("zrs", async (ports, signal) => {
       const log = new TappedLog(ports.log, (message) => this.#hear(message));
-      await using secondary = await Secondary.open({ ...this.#options.disguise(ports), log }, options);
+      const network = new DisguisedNetwork(
+        ports.network,
+        (connection, how) => how === "made" ? this.#tapped(connection) : connection,
+      );
+      const seen = this.#options.disguise({ ...ports, network });
+      await using secondary = await Secondary.open({ ...seen, log }, options);
       this.opened = true;
       const publish = () =>
         this.#durable.publish(secondary.lastTid, this.file.durable, this.file.existsDurably);
@@ -148,6 +193,7 @@ export class Replica implements Upstream {
   beginAnew(copy: Uint8Array | undefined): void {
     this.#durable.forget();
     this.refusal.forget();
+    this.stranger.begun(copy === undefined ? 0 : FileView.of(copy).transactions.length);
     for (const path of this.machine.disk.paths()) this.machine.disk.erase(path);
     if (copy !== undefined) this.machine.disk.place(DATA_FS, copy);
   }
@@ -161,11 +207,34 @@ export class Replica implements Upstream {
     );
   }
 
+  /** The connection to its source is at rest. */
+  checkBeats(): void {
+    this.#conversation?.checkBeats();
+  }
+
+  #tapped(connection: Connection): Connection {
+    const { scheduler } = this.machine.disk;
+    this.#conversation = new ConversationChecker({
+      name: this.name,
+      replica: this.file,
+      source: this.upstream.file,
+      nowMs: () => scheduler.nowMs,
+      isCalm: this.#options.isCalm,
+      report: this.#options.report,
+      right: this.#rightWords,
+      judged: this.#options.judged,
+    });
+    return new TappedConnection(connection, this.#conversation);
+  }
+
   #upstreamView(): FileView {
     return this.upstream.file.live;
   }
 
   #hear(message: string): void {
+    const { nowMs } = this.machine.disk.scheduler;
+    this.stranger.hear(message, nowMs);
+    this.#options.heard(message);
     checkRefusal(message, this.file.live, this.#options.report);
     if (/: refused: ahead: /.test(message)) {
       this.#options.report(
@@ -173,9 +242,11 @@ export class Replica implements Upstream {
         `${this.name} refuses one that is ahead: it may only lag itself`,
       );
     }
+    if (message.startsWith("Connected to ")) this.rewinds.connected(this.#upstreamView());
+    this.rewinds.told(message, this.#upstreamView(), (path) => this.machine.disk.bytes(path));
     const word = refusalWord(message);
     if (word === undefined) return;
-    this.refusals.push({ timeMs: this.machine.disk.scheduler.nowMs, word });
+    this.refusals.push({ timeMs: nowMs, word });
     this.refusal.told(word, message, this.file.live);
   }
 
@@ -187,7 +258,7 @@ export class Replica implements Upstream {
     this.images++;
     this.#opens.check(view, when);
     this.#prefix.image(view, this.file.live);
-    this.#durable.check(view, when);
+    this.#durable.check(view, when, () => savedIn(files));
     const index = files.get(`${DATA_FS}.index`);
     if (data !== undefined && index !== undefined) this.#index.check(view, data, index, false, when);
   }

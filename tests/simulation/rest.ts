@@ -3,7 +3,7 @@
  * refused by the right word because the source has lost what it has, or waits, being chained, for such a one.
  */
 import type { Report } from "./checkers.ts";
-import { canContinue, difference } from "./convergence.ts";
+import { canContinue, difference, isPacked, tooMany } from "./convergence.ts";
 import { sayTheSame } from "./file_view.ts";
 import { Replica, type Upstream } from "./replica.ts";
 import type { SourceHistory } from "./source_history.ts";
@@ -26,19 +26,32 @@ export class Rest {
   /** Whether nothing more is to be expected of a replica. */
   hasReached(replica: Replica): boolean {
     if (!replica.process?.running) return false;
+    if (replica.stranger.isStranger) return (replica.stranger.refusedMs ?? 0) > this.#sinceMs;
     const upstream = replica.upstream.file.live;
     const { lastTid } = replica.file.live;
     if (lastTid === upstream.lastTid) return lastTid === this.#endOf(replica.upstream);
     if (this.#waits(replica) || isBeyondThePack(replica)) return true;
     const refusal = replica.refusals.at(-1);
     if (replica.refusal.refused === undefined || refusal!.timeMs <= this.#sinceMs) return false;
-    return replica.refusal.isByContent || !canContinue(upstream, lastTid);
+    if (replica.refusal.isByContent) return !this.#mayRewind(replica);
+    // By zrs2, which may be spoken for a while: the native stream will tell more. Of an empty source both tell the same.
+    const mayLearn = replica.rewinds.limit > 0 && replica.speaksNative && upstream.lastTid !== 0n;
+    return !mayLearn && !canContinue(upstream, lastTid);
+  }
+
+  /** Whether a replica that has been refused is to rewind by itself, as far as content tells where nothing was packed. */
+  #mayRewind({ rewinds, upstream, file }: Replica): boolean {
+    const source = upstream.file.live;
+    if (rewinds.limit === 0 || isPacked(source) || isPacked(file.live)) return false;
+    const { count, isAll } = tooMany(source, file.live);
+    return !isAll && count <= rewinds.left;
   }
 
   /** Judges a replica that has rested for a while. @returns what became of it, for the summary */
   check(replica: Replica): string {
     const { name, refusal, upstream, file } = replica;
     if (!this.hasReached(replica)) this.#broken(`${name} does not stay at rest`);
+    if (replica.stranger.isStranger) return "refused for the secret";
     if (this.#waits(replica)) return "waiting for what the source has lost";
     refusal.atRest(upstream.file.live, file.live);
     if (refusal.refused !== undefined && file.live.lastTid !== upstream.file.live.lastTid) {
@@ -67,6 +80,7 @@ export class Rest {
 
   /** Whether a replica, or one between it and the source, gets nothing more. */
   #isStuck(replica: Replica): boolean {
+    if (replica.stranger.isStranger) return true;
     if (replica.refusal.refused !== undefined || isBeyondThePack(replica)) return true;
     if (this.#waits(replica)) return true;
     return replica.upstream instanceof Replica && this.#isStuck(replica.upstream);

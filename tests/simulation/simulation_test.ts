@@ -11,11 +11,16 @@ Deno.test(`every promise holds in ${SEEDS} worlds`, async () => {
   for (
     const name of [
       "converged",
+      "found right: ahead",
+      "found right: beyond the pack",
+      "found right: forked",
       "packs",
       "refused as ahead",
       "refused as forked",
+      "refused for the secret",
       "replica crashes",
       "replicas killed",
+      "rewinds",
       "rollbacks of the source",
       "source crashes",
     ]

@@ -66,6 +66,7 @@ export class SourceStates {
   constructor(file: TrackedFile) {
     this.file = file;
     file.onDurable = (unchanged) => this.#look(unchanged);
+    file.onDurableBefore = (bytes) => this.#lookBefore(bytes);
     this.#look(0);
   }
 
@@ -83,11 +84,28 @@ export class SourceStates {
       current.grown();
       return;
     }
-    const next = new GrowingState(new FileView());
-    next.view.append(transactions);
-    next.grown();
-    this.states.push(next);
+    this.states.push(stateOf(transactions));
   }
+
+  /**
+   * A follower may sync the file that a pack has just put aside, and send what came there last as it stood
+   * there: the source has that on its platter, there and packed, as soon as the new file goes on behind it.
+   */
+  #lookBefore(bytes: Uint8Array): void {
+    const before = new FileView();
+    before.update(bytes, 0);
+    const { lastTid } = before;
+    const current = this.states.at(-1);
+    if (current === undefined || !current.view.has(lastTid)) return;
+    this.states.splice(-1, 0, stateOf(before.transactions));
+  }
+}
+
+function stateOf(transactions: readonly FoundTransaction[]): GrowingState {
+  const state = new GrowingState(new FileView());
+  state.view.append(transactions);
+  state.grown();
+  return state;
 }
 
 /** Whether a file's transactions begin with those that were there. */

@@ -6,10 +6,12 @@
  *     file.live.lastTid; file.durable.lastTid;
  */
 import type { DiskObserver, MachineDisk } from "./disk.ts";
-import { FileView } from "./file_view.ts";
+import { FileView, sameBytes } from "./file_view.ts";
 import type { Inode } from "./inode.ts";
+import type { FoundTransaction } from "./source_format.ts";
 
 const NOTHING = new Uint8Array(0);
+const STATES_REMEMBERED = 20;
 
 export class TrackedFile {
   readonly disk: MachineDisk;
@@ -22,8 +24,15 @@ export class TrackedFile {
   onLive: (unchanged: number) => void = () => {};
   /** The same for what is on the platter. */
   onDurable: (unchanged: number) => void = () => {};
+  /** Called when the file that the path named durably before is synced once more, by who still has it open. */
+  onDurableBefore: (bytes: Uint8Array) => void = () => {};
+  /** What processes saw until it was no more a beginning of what they see, the latest last. */
+  readonly past: { readonly untilMs: number; readonly view: FileView }[] = [];
+  /** How many of these there have been, also those that are forgotten. */
+  pastCount = 0;
   #liveInode: Inode | undefined;
   #durableInode: Inode | undefined;
+  #durableBefore: Inode | undefined;
 
   constructor(disk: MachineDisk, path: string) {
     this.disk = disk;
@@ -33,7 +42,9 @@ export class TrackedFile {
         if (inode === this.#liveInode) this.#readLive(from);
       },
       settled: (_path, inode, from) => {
-        if (inode === this.#durableInode && from !== Infinity) this.#readDurable(from);
+        if (from === Infinity) return;
+        if (inode === this.#durableInode) this.#readDurable(from);
+        else if (inode === this.#durableBefore) this.onDurableBefore(inode.durableView());
       },
       renamed: () => this.#look(false),
       crashed: () => this.#look(true),
@@ -60,16 +71,33 @@ export class TrackedFile {
       this.#readLive(0);
     }
     if (again || durable !== this.#durableInode) {
+      this.#durableBefore = this.#durableInode ?? this.#durableBefore;
       this.#durableInode = durable;
       this.#readDurable(0);
     }
   }
 
   #readLive(from: number): void {
-    this.onLive(this.live.update(this.#liveInode?.cache.view() ?? NOTHING, from));
+    const before = [...this.live.transactions];
+    const kept = this.live.update(this.#liveInode?.cache.view() ?? NOTHING, from);
+    const isSame = before.every((each, i) => i < kept || isAt(each, this.live.transactions[i]));
+    if (!isSame) this.#remember(before);
+    this.onLive(kept);
+  }
+
+  #remember(transactions: readonly FoundTransaction[]): void {
+    const view = new FileView();
+    view.append(transactions);
+    this.pastCount++;
+    this.past.push({ untilMs: this.disk.scheduler.nowMs, view });
+    if (this.past.length > STATES_REMEMBERED) this.past.shift();
   }
 
   #readDurable(from: number): void {
     this.onDurable(this.durable.update(this.#durableInode?.durableView() ?? NOTHING, from));
   }
+}
+
+function isAt(transaction: FoundTransaction, other: FoundTransaction | undefined): boolean {
+  return other !== undefined && sameBytes(transaction.bytes, other.bytes);
 }

@@ -18,6 +18,7 @@ import { Rest } from "./rest.ts";
 import { Scheduler, SimulationFailure } from "./scheduler.ts";
 import { NaiveSource } from "./source.ts";
 import { SourceHistory } from "./source_history.ts";
+import { secretOf } from "./strangers.ts";
 import { SourceStates } from "./source_states.ts";
 import type { Step } from "./trace.ts";
 import { TrackedFile } from "./tracked_file.ts";
@@ -93,13 +94,14 @@ export class World {
     this.history = new SourceHistory(scheduler);
     this.source = this.#machine("S");
     this.sourceFile = new TrackedFile(this.source.disk, DATA_FS);
+    const { secrets } = this.plan;
     const states = this.#states = new SourceStates(this.sourceFile);
     const report = this.#report;
     new NothingWrittenChecker(this.source.disk, "primary", report);
     const upstreams = new Map<string, Upstream>([
-      ["S", { machine: this.source, port: PRIMARY_PORT, file: this.sourceFile }],
+      ["S", { machine: this.source, port: PRIMARY_PORT, file: this.sourceFile, secret: secrets.get("S") }],
     ]);
-    for (const { name, from, lateMs } of this.plan.replicas) {
+    for (const { name, from, lateMs, rewindLimit } of this.plan.replicas) {
       const replica = new Replica({
         machine: this.#machine(name),
         upstream: upstreams.get(from)!,
@@ -108,6 +110,11 @@ export class World {
         random: random.fork(`images of ${name}`),
         report,
         secondary: this.plan.secondary,
+        rewindLimit,
+        secret: secrets.get(name),
+        heard: this.#hear,
+        isCalm: () => this.calm,
+        judged: (word) => this.count(`found right: ${word}`),
         imageLikelihood: this.plan.imageLikelihood,
         disguise: (ports) => this.#disguise(ports, name),
       });
@@ -119,6 +126,12 @@ export class World {
 
   readonly #report = (checker: string, what: string): void =>
     this.scheduler.fail(new PromiseBroken(checker, what));
+
+  /** What a node that serves others says of them. */
+  readonly #hear = (message: string): void => {
+    const [, peer] = /^(\w+):\d+: /.exec(message) ?? [];
+    this.replicas.find(({ name }) => name === peer)?.stranger.hearSource(message);
+  };
 
   count(what: string, by = 1): void {
     this.counts[what] = (this.counts[what] ?? 0) + by;
@@ -245,12 +258,13 @@ export class World {
       path: DATA_FS,
       replicateTo: { transport: "tcp", host: "0.0.0.0", port: PRIMARY_PORT },
       blobs: "refuse",
+      secret: secretOf(this.plan.secrets.get("S")),
     } as const;
     this.primary = this.source.start("primary", async (ports, signal) => {
-      const log = new TappedLog(
-        ports.log,
-        (message) => checkRefusal(message, this.sourceFile.live, this.#report),
-      );
+      const log = new TappedLog(ports.log, (message) => {
+        this.#hear(message);
+        checkRefusal(message, this.sourceFile.live, this.#report);
+      });
       await using primary = await Primary.open({ ...this.#disguise(ports, "primary"), log }, options);
       const check = () => this.#checkShown(primary.lastTid);
       check();
@@ -295,6 +309,7 @@ export class World {
       throw scheduler.broken(what);
     }
     await scheduler.runFor(REST_MS);
+    for (const replica of this.replicas) replica.checkBeats();
     for (const replica of this.replicas) this.count(rest.check(replica));
     await scheduler.runFor(0);
   }
@@ -318,6 +333,7 @@ export class World {
     this.count("packs", history.packs.length);
     this.count("rollbacks of the source", lost);
     this.count("refusals heard", this.replicas.reduce((sum, { refusals }) => sum + refusals.length, 0));
+    this.count("rewinds", this.replicas.reduce((sum, { rewinds }) => sum + rewinds.count, 0));
     this.count("crash images", this.replicas.reduce((sum, { images }) => sum + images, 0));
     this.count("indexes compared", this.replicas.reduce((sum, each) => sum + each.indexesCompared, 0));
     return {

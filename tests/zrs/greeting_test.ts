@@ -34,7 +34,7 @@ const greeting = (...parts: (string | Uint8Array)[]) =>
 const REFUSED: readonly (readonly [what: string, bytes: Uint8Array, reason: RegExp])[] = [
   ["HTTP", greeting("GET / HTTP/1.1\r\n"), /at most 8 bytes.*looks like an HTTP request/],
   ["HTTP/2", greeting("PRI * HTTP/2.0\r\n"), /looks like an HTTP request/],
-  ["TLS", bytesOf("16030102000100"), /looks like a TLS connection/],
+  ["TLS", bytesOf("16030102000100"), /looks like a TLS connection: both ends must use TLS, or neither/],
   ["HAProxy", greeting("PROXY TCP4 192.0.2.1"), /looks like a PROXY protocol header/],
   ["no framing", greeting("zrs2.1"), /looks like a greeting without its length/],
   ["4 GiB", bytesOf("ffffffff"), /at most 8 bytes, current value is 4294967295$/],

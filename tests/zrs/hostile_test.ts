@@ -42,7 +42,11 @@ const REFUSED: readonly (readonly [what: string, stream: Uint8Array, reason: Reg
     latin1("HTTP/1.1 400 Bad Request\r\n"),
     /16777216 bytes.*looks like the answer of an HTTP server/,
   ],
-  ["a TLS alert", bytesOf("15030300020228"), /looks like a TLS connection/],
+  [
+    "a TLS alert",
+    bytesOf("15030300020228"),
+    /looks like a TLS connection: both ends must use TLS, or neither/,
+  ],
   ["an SSH server", latin1("SSH-2.0-OpenSSH_9.2p1\r\n"), /looks like an SSH connection/],
   ["a ZEO server", framed("M5"), /looks like a ZEO server/],
   ["a ZEO server of old", framed("Z309"), /looks like a ZEO server/],
