@@ -1,7 +1,8 @@
 /** Copying over a real ssh, with zrs on the other machine and with nothing but its own tools. */
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { formatSshTarget, parseSshTarget, splitCommand, sshArguments } from "../../lib/cli/ssh_source.ts";
+import { farPlaceOf } from "../../lib/cli/ssh_place.ts";
+import { parseSshTarget } from "../../lib/cli/ssh_source.ts";
 import { NotFoundError, UnavailableError, UsageError } from "../../lib/errors.ts";
 import { Storage } from "../../lib/filestorage/mod.ts";
 import { systemHost } from "../../lib/host/mod.ts";
@@ -36,13 +37,7 @@ const LAST_TID = 0x03f5945817777700n + 299n;
 function placeOf(source: string, ssh: string): FarPlace {
   const target = parseSshTarget(source);
   assert.ok(target !== undefined);
-  const [program, ...args] = splitCommand(ssh);
-  return {
-    host: target.host,
-    name: formatSshTarget(target),
-    path: target.path,
-    command: [program, ...args, ...sshArguments(target, { mayAsk: false })],
-  };
+  return farPlaceOf(target, ssh, { isTerminal: () => false });
 }
 
 async function reach(source: string, ssh: string, options: Partial<FarOptions> = {}): Promise<Far> {

@@ -38,6 +38,33 @@ for (const command of SHELLS) {
   });
 }
 
+const BUSYBOX = new Deno.Command("sh", { args: ["-c", "command -v busybox"] }).outputSync();
+
+Deno.test({
+  name: "the small tools of BusyBox do as well",
+  ignore: !BUSYBOX.success,
+  fn: async () => {
+    await using directory = await TempDirectory.make();
+    const busybox = new TextDecoder().decode(BUSYBOX.stdout).trim();
+    for (const tool of ["dd", "ls", "md5sum", "sync"]) Deno.symlinkSync(busybox, directory.join(tool));
+    const bytes = content(3 * BLOCK + 9);
+    Deno.writeFileSync(directory.join("file"), bytes);
+    const command = ["/usr/bin/env", `PATH=${directory.path}`, busybox, "sh"] as const;
+    await using reached = await reach(directory.join("file"), { command });
+    const far = await FarFile.open(reached.shell);
+    assert.deepEqual([far.size, far.digests], [bytes.length, "md5"]);
+    for (
+      const [position, length] of [[0, 0], [BLOCK + 1, BLOCK], [3 * BLOCK, 9], [0, bytes.length]] as const
+    ) {
+      assertSameBytes(await far.bytes(position, length), bytes.subarray(position, position + length));
+    }
+    await far.sync(); // whether it can is BusyBox's own matter; it answers
+    assert.equal(await far.digest(2, 9), createHash("md5").update(bytes.subarray(2 * BLOCK)).digest("hex"));
+    Deno.renameSync(directory.join("file"), directory.join("other"));
+    await assert.rejects(far.bytes(0, 1), NotFoundError);
+  },
+});
+
 Deno.test("a path is taken as it is, whatever a shell could make of it", async () => {
   await using directory = await TempDirectory.make();
   for (const name of ["a b", "it's", '"$(id)`id`"', "line\nfeed", "-n", "*", "back\\slash", "ünï", "a: b"]) {
