@@ -47,8 +47,7 @@ export class ProcessConnection implements Connection {
       throw await this.#lost(error);
     }
     if (count !== null || this.#isClosed) return count;
-    const { code } = await this.#child.ended;
-    if (code === 0) return null;
+    if (await this.end() === 0) return null;
     throw await this.#lost(undefined);
   }
 
