@@ -1,3 +1,3 @@
 export { MAX_SAFE_U64, readU64, viewOf, writeU64 } from "./integers.ts";
-export { equalAt, equalBytes } from "./compare.ts";
+export { commonLength, equalAt, equalBytes } from "./compare.ts";
 export { frame, FrameReader, type MessageSink, PREFIX_LENGTH, putPrefix, tooLong } from "./framing.ts";

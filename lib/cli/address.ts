@@ -30,9 +30,14 @@ const ACCEPTED: Readonly<Record<AddressUse, string>> = {
  * @throws UsageError that says what is wrong, and with what is accepted as its hint
  */
 export function parseAddress(text: string, use: AddressUse): Address {
-  const found = text.includes("/") ? readPath(text) : readHostAndPort(text, use);
+  const found = readAddress(text, use);
   if (typeof found !== "string") return found;
   throw new UsageError(`Cannot read address ${JSON.stringify(text)}: ${found}`, { hint: ACCEPTED[use] });
+}
+
+/** As {@link parseAddress}. @returns the address, or what is wrong with the text */
+export function readAddress(text: string, use: AddressUse): Address | string {
+  return text.includes("/") ? readPath(text) : readHostAndPort(text, use);
 }
 
 /** Whether a connection to `to` arrives at our own listener `at`, as far as the addresses tell. */

@@ -138,12 +138,12 @@ function recordLineOf({ oid, length, dataTid, className = "unknown class" }: Rec
 }
 
 /** Metadata are bytes, UTF-8 by custom; what is none becomes replacement characters. */
-function textOf(bytes: Uint8Array): string {
+export function textOf(bytes: Uint8Array): string {
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
 }
 
 /** Texts of others must neither start a line nor talk to the terminal, nor turn what stands beside them round. */
-function escapeControls(text: string): string {
+export function escapeControls(text: string): string {
   return text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (character) => {
     const code = character.charCodeAt(0);
     if (character === "\n") return "\\n";

@@ -55,7 +55,8 @@ export async function askSource(
   return common;
 }
 
-async function networkFor(tls: TlsOptions, host: Host): Promise<Network> {
+/** The network, encrypted where the options say so. @throws UsageError about the files of TLS */
+export async function networkFor(tls: TlsOptions, host: Host): Promise<Network> {
   const files = tlsFiles(tls);
   if (files === undefined) return host.network;
   const network = await host.openSecureNetwork({

@@ -184,7 +184,7 @@ function damageAt(file: ReadableFile, end: number): CorruptError | undefined {
 }
 
 /** Where the first transaction begins that is not earlier than `since`. */
-async function startOf(log: Readable, since: bigint | undefined): Promise<number> {
+export async function startOf(log: Readable, since: bigint | undefined): Promise<number> {
   if (since === undefined) return FIRST_POSITION;
   const reader = new TransactionReader(new Window(log.file, log.end, LOCATE_WINDOW_BYTES));
   const location = await locateTid(reader, log.end, since, new TidMap(), noPause);

@@ -83,6 +83,8 @@ export function suffixesOf(page: number, sizeClass: number): number {
  * @returns its rank, or -1 - the rank it would have
  */
 export function findSuffix(bytes: Uint8Array, start: number, count: number, suffix: number): number {
+  // New objects mostly have the greatest oid so far.
+  if (bytes[start + count - 1]! < suffix) return -1 - count;
   let rank = (suffix * count) >>> 8;
   if (bytes[start + rank]! < suffix) {
     do rank++; while (rank < count && bytes[start + rank]! < suffix);

@@ -1,8 +1,20 @@
 export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
-export { type ContentDigest, ContentDigester } from "./content_digest.ts";
+export { type Comparison, type ComparisonOptions, FileComparison, saysTheSame } from "./compare.ts";
+export { lastRecords } from "./compare_records.ts";
+export { ComparedFile, mayLack, type Neighbour } from "./compare_side.ts";
+export {
+  describeDifference,
+  type Difference,
+  type MetadataField,
+  type Names,
+  type RecordDifference,
+  type RecordSpot,
+} from "./difference.ts";
+export { type ContentDigest, ContentDigester, type ReadRecord } from "./content_digest.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
 export { type FileEnd, findEndBackwards } from "./file_end.ts";
+export { digestHistory, type HistoryDigest, spokenDigest, type Stretch } from "./history_digest.ts";
 export {
   History,
   listRecords,
@@ -10,6 +22,7 @@ export {
   type Readable,
   type RecordEntry,
   type Selection,
+  startOf,
   type TransactionEntry,
 } from "./history.ts";
 export {
@@ -25,7 +38,8 @@ export {
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
-export { type LargeEnd, Restorer } from "./restore.ts";
+export { GrowingDigest } from "./growing_digest.ts";
+export { type BegunTransaction, type LargeEnd, Restorer } from "./restore.ts";
 export type { ExamineRecord } from "./raw_run.ts";
 export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";

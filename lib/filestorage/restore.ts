@@ -13,7 +13,7 @@ import type { Run } from "./appender.ts";
 import { BACK_POINTER_SIZE, FIRST_POSITION, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import type { ObjectIndex } from "./object_index.ts";
 import { PendingRecords } from "./pending_records.ts";
-import { type ExamineRecord, RawChecker } from "./raw_run.ts";
+import { type ExamineRecord, forEachRecord, RawChecker } from "./raw_run.ts";
 import { RevisionFinder } from "./revision_finder.ts";
 import { TransactionReader } from "./transaction.ts";
 import { type ByteSource, Window } from "./window.ts";
@@ -26,6 +26,15 @@ export interface LargeEnd {
   readonly header: Uint8Array;
   /** The position behind the trailer. */
   readonly end: number;
+}
+
+/** What has come of a transaction that comes as bytes and is too large for the buffer. */
+export interface BegunTransaction {
+  readonly tid: bigint;
+  /** Where it begins. */
+  readonly position: number;
+  /** How many of its bytes have come. */
+  readonly bytes: number;
 }
 
 export class Restorer {
@@ -51,6 +60,8 @@ export class Restorer {
   #finishedTid: bigint;
 
   #open = false;
+  /** The transaction under way comes as bytes of another file, or several do. */
+  #isRaw = false;
   #transactionPosition = 0;
   /** Whether the file, the transaction under way included, holds nothing but what a pack has copied. */
   #allPacked: boolean | undefined;
@@ -112,6 +123,22 @@ export class Restorer {
     return this.#spilledHeader !== undefined || this.#largeEnd !== undefined;
   }
 
+  /** The transaction under way, where it comes as bytes and has been spilled. */
+  get begun(): BegunTransaction | undefined {
+    const header = this.#spilledHeader;
+    if (!this.#open || !this.#isRaw || header === undefined) return undefined;
+    return {
+      tid: viewOf(header).getBigUint64(TRANSACTION.tid),
+      position: this.#transactionPosition,
+      bytes: this.#base + this.#length - this.#transactionPosition,
+    };
+  }
+
+  /** The file as it will be, up to the last byte that has come. */
+  get source(): ByteSource {
+    return this.#source;
+  }
+
   /** The last whole transaction's tid, written or not. */
   get lastTid(): bigint {
     return this.#finishedTid;
@@ -130,6 +157,7 @@ export class Restorer {
       throw new RangeError(`User, description and extension hold at most ${MAX_METADATA_LENGTH} bytes each`);
     }
     this.#open = true;
+    this.#isRaw = false;
     this.#transactionPosition = this.#base + this.#length;
     this.#allPacked = head.status === STATUS.packed && (this.#allPacked ?? this.#isAllPacked());
     this.#status = head.status;
@@ -153,25 +181,22 @@ export class Restorer {
   beginRaw(): void {
     if (this.#open) throw new RangeError("A transaction is under way");
     this.#open = true;
+    this.#isRaw = true;
     this.#transactionPosition = this.#base + this.#length;
     this.#allPacked = undefined;
   }
 
   /**
-   * Ends a stretch of transactions as they lie in the source's file. Each counts once it has been checked; when one
+   * Ends a stretch of transactions as they lie in the source's file, unless one has been {@link begun}. Each counts once it has been checked; when one
    * is refused, those before it stay whole, and {@link abort} forgets the rest.
    * @param examine looks at every record besides
    * @returns how many transactions it had
-   * @throws CorruptError, and what `examine` throws; DiskError where what was spilled cannot be read back: nothing
-   * may be restored any more then
+   * @throws CorruptError, and what `examine` throws
    */
   endRaw(examine: ExamineRecord): number {
+    if (this.#spilledHeader !== undefined) throw new RangeError("A large transaction is under way");
     const end = this.#base + this.#length;
     const checker = this.#checker;
-    if (this.#spilledHeader !== undefined) {
-      this.#endLargeRaw(new TransactionReader(new Window(this.#source, end)), checker, examine);
-      return 1;
-    }
     let position = this.#transactionPosition;
     const bytes = this.#bytes.subarray(position - this.#base, this.#length);
     const reader = new TransactionReader(Window.over(bytes, position));
@@ -192,21 +217,34 @@ export class Restorer {
     return transactions;
   }
 
-  /** A stretch that has been spilled must be a single transaction. */
-  #endLargeRaw(reader: TransactionReader, checker: RawChecker, examine: ExamineRecord): void {
-    const header = this.#spilledHeader!;
+  /**
+   * Ends the transaction that has been {@link begun}: what has come must be that one, and nothing else. Nothing else
+   * may be done with the restorer meanwhile.
+   * @param examine looks at every record besides
+   * @param pause lets other work run, now and then
+   * @throws CorruptError, and what `examine` throws: it does not count, and {@link abort} forgets it
+   * @throws DiskError where what was spilled cannot be read back: nothing may be restored any more then
+   */
+  async endLargeRaw(examine: ExamineRecord, pause: () => Promise<void>): Promise<void> {
+    const header = this.#spilledHeader;
+    if (header === undefined) throw new RangeError("No large transaction is under way");
     const large = { position: this.#transactionPosition, header, end: this.#base + this.#length };
-    this.#largeEnd = large; // from here on its header can be read
-    try {
-      this.#lastTid = checker.check(reader, large.position, this.#finishedTid, examine);
-      if (reader.end !== large.end) {
-        throw reader.corrupt(`it must end at ${large.end}, found ${reader.end}`);
-      }
-      this.#indexLarge(large);
-    } catch (error) {
-      this.#largeEnd = undefined;
-      throw error;
+    const reader = new TransactionReader(new Window(this.#source, large.end));
+    this.#lastTid = await this.#checker.checkLarge(
+      reader,
+      large.position,
+      this.#finishedTid,
+      examine,
+      pause,
+    );
+    if (reader.end !== large.end) {
+      throw reader.corrupt(`it must end at ${large.end}, found ${reader.end}`);
     }
+    if (reader.status !== STATUS.undone) { // the records of a cancelled one are no revisions
+      reader.rewindRecords();
+      await forEachRecord(reader, pause, () => this.#enterRecord(reader));
+    }
+    this.#largeEnd = large;
     this.#spilledHeader = undefined;
     this.#wholeLength = this.#length;
     this.#finishedTid = this.#lastTid;
@@ -384,7 +422,11 @@ export class Restorer {
     const state = reader.read(position);
     if (state !== "whole") throw reader.corrupt(`it was written in parts, and is read back as ${state}`);
     if (reader.status === STATUS.undone) return; // cancelled: its records are no revisions
-    while (reader.nextRecord() >= 0) this.#index.set(reader.oidHigh, reader.oidLow, reader.recordPosition);
+    while (reader.nextRecord() >= 0) this.#enterRecord(reader);
+  }
+
+  #enterRecord({ oidHigh, oidLow, recordPosition }: TransactionReader): void {
+    this.#index.set(oidHigh, oidLow, recordPosition);
   }
 
   /** Judges the file so far by its first and its last transaction. */
@@ -479,6 +521,9 @@ export class Restorer {
     if (this.#lent !== undefined) stretches.push({ start: this.#lent.position, bytes: this.#lent.bytes });
     const large = this.#largeEnd;
     if (large !== undefined) stretches.push({ start: large.position, bytes: large.header });
+    // In the file another one, which does not count, is in its place.
+    const header = this.#spilledHeader;
+    if (header !== undefined) stretches.push({ start: this.#transactionPosition, bytes: header });
     return stretches;
   }
 }

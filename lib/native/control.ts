@@ -18,6 +18,15 @@ export type Capability =
   /** Data may be compressed with zstd. */
   | "zstd";
 
+/** What a secondary has of a transaction that did not come whole: it was too large to be kept in memory. */
+export interface Begun {
+  readonly tid: bigint;
+  /** How many bytes of it, from its first on, as they lie in the source's file. */
+  readonly bytes: number;
+  /** Their SHA-256, in hexadecimal digits. */
+  readonly digest: string;
+}
+
 /** The secondary begins with this. */
 export interface Hello {
   readonly type: "hello";
@@ -29,6 +38,8 @@ export interface Hello {
   readonly digest: string | undefined;
   /** Where the secondary's file ends. */
   readonly end: number;
+  /** The beginning of what follows there, kept from a connection that was lost. */
+  readonly begun?: Begun | undefined;
   /** A run of several transactions may have so many bytes: the secondary holds it until it is whole. */
   readonly runBytes: number;
   /** How often the secondary wants to hear from the source, and will say a `beat` itself, in milliseconds. */
@@ -86,6 +97,8 @@ export interface Welcome {
   readonly beatMs: number;
   /** What the secondary's administrator should know although all goes on. */
   readonly notice: string | undefined;
+  /** The first run goes on behind so many bytes of the transaction that was begun; undefined: it begins anew. */
+  readonly resumeAt?: number | undefined;
 }
 
 /** Why refused: for programs; the words are in `reason`. */
@@ -167,6 +180,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         lastTid: fields.tid("lastTid"),
         digest: fields.digest("digest"),
         end: fields.count("end"),
+        begun: fields.has("begun") ? begunOf(fields.nested("begun")) : undefined,
         runBytes: fields.count("runBytes"),
         beatMs: fields.count("beatMs"),
         capabilities: fields.names("capabilities"),
@@ -192,6 +206,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         end: fields.count("end"),
         beatMs: fields.count("beatMs"),
         notice: fields.has("notice") ? fields.words("notice") : undefined,
+        resumeAt: fields.has("resumeAt") ? fields.count("resumeAt") : undefined,
       };
     case "refused":
       return {
@@ -216,6 +231,10 @@ export function decodeControl(body: Uint8Array): Control | undefined {
       if (!fields.has("mustUnderstand")) return undefined;
       throw new ProtocolError(`Cannot understand message ${printable(type)}: it comes from a later version`);
   }
+}
+
+function begunOf(fields: Fields): Begun {
+  return { tid: fields.tid("tid"), bytes: fields.count("bytes"), digest: fields.hex256("digest") };
 }
 
 function parse(body: Uint8Array): Record<string, unknown> {
@@ -250,6 +269,14 @@ class Fields {
 
   any(name: string): unknown {
     return Object.hasOwn(this.#values, name) ? this.#values[name] : undefined;
+  }
+
+  /** The fields of a field. */
+  nested(name: string): Fields {
+    const value = this.any(name);
+    return typeof value === "object" && value !== null
+      ? new Fields(value as Record<string, unknown>)
+      : this.#refuse(name, "an object");
   }
 
   text(name: string): string {

@@ -77,13 +77,26 @@ export class NativeDecoder {
   /**
    * Takes the next bytes, cut anywhere. After it has thrown it is of no more use.
    * @returns the offset it has come to: less than `to` behind compressed content, for a chunk can hold gigabytes of
-   * that. Call again with the rest once what has come is seen to
+   * that, and after {@link halt}. Call again with the rest once what has come is seen to
    * @throws ProtocolError
    */
   push(chunk: Uint8Array, from: number, to: number, handler: NativeHandler): number {
     this.#receiver.handler = handler;
     this.#receiver.isSated = false;
     return this.#frames.push(chunk, from, to, this.#receiver);
+  }
+
+  /**
+   * Called by the handler: {@link push} takes no more for now than the message that is being told, since that must be
+   * seen to first.
+   */
+  halt(): void {
+    this.#receiver.isSated = true;
+  }
+
+  /** Called by the handler of a welcome: what follows it is the rest of a run that was begun before. */
+  resumeRun(): void {
+    this.#receiver.state = "raw";
   }
 
   /** Whether the stream stands between two runs, and between two frames. */

@@ -13,6 +13,7 @@ export {
 } from "./authentication.ts";
 export {
   type Beat,
+  type Begun,
   type Bye,
   type Capability,
   type Complete,

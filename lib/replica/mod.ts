@@ -1,4 +1,7 @@
 export type { BufferSizes } from "./buffers.ts";
+export { ComparedSource, NotNativeError } from "./compare_query.ts";
+export { SourceComparison } from "./compare_source.ts";
+export { StreamComparison } from "./compare_zrs.ts";
 export { queryLineage, type Verdict } from "./lineage_query.ts";
 export type { Compress } from "./pace.ts";
 export type { Ports } from "./ports.ts";

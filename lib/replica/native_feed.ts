@@ -32,16 +32,17 @@ import {
   waitUntilReached,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
+import { CompareFeed } from "./compare_feed.ts";
 import { compareLineage, describeLineage, isCommonExact, type Question } from "./lineage.ts";
 import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
-import { isPrefixEnd } from "./raw_start.ts";
+import { findResumption, isPrefixEnd, type Resumption } from "./raw_start.ts";
 import { sleep } from "./waiting.ts";
 
 /** What this end can do. */
-const CAPABILITIES: readonly string[] = ["raw", "zstd"];
+const CAPABILITIES: readonly string[] = ["raw", "zstd", "compare"];
 
 /** Larger buffers would make frames of more than they may have. */
 const MAX_BUFFER_BYTES = 1024 * 1024;
@@ -77,6 +78,8 @@ export class NativeFeed implements Service, NativeHandler {
   #hello: Hello | undefined;
   #answer: { readonly value: unknown } | undefined;
   #asking = false;
+  /** Whoever only compares may ask. */
+  #comparison: CompareFeed | undefined;
   #milestones: Milestones | undefined;
   #progress: (() => Progress) | undefined;
   #heardMs: number;
@@ -132,6 +135,7 @@ export class NativeFeed implements Service, NativeHandler {
     if (place === undefined) {
       return await this.#refuse("busy", "this source serves as many secondaries already as it may");
     }
+    if (hello.required.includes("compare")) return await this.#answerQuestions(hello, beatMs);
     const { lastTid } = hello;
     const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
     this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
@@ -142,22 +146,16 @@ export class NativeFeed implements Service, NativeHandler {
       // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
       const raw = isShared && hello.capabilities.includes("raw") &&
         isPrefixEnd(compared, position, hello.end);
+      const resumption = raw && hello.begun !== undefined
+        ? await findResumption(compared, hello.end, hello.begun, () => this.#pause())
+        : undefined;
       this.#ports.log.info(
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
       );
-      await this.#line.write(encodeControl({
-        type: "welcome",
-        version: VERSION,
-        software: this.#options.software,
-        capabilities: this.#capabilities.filter((each) => hello.capabilities.includes(each)),
-        lastTid: view.lastTid,
-        end: view.end,
-        beatMs,
-        notice,
-      }));
+      await this.#welcome(hello, view, beatMs, notice, resumption);
       this.#milestones = new Milestones(hello.lastTid);
-      await this.#stream(generation, raw ? hello.end : position, hello, raw);
+      await this.#stream(generation, raw ? hello.end : position, hello, raw, resumption);
     } finally {
       generation.release();
     }
@@ -174,6 +172,9 @@ export class NativeFeed implements Service, NativeHandler {
         else if (message.type === "hello" && this.#handshake.isDone) this.#hello = message;
         return this.#line.ring();
       }
+      case "ask":
+        if (this.#comparison?.take(message.question) !== true) break;
+        return;
       case "answer":
         if (!this.#asking) break;
         this.#asking = false;
@@ -243,6 +244,40 @@ export class NativeFeed implements Service, NativeHandler {
       : new UnavailableError(`Cannot serve ${this.#line.peer}: ${reason}`);
   }
 
+  async #welcome(
+    hello: Hello,
+    view: LogView,
+    beatMs: number,
+    notice?: string,
+    resumption?: Resumption,
+  ): Promise<void> {
+    await this.#line.write(encodeControl({
+      type: "welcome",
+      version: VERSION,
+      software: this.#options.software,
+      capabilities: this.#capabilities.filter((each) => hello.capabilities.includes(each)),
+      lastTid: view.lastTid,
+      end: view.end,
+      beatMs,
+      notice,
+      resumeAt: resumption?.from,
+    }));
+  }
+
+  /** The peer wants no transactions. */
+  async #answerQuestions(hello: Hello, beatMs: number): Promise<never> {
+    using place = this.#shared.admitComparison();
+    if (place === undefined) {
+      return await this.#refuse("busy", "this source is being compared with another copy already");
+    }
+    this.#ports.log.info(`${this.#line.peer}: connected with ${hello.software}, compares a copy`, {
+      peer: this.#line.peer,
+    });
+    const comparison = new CompareFeed(this.#log, this.#line, () => this.#pause());
+    this.#comparison = comparison;
+    return await comparison.serve((view) => this.#welcome(hello, view, beatMs));
+  }
+
   /** Finds where the secondary goes on. The generation is held for the caller. */
   async #compare({ lastTid, digest }: Hello): Promise<Start> {
     let lookedAgain = false;
@@ -305,7 +340,13 @@ export class NativeFeed implements Service, NativeHandler {
   }
 
   /** Sends what there is and what comes, from one file: behind another the secondary asks anew. */
-  async #stream(generation: Generation, from: number, hello: Hello, raw: boolean): Promise<void> {
+  async #stream(
+    generation: Generation,
+    from: number,
+    hello: Hello,
+    raw: boolean,
+    resumption: Resumption | undefined,
+  ): Promise<void> {
     const startTid = hello.lastTid;
     const encoder = new NativeEncoder();
     const bufferBytes = Math.min(this.#options.sendBytes, MAX_BUFFER_BYTES);
@@ -315,27 +356,29 @@ export class NativeFeed implements Service, NativeHandler {
       encoder.isCompressing = pace.isCompressing;
     };
     encoder.isCompressing = pace.isCompressing;
-    const outgoing = raw
+    const rawOutgoing = raw
       ? new RawOutgoing(generation, startTid, encoder, {
         blobs: this.#options.blobs,
         bufferBytes,
         write,
         runBytes: Math.min(hello.runBytes, MAX_RUN_BYTES),
       })
-      : new Outgoing(generation, startTid, encoder, {
-        blobs: this.#options.blobs,
-        bufferBytes,
-        write,
-        log: this.#ports.log,
-        pause: () => this.#pause(),
-      });
+      : undefined;
+    const outgoing = rawOutgoing ?? new Outgoing(generation, startTid, encoder, {
+      blobs: this.#options.blobs,
+      bufferBytes,
+      write,
+      log: this.#ports.log,
+      pause: () => this.#pause(),
+    });
     let position = from;
+    let rest = resumption;
     let told: LogView | undefined;
     this.#progress = () => ({
       sentTid: outgoing.lastTid,
       receivedTid: this.#milestones!.received,
       durableTid: this.#milestones!.durable,
-      position: raw ? from + this.#milestones!.durableBytes : position,
+      position: raw ? from + this.#durableBytes(resumption) : position,
       generation,
     });
     for (;;) {
@@ -349,13 +392,27 @@ export class NativeFeed implements Service, NativeHandler {
         await this.#line.wait();
       } else if (position < view.end) {
         this.#line.check();
-        position = await this.#sendOne(outgoing, position, view, encoder);
+        const begun = rest;
+        rest = undefined;
+        position = await this.#sendOne(
+          outgoing,
+          generation,
+          encoder,
+          () =>
+            begun === undefined ? outgoing.send(position, view.end) : rawOutgoing!.resume(begun, view.end),
+        );
       } else {
         await outgoing.flush();
         if (told !== view) await this.#tellComplete(told = view);
         if (this.#log.view === view) await this.#line.wait();
       }
     }
+  }
+
+  /** How much of what the secondary did not have is durable there. */
+  #durableBytes(resumption: Resumption | undefined): number {
+    const { durableBytes } = this.#milestones!;
+    return durableBytes === 0 ? 0 : durableBytes + (resumption?.from ?? 0);
   }
 
   #compress({ capabilities }: Hello): Compress {
@@ -365,13 +422,13 @@ export class NativeFeed implements Service, NativeHandler {
   /** Where sending fails, what is whole before it still gets there, and the reason. */
   async #sendOne(
     outgoing: RawOutgoing | Outgoing,
-    position: number,
-    { end, generation }: LogView,
+    generation: Generation,
     encoder: NativeEncoder,
+    send: () => Promise<number>,
   ): Promise<number> {
     const before = outgoing.lastTid;
     try {
-      const next = await outgoing.send(position, end);
+      const next = await send();
       if (outgoing.lastTid !== before) this.#milestones!.pass(outgoing.lastTid, encoder.checksum);
       return next;
     } catch (error) {

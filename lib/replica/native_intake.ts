@@ -5,6 +5,7 @@
 import type { ExamineRecord } from "../filestorage/mod.ts";
 import { CorruptError, ProtocolError, RefusedError, UnavailableError, type ZrsError } from "../errors.ts";
 import {
+  type Begun,
   type Control,
   encodeAcknowledgement,
   encodeControl,
@@ -24,7 +25,7 @@ import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { answerQuestion, lastDigest } from "./lineage.ts";
 import { refusalOf } from "./refusal.ts";
 import { Speaker } from "./speaker.ts";
-import { sleep } from "./waiting.ts";
+import { pauser, sleep } from "./waiting.ts";
 
 /** The source closed the connection without a word of the native stream: it most likely speaks zrs2 only. */
 export class NoNativeError extends UnavailableError {}
@@ -42,6 +43,12 @@ export class NativeIntake implements Intake, NativeHandler {
   readonly protocol = "native";
   readonly #context: IntakeContext;
   readonly #raw: boolean;
+  /** What the sink has of the next transaction, until the welcome says what becomes of it. */
+  readonly #begun: Begun | undefined;
+  /** The source does not go on behind that. */
+  #isToForget = false;
+  /** The end of a large transaction, which is still to be checked. */
+  #largeEnd: Whole | undefined;
   readonly #speaker: Speaker;
   readonly #decoder: NativeDecoder;
   readonly #incoming: Incoming;
@@ -64,11 +71,15 @@ export class NativeIntake implements Intake, NativeHandler {
   #completeTold = false;
   #isStopping = false;
 
-  /** @param raw whether the source may send bytes as they lie in its file */
-  constructor(context: IntakeContext, raw: boolean) {
+  /**
+   * @param raw whether the source may send bytes as they lie in its file
+   * @param begun what the sink has of the next transaction; only where `raw`
+   */
+  constructor(context: IntakeContext, raw: boolean, begun: Begun | undefined) {
     const { ports, storage, sink, connection, options } = context;
     this.#context = context;
     this.#raw = raw;
+    this.#begun = begun;
     this.#start = this.#lastTid = storage.lastTid;
     this.#decoder = new NativeDecoder({ compressed: options.compress !== "off" });
     this.#milestones = new Milestones(storage.lastTid);
@@ -116,6 +127,8 @@ export class NativeIntake implements Intake, NativeHandler {
           at = this.#push(chunk, at, count);
           if (this.#beatMs !== undefined) beats.everyMs = agreedBeatMs(wantedMs, this.#beatMs);
           if (this.#question !== undefined) await this.#answer();
+          if (this.#isToForget) await this.#forget();
+          if (this.#largeEnd !== undefined) await this.#endLarge(this.#largeEnd);
           await sink.settle();
         }
         await this.#context.saveIndexWhenDue();
@@ -180,20 +193,36 @@ export class NativeIntake implements Intake, NativeHandler {
     restorer.data(source, from, to);
   }
 
-  whole({ lastTid, transactions }: Whole): void {
+  whole(whole: Whole): void {
     const { restorer } = this.#context.sink;
+    if (restorer.begun !== undefined) {
+      this.#largeEnd = whole;
+      return this.#decoder.halt();
+    }
     let count: number;
     try {
       count = restorer.endRaw(this.#examine);
     } catch (error) {
-      if (!(error instanceof CorruptError)) throw error;
-      throw new MisfitError(
-        `What the source's file has next does not fit behind this one: ${error.message}`,
-        {
-          cause: error,
-        },
-      );
+      throw misfitOf(error);
     }
+    this.#ended(whole, count);
+  }
+
+  /** Checks a large transaction, which may take long. */
+  async #endLarge(whole: Whole): Promise<void> {
+    this.#largeEnd = undefined;
+    const { sink, ports: { clock } } = this.#context;
+    try {
+      await sink.restorer.endLargeRaw(this.#examine, pauser(clock));
+    } catch (error) {
+      throw misfitOf(error);
+    }
+    this.#ended(whole, 1);
+  }
+
+  /** A run has come, and each of its transactions has been checked. */
+  #ended({ lastTid, transactions }: Whole, count: number): void {
+    const { restorer } = this.#context.sink;
     if (count !== transactions || restorer.lastTid !== lastTid) {
       throw new ProtocolError(
         `Cannot take run: it must have ${transactions} transactions and end with ${describeTid(lastTid)}, ` +
@@ -260,6 +289,7 @@ export class NativeIntake implements Intake, NativeHandler {
       lastTid: this.#start,
       digest: await lastDigest(storage.view, () => this.#pause()),
       end: storage.end,
+      begun: this.#begun,
       runBytes: options.runBytes - 1, // at that many it would be taken for a single transaction
       beatMs: wantedBeatMs(options.peerTimeoutMs),
       capabilities: [...(this.#raw ? ["raw"] : []), ...(options.compress === "off" ? [] : ["zstd"])],
@@ -303,6 +333,35 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#beatMs = message.beatMs;
     this.#source = message;
     if (message.notice !== undefined) log.warning(`${connection.peer}: ${message.notice}`);
+    this.#resume(message.resumeAt);
+  }
+
+  #resume(resumeAt: number | undefined): void {
+    const begun = this.#begun;
+    if (resumeAt === undefined) {
+      if (begun === undefined) return;
+      this.#isToForget = true;
+      return this.#decoder.halt();
+    }
+    if (resumeAt !== begun?.bytes) {
+      throw new ProtocolError(
+        `Cannot take welcome: it goes on behind ${resumeAt} bytes of a transaction, this end has ${
+          begun?.bytes ?? 0
+        }`,
+      );
+    }
+    this.#isRaw = true;
+    this.#decoder.resumeRun();
+    const { log } = this.#context.ports;
+    log.info(
+      `Going on in the middle of transaction ${describeTid(begun.tid)}: ${begun.bytes} bytes are here`,
+    );
+  }
+
+  /** The source begins the transaction anew. */
+  async #forget(): Promise<void> {
+    this.#isToForget = false;
+    await this.#context.sink.abort();
   }
 
   #mustBeWelcome(): void {
@@ -353,5 +412,13 @@ function unproved(error: UnavailableError): UnavailableError {
   return new UnavailableError(`${error.message}, before it has proved that it has our secret`, {
     ...error.facts,
     hint: "it may have none, or speak nothing but zrs2",
+  });
+}
+
+/** What becomes of an error in checking a run. */
+function misfitOf(error: unknown): unknown {
+  if (!(error instanceof CorruptError)) return error;
+  return new MisfitError(`What the source's file has next does not fit behind this one: ${error.message}`, {
+    cause: error,
   });
 }

@@ -7,6 +7,7 @@ import { ZrsError } from "../errors.ts";
 import type { NativeEncoder } from "../native/mod.ts";
 import { describeTid, STATUS } from "../zodb/mod.ts";
 import { BlobGuard } from "./blob_guard.ts";
+import type { Resumption } from "./raw_start.ts";
 import { SendBuffers } from "./send_buffers.ts";
 import { checkStillThere, type Stretch } from "./still_there.ts";
 
@@ -89,6 +90,26 @@ export class RawOutgoing {
     return at;
   }
 
+  /**
+   * Sends the rest of a transaction whose beginning the secondary has, as a run. See {@link send}.
+   * @param end the end of what may be read
+   * @returns the position behind it
+   */
+  async resume({ stretch, from }: Resumption, end: number): Promise<number> {
+    const { position } = stretch;
+    const reader = this.#reader;
+    reader.window.limit = end;
+    this.#load(position, true);
+    const length = reader.end - position;
+    if (reader.status !== STATUS.undone) this.#lastTid = reader.tid;
+    this.#copied = stretch;
+    await this.#copyLarge(position, length, from);
+    checkStillThere(this.#generation.file, stretch);
+    if (this.#encoder.room === 0) await this.#buffers.turn(); // nothing but the end was missing, say
+    this.#encoder.whole(this.#lastTid, length - from, 1);
+    return position + length;
+  }
+
   /** Waits until all that has been encoded is on its way. */
   async flush(): Promise<void> {
     await this.#buffers.flush();
@@ -144,9 +165,9 @@ export class RawOutgoing {
     }
   }
 
-  async #copyLarge(position: number, length: number): Promise<void> {
+  async #copyLarge(position: number, length: number, from = 0): Promise<void> {
     const block = this.#block ??= new Uint8Array(DEFAULT_WINDOW_BYTES);
-    for (let done = 0; done < length;) {
+    for (let done = from; done < length;) {
       if (this.#encoder.room === 0) await this.#buffers.turn();
       const part = block.subarray(0, Math.min(block.length, this.#encoder.room, length - done));
       this.#examineUpTo(Math.min(position + done + part.length, this.#reader.recordsEnd));

@@ -13,10 +13,11 @@ import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
 import { AgainError, MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
-import { type Secret, SecretError } from "../native/mod.ts";
+import { type Begun, type Secret, SecretError } from "../native/mod.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
+import { HistoryRefusedError } from "./refusal.ts";
 import { RetryDelay } from "./retry_delay.ts";
 import { Server } from "./server.ts";
 import { Sink } from "./sink.ts";
@@ -219,6 +220,7 @@ export class Secondary {
     let fruitless = 0;
     while (!signal.aborted) {
       const before = this.#storage.lastTid;
+      const hadBytes = sink.restorer.begun?.bytes ?? 0;
       let failure: ZrsError;
       try {
         failure = await this.#attend(sink, signal);
@@ -237,7 +239,8 @@ export class Secondary {
       if (signal.aborted) break;
       const isAgain = failure instanceof AgainError;
       // Coming again at once is worth it once: a source that says nothing else is waited for like any other.
-      const isFruitful = lastTid !== before || failure instanceof IdleEnd && !isAgain;
+      const hasMore = (sink.restorer.begun?.bytes ?? 0) > hadBytes;
+      const isFruitful = lastTid !== before || hasMore || failure instanceof IdleEnd && !isAgain;
       if (!isFruitful) this.#zrs2UntilMs = -Infinity; // whatever is wrong there may hide the native stream
       if (isFruitful) {
         fruitless = 0;
@@ -312,6 +315,10 @@ export class Secondary {
    */
   async #attend(sink: Sink, signal: AbortSignal): Promise<ZrsError> {
     const { network } = this.#ports;
+    const isZrs2 = this.#isZrs2;
+    let begun: Begun | undefined;
+    if (!isZrs2 && this.#mayBeRaw) begun = await sink.begun();
+    else await sink.abort(); // nobody could go on behind what is kept
     let connection: Connection;
     this.#source.connecting();
     try {
@@ -321,14 +328,20 @@ export class Secondary {
       this.#source.ended(error);
       return new NotConnected(error.message, error.facts);
     }
-    const intake = this.#current = this.#intake(sink, connection);
+    const context = this.#contextOf(sink, connection);
+    const intake: Intake = this.#current = isZrs2
+      ? new ZrsIntake(context)
+      : new NativeIntake(context, this.#mayBeRaw, begun);
     this.#source.connected(intake.protocol);
     const stop = () => intake.stop();
     signal.addEventListener("abort", stop);
+    if (signal.aborted) stop(); // while it was being connected
     sink.onFailure = () => connection.close(); // an idle source would let it go unnoticed for ever
+    let isOnlyLost = false;
     try {
       const failure = await intake.receive();
       this.#source.ended(failure);
+      isOnlyLost = saysNothingAgainst(failure);
       return failure;
     } finally {
       this.#current = undefined;
@@ -336,13 +349,14 @@ export class Secondary {
       sink.onFailure = () => {};
       signal.removeEventListener("abort", stop);
       connection.close();
-      await sink.abort();
+      if (isOnlyLost) await sink.interrupt();
+      else await sink.abort();
     }
   }
 
-  #intake(sink: Sink, connection: Connection): Intake {
+  #contextOf(sink: Sink, connection: Connection): IntakeContext {
     const options = this.#options;
-    const context: IntakeContext = {
+    return {
       ports: this.#ports,
       storage: this.#storage,
       sink,
@@ -360,10 +374,12 @@ export class Secondary {
       },
       saveIndexWhenDue: () => this.#saveIndexWhenDue(sink),
     };
+  }
+
+  get #isZrs2(): boolean {
     const protocol = this.#protocol;
-    const isZrs2 = protocol === "zrs2" ||
+    return protocol === "zrs2" ||
       protocol === "auto" && this.#ports.clock.monotonic() < this.#zrs2UntilMs;
-    return isZrs2 ? new ZrsIntake(context) : new NativeIntake(context, this.#mayBeRaw);
   }
 
   /** Whether the source may send bytes as they lie in its file. */
@@ -412,6 +428,12 @@ export class Secondary {
       this.#ports.log.warning(`Cannot save the index of ${this.#options.path}: ${error.message}`);
     }
   }
+}
+
+/** Whether what came before a connection ended may be right all the same. */
+function saysNothingAgainst(failure: ZrsError): boolean {
+  return failure instanceof UnavailableError && !(failure instanceof MisfitError) &&
+    !(failure instanceof UnwantedError) && !(failure instanceof HistoryRefusedError);
 }
 
 /** There was nobody to connect to: no judgement on what the source sends. */

@@ -29,6 +29,7 @@ export class Server {
   readonly #maxSecondaries: number;
   readonly #shared: Shared;
   #served = 0;
+  #isCompared = false;
   readonly #feeds = new Map<Feed, Promise<void>>();
 
   private constructor(ports: Ports, listener: Listener, log: TransactionLog, options: ServerOptions) {
@@ -44,6 +45,7 @@ export class Server {
         ? undefined
         : new Throttle(ports.clock, options.bytesPerSecond),
       admit: () => this.#admit(),
+      admitComparison: () => this.#admitComparison(),
     };
   }
 
@@ -94,6 +96,12 @@ export class Server {
     if (this.#served >= this.#maxSecondaries) return undefined;
     this.#served++;
     return { [Symbol.dispose]: () => void this.#served-- };
+  }
+
+  #admitComparison(): Disposable | undefined {
+    if (this.#isCompared) return undefined;
+    this.#isCompared = true;
+    return { [Symbol.dispose]: () => void (this.#isCompared = false) };
   }
 
   #tell(trouble: string): void {

@@ -36,6 +36,8 @@ export interface Shared {
   readonly throttle: Throttle | undefined;
   /** Takes a place among those that are served; undefined when there is none. */
   readonly admit: () => Disposable | undefined;
+  /** As {@link admit}, for whoever compares a copy: reading for one is enough beside the real work. */
+  readonly admitComparison: () => Disposable | undefined;
 }
 
 /** A connection, as one protocol sees it. */

@@ -3,11 +3,12 @@
  * other, so that durability costs little speed. A full disk stops the writing without harm until there is
  * room; meanwhile no more is taken from the source than the buffers hold.
  */
-import { Restorer, type Run, type Storage } from "../filestorage/mod.ts";
+import { GrowingDigest, Restorer, type Run, type Storage } from "../filestorage/mod.ts";
 import { DiskFullError } from "../errors.ts";
+import type { Begun } from "../native/mod.ts";
 import type { BufferSizes } from "./buffers.ts";
 import type { Ports } from "./ports.ts";
-import { sleep } from "./waiting.ts";
+import { pauser, sleep } from "./waiting.ts";
 
 const FULL_RETRY_MS = 5_000;
 
@@ -24,6 +25,8 @@ export class Sink {
   #writing: Promise<void> | undefined;
   #failure: unknown;
   #failed = false;
+  /** Of what is kept of a transaction. */
+  #digest: GrowingDigest | undefined;
   /** Why nothing can be written for the time being. */
   problem: string | undefined;
 
@@ -68,8 +71,34 @@ export class Sink {
     this.#check();
   }
 
+  /**
+   * The connection has been lost: writes what is whole, and keeps what can be gone on with. The rest is forgotten.
+   * @throws DiskError
+   */
+  async interrupt(): Promise<void> {
+    if (this.restorer.begun === undefined) await this.abort();
+    else await this.drain();
+  }
+
+  /**
+   * What is kept of a transaction, for a source to go on behind it.
+   * @returns undefined when nothing is
+   * @throws DiskError
+   */
+  async begun(): Promise<Begun | undefined> {
+    const { begun, source } = this.restorer;
+    if (begun === undefined) return undefined;
+    const { tid, position, bytes } = begun;
+    this.#digest ??= new GrowingDigest(source, position);
+    const digest = await this.#digest.upTo(bytes, pauser(this.#ports.clock));
+    if (digest !== undefined) return { tid, bytes, digest };
+    await this.abort(); // somebody else has cut the file
+    return undefined;
+  }
+
   /** Forgets the transaction under way, and writes what is whole. @throws DiskError */
   async abort(): Promise<void> {
+    this.#digest = undefined;
     const spilled = this.restorer.abort();
     if (spilled && this.#writing === undefined && !this.#failed) await this.#storage.cut();
     await this.drain();

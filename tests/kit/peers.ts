@@ -294,4 +294,24 @@ export class OpenCheck extends Peer<Record<string, never>> {
   ): Promise<Opened> {
     return await this.ask("check", { ...options, path });
   }
+
+  /** What fstest says of a file; null: no errors. */
+  async fstest(path: string): Promise<string | null> {
+    return await this.ask("fstest", { path });
+  }
+
+  /** What fsrefs prints about a file; null: nothing. */
+  async fsrefs(path: string): Promise<string | null> {
+    return await this.ask("fsrefs", { path });
+  }
+
+  /** The oids that ZODB's `referencesf` finds in each record's data (base64); null where it fails. */
+  async references(records: readonly string[]): Promise<readonly (readonly string[] | null)[]> {
+    return await this.ask("references", { records });
+  }
+
+  /** Records' data (base64) with references in every form, in all protocols that ZODB has used. */
+  async records(): Promise<readonly string[]> {
+    return await this.ask("records");
+  }
 }
