@@ -20,6 +20,7 @@ export class FarRuns {
   readonly #stretchBytes: number;
   readonly #limit: number;
   readonly #examine: ExamineRecord;
+  readonly #pause: () => Promise<void>;
   /** A header whose last bytes have not come yet. */
   readonly #head = new Uint8Array(TRANSACTION.size);
   readonly #headView = viewOf(this.#head);
@@ -38,8 +39,17 @@ export class FarRuns {
    * @param name of the other file, for messages
    * @param runBytes from so many on the sink takes what comes for a single transaction
    * @param limit where the other file ended when it was looked at: nothing behind it is taken
+   * @param pause lets other work run while a large transaction is checked
    */
-  constructor(name: string, sink: Sink, runBytes: number, limit: number, examine: ExamineRecord) {
+  constructor(
+    name: string,
+    sink: Sink,
+    runBytes: number,
+    limit: number,
+    examine: ExamineRecord,
+    pause: () => Promise<void>,
+  ) {
+    this.#pause = pause;
     this.#name = name;
     this.#sink = sink;
     this.#stretchBytes = Math.min(STRETCH_BYTES, runBytes - 1);
@@ -70,7 +80,7 @@ export class FarRuns {
         this.#head.set(bytes.subarray(at, at + count), this.#headFilled);
         this.#headFilled += count;
         at += count;
-        if (this.#headFilled === TRANSACTION.size) this.#begin();
+        if (this.#headFilled === TRANSACTION.size) await this.#begin();
         continue;
       }
       const count = Math.min(this.#left, to - at);
@@ -88,8 +98,8 @@ export class FarRuns {
    */
   async finish(): Promise<void> {
     try {
-      const isCutOff = this.#left > 0 && this.#sink.restorer.isSpilled;
-      if (this.#stretch > 0 && !isCutOff) this.#check();
+      const isCutOff = this.#left > 0 && this.#sink.restorer.begun !== undefined;
+      if (this.#stretch > 0 && !isCutOff) await this.#check();
     } catch (error) {
       // A transaction of which the end has not come is found damaged where it breaks off.
       if (!(error instanceof FarDamagedError) || this.#left === 0) throw error;
@@ -100,7 +110,7 @@ export class FarRuns {
   }
 
   /** A header has come. */
-  #begin(): void {
+  async #begin(): Promise<void> {
     this.#headFilled = 0;
     const view = this.#headView;
     const length = readU64(view, TRANSACTION.length);
@@ -121,7 +131,7 @@ export class FarRuns {
       return;
     }
     // One that is too large for a buffer must be alone.
-    if (this.#stretch > 0 && this.#stretch + size > this.#stretchBytes) this.#check();
+    if (this.#stretch > 0 && this.#stretch + size > this.#stretchBytes) await this.#check();
     const { restorer } = this.#sink;
     if (!restorer.isOpen) restorer.beginRaw();
     restorer.data(this.#head, 0, TRANSACTION.size);
@@ -130,10 +140,16 @@ export class FarRuns {
     this.#position += size;
   }
 
-  #check(): void {
+  async #check(): Promise<void> {
+    const { restorer } = this.#sink;
     this.#stretch = 0;
     try {
-      this.#transactions += this.#sink.restorer.endRaw(this.#examine);
+      if (restorer.begun !== undefined) {
+        await restorer.endLargeRaw(this.#examine, this.#pause);
+        this.#transactions++;
+      } else {
+        this.#transactions += restorer.endRaw(this.#examine);
+      }
     } catch (error) {
       if (!(error instanceof CorruptError)) throw error;
       throw this.#damaged(error.message, error);

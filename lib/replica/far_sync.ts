@@ -200,7 +200,14 @@ async function copy(
   const buffers = options.buffers ?? DEFAULT_BUFFER_SIZES;
   const sink = new Sink(ports, storage, buffers, signal);
   const incoming = new Incoming(sink.restorer, { blobs: options.blobs, log: ports.log });
-  const runs = new FarRuns(far.name, sink, buffers.runBytes, far.size, (reader) => incoming.examine(reader));
+  const runs = new FarRuns(
+    far.name,
+    sink,
+    buffers.runBytes,
+    far.size,
+    (reader) => incoming.examine(reader),
+    pauser(ports.clock),
+  );
   let done = start;
   let count: number;
   try {
