@@ -8,13 +8,12 @@ import { UnavailableError, UsageError } from "../errors.ts";
 import { gravityOf, Verification } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { EXIT, type ExitCode } from "./exit_codes.ts";
-import { serverOptions, tlsNameOption, type TlsOptions, usageLine } from "./options.ts";
+import { serverOptions, tlsNameOption, type TlsOptions } from "./options.ts";
 import { ProgressLine } from "./progress_line.ts";
 import { isSourceUrl } from "./source_url.ts";
 import { file, tid, wholeNumber } from "./values.ts";
 import { verifyDigest } from "./verify_digest.ts";
 import { verifyOther } from "./verify_other.ts";
-import { openScanner } from "./verify_scanner.ts";
 import { FindingLines } from "./verify_text.ts";
 
 export interface VerifyCommand extends TlsOptions {
@@ -110,9 +109,16 @@ export const verifyParser = command(
     description:
       message`Checks every transaction and record of DATA_FS and the index file beside it, goes on behind damage, and says what is lost. Reads only, takes no lock, and can stand beside whoever writes the database. Exits with 1 when something was found. Without --pickles the data itself is not looked at: the file has no checksums. With OTHER, DATA_FS is not checked but compared: what replication and packs explain is no finding.`,
     footer: message`Example:${lineBreak()}  ${
-      commandLine("zrs verify /srv/zope/var/Data.fs --pickles --refs --blob-dir /srv/zope/var/blobstorage")
+      commandLine("zrs verify /srv/zope/var/Data.fs --pickles --refs")
     }${lineBreak()}  ${commandLine("zrs verify /srv/replica/Data.fs zrs://db1.example.com:5000")}`,
-    usageLine: usageLine(),
+    usageLine: [{
+      type: "sequence",
+      terms: [
+        { type: "argument", metavar: "DATA_FS" },
+        { type: "optional", terms: [{ type: "argument", metavar: "OTHER" }] },
+        { type: "multiple", min: 0, terms: [{ type: "argument", metavar: "OPTION" }] },
+      ],
+    }],
   },
 );
 
@@ -130,7 +136,6 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
   }
   const { dataFs, pickles, refs, blobDir, maxFindings = DEFAULT_MAX_FINDINGS } = options;
   using verification = Verification.open(host.disk, dataFs);
-  await using scanner = openScanner(host, dataFs, verification.file);
   const lines = new FindingLines(host, { ...options, maxFindings });
   const progress = new ProgressLine(host);
   const wait = (ms: number) => new Promise<void>((resolve) => void host.clock.schedule(ms, resolve));
@@ -140,7 +145,6 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
       pickles,
       references: refs,
       blobDir,
-      scanner,
       pause: async () => {
         progress.show(verification.progress);
         lines.flush();

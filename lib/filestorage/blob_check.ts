@@ -2,8 +2,7 @@
  * Records of blobs against the blob directory, both ways (docs/filestorage_format.md, "Blobs"). How large a blob
  * should be, or what should be in it, no record tells.
  */
-import { UsageError } from "../errors.ts";
-import { CorruptError } from "../errors.ts";
+import { CorruptError, UsageError } from "../errors.ts";
 import type { Disk, FileStatus } from "../ports/mod.ts";
 import { BLOB_SNIFF_BYTES, formatOid, isBlobRecord, STATUS } from "../zodb/mod.ts";
 import type { Finding } from "./finding.ts";

@@ -48,6 +48,4 @@ export { type OpenReport, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
 export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";
 export { describe, type Finding, gravityOf } from "./finding.ts";
-export { type Batch, type RangeScanner, RecordScanner, type Wanted } from "./record_scanner.ts";
 export { type Progress, Verification, type Verified, type VerifyOptions } from "./verify.ts";
-export type { FileRange } from "./verify_ranges.ts";

@@ -17,8 +17,9 @@ import { opening } from "./opening.ts";
 import { type Options, parseOptions, USAGE } from "./options.ts";
 import { describeMachine, formatJson, formatTable } from "./report.ts";
 import { TemporaryDirectories } from "./temporary.ts";
+import { verify } from "./verify.ts";
 
-const CASES: readonly Case[] = [catchUp, link, latency, opening, memory];
+const CASES: readonly Case[] = [catchUp, link, latency, opening, verify, memory];
 
 async function main(options: Options): Promise<void> {
   const cases = options.cases.length === 0 ? CASES : options.cases.map(caseNamed);
