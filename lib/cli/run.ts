@@ -21,14 +21,23 @@ import { runVerify } from "./verify.ts";
  * @returns the exit code
  */
 export async function run(args: readonly string[], host: Host): Promise<ExitCode> {
+  let command: Command | undefined;
+  let code: ExitCode = EXIT.ok;
   try {
-    const command = parseArguments(args, host);
-    return command === undefined ? EXIT.ok : await runCommand(command, host);
+    command = parseArguments(args, host);
+    if (command !== undefined) code = await runCommand(command, host);
   } catch (error) {
     if (isNagiosCheck(args)) return failNagios(error, host);
     host.err(`${formatFailure(programOf(args), error)}\n`);
-    return exitCodeOf(error);
+    code = exitCodeOf(error);
   }
+  // Nothing interrupts the reading of standard input: the process would wait for a peer that may stay for ever.
+  if (command !== undefined && isOverStdio(command)) host.exit(code);
+  return code;
+}
+
+function isOverStdio(command: Command): boolean {
+  return command.command === "primary" && command.replicateTo.transport === "stdio";
 }
 
 async function runCommand(command: Command, host: Host): Promise<ExitCode> {

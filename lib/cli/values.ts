@@ -49,6 +49,16 @@ export function address(use: AddressUse): ValueParser<"sync", Address> {
   return parsedBy("ADDR", placeholder, (input) => parseAddress(input, use), formatAddress);
 }
 
+/** ADDR to listen on, or `-`: the one secondary that holds the other end of standard input and output. */
+export function addressOrStdio(): ValueParser<"sync", Address> {
+  const addresses = address("listen");
+  return {
+    ...addresses,
+    parse: (input) =>
+      input === "-" ? { success: true, value: { transport: "stdio" } } : addresses.parse(input),
+  };
+}
+
 /** TIME: a moment, as the tid that it begins with. */
 export function moment(): ValueParser<"sync", bigint> {
   return parsedBy("TIME", NO_TID, parseMoment, formatTid);

@@ -20,3 +20,7 @@ export {
   type SyncSource,
 } from "./sync_source.ts";
 export { askLastTid } from "./ask_last_tid.ts";
+export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } from "./far_connect.ts";
+export { type PushEnd, pushFar, type PushOptions } from "./far_push.ts";
+export { type FarSyncOptions, type FarSyncResult, syncFarFile } from "./far_sync.ts";
+export { FarReplacedError } from "./far_shell.ts";
