@@ -6,7 +6,7 @@
  * Survives: being stopped, killed, or failing at any point: the database is the old one or the packed one, never
  * anything between, and never absent where the file system knows hard links.
  */
-import { CorruptError, DiskError, ZrsError } from "../errors.ts";
+import { CorruptError, DiskError, DiskFullError, ZrsError } from "../errors.ts";
 import type { BlockFile, Disk } from "../ports/mod.ts";
 import { STATUS } from "../zodb/mod.ts";
 import { inFile } from "./history.ts";
@@ -100,6 +100,7 @@ class Pack {
       });
     const path = `${this.#path}.pack`;
     this.#disk.remove(path); // left by a pack that died
+    this.#needRoom(survey, kept);
     let name: string | undefined = path;
     try {
       using packed = this.#disk.create(path);
@@ -112,6 +113,29 @@ class Pack {
     } finally {
       if (name !== undefined) removeIfPossible(this.#disk, name);
     }
+  }
+
+  /**
+   * Looks for room before anything is written. Where there is too little, an older `.old` goes now instead of at the
+   * end, as in Python.
+   * @throws DiskFullError
+   */
+  #needRoom({ packEnd, headBytes }: PackSurvey, kept: KeptRecords): void {
+    const { end } = this.#storage;
+    const needed = kept.bytes === undefined ? end : Math.min(end, headBytes + kept.bytes + end - packEnd);
+    const directory = directoryOf(this.#path);
+    let free = this.#disk.freeBytes(directory);
+    if (free >= needed) return;
+    const old = `${this.#path}.old`;
+    if (free + (this.#disk.status(old)?.size ?? 0) >= needed) {
+      this.#disk.remove(old);
+      free = this.#disk.freeBytes(directory);
+      if (free >= needed) return;
+    }
+    throw new DiskFullError(
+      `Cannot pack ${this.#path}: the packed file may take ${needed} bytes beside it, and ${free} are free`,
+      { path: this.#path, hint: `make room in ${directory}` },
+    );
   }
 
   async #copy(packed: BlockFile, { packEnd }: PackSurvey, kept: KeptRecords): Promise<TransactionCopier> {

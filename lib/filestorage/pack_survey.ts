@@ -1,7 +1,7 @@
 /** What a database was at the pack time: which revision of each object was current, and where later history begins. */
 import type { ReadableFile } from "../ports/mod.ts";
 import { describeTid, NO_TID, STATUS } from "../zodb/mod.ts";
-import { FIRST_POSITION } from "./layout.ts";
+import { FIRST_POSITION, TRAILER_SIZE } from "./layout.ts";
 import { ObjectIndex } from "./object_index.ts";
 import type { Patience } from "./recover.ts";
 import { RecordReader } from "./revision.ts";
@@ -13,6 +13,8 @@ export interface PackSurvey {
   readonly current: ObjectIndex;
   /** The position of the first transaction after the pack time: what lies before is packed. */
   readonly packEnd: number;
+  /** What the heads and trailers of the transactions before it take, in bytes. */
+  readonly headBytes: number;
   /** The last tid before it; NO_TID when there is none. */
   readonly lastTid: bigint;
   /** Whether a pack has been at that time already, or at a later one. */
@@ -40,6 +42,7 @@ export async function surveyForPack(
   const current = new ObjectIndex();
   let lastTid = NO_TID;
   let position = FIRST_POSITION;
+  let headBytes = 0;
   let hasUnpacked = false;
   let status: number = STATUS.committed;
   for (let steps = 1; position < end; steps++) {
@@ -52,6 +55,7 @@ export async function surveyForPack(
       }
       if (reader.tid > stop) break;
       lastTid = reader.tid;
+      headBytes += reader.headLength + TRAILER_SIZE;
       while (reader.nextRecord() >= 0) {
         const { oidHigh, oidLow, recordPosition } = reader;
         if (exists(reader, pointed)) current.set(oidHigh, oidLow, recordPosition);
@@ -66,7 +70,7 @@ export async function surveyForPack(
     signal?.throwIfAborted();
   }
   const isRedundant = !hasUnpacked && status === STATUS.packed;
-  return { current, packEnd: position, lastTid, isRedundant };
+  return { current, packEnd: position, headBytes, lastTid, isRedundant };
 }
 
 /** Whether the reader's record has data, its own or that of another; if not, the object does not exist any more. */

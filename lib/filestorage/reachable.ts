@@ -9,6 +9,7 @@
 import { CorruptError, PickleError, UsageError } from "../errors.ts";
 import type { ReadableFile } from "../ports/mod.ts";
 import { formatOidDigits, STATUS } from "../zodb/mod.ts";
+import { BACK_POINTER_SIZE, RECORD } from "./layout.ts";
 import { ObjectIndex } from "./object_index.ts";
 import { OidStack } from "./oid_stack.ts";
 import type { PackSurvey } from "./pack_survey.ts";
@@ -36,6 +37,8 @@ export class KeptRecords {
   readonly #current: ObjectIndex;
   /** Revisions that were not current any more. */
   readonly #older = new Set<number>();
+  /** What they take, in bytes; undefined where that has not been counted. */
+  bytes: number | undefined;
 
   /** @param current the revision kept of each object */
   constructor(current: ObjectIndex) {
@@ -102,6 +105,7 @@ class Search {
   readonly #reachable = new ObjectIndex();
   readonly #kept = new KeptRecords(this.#reachable);
   readonly #waiting = new OidStack();
+  #bytes = 0;
   #data = new Uint8Array(READ_BYTES);
 
   constructor(
@@ -137,12 +141,13 @@ class Search {
       const { oidHigh, oidLow, backPointer, recordPosition } = reader;
       if (backPointer !== 0 && backPointer < packEnd) {
         this.#kept.addOlder(backPointer);
-        this.#referencesAt(backPointer, oidHigh, oidLow, "optional");
+        this.#bytes += this.#referencesAt(backPointer, oidHigh, oidLow, "optional");
       } else if (backPointer === 0) {
         this.#referencesAt(recordPosition, oidHigh, oidLow, "optional");
       }
     });
     await this.#follow();
+    this.#kept.bytes = this.#bytes;
     return this.#kept;
   }
 
@@ -157,7 +162,9 @@ class Search {
         batch.push({ high, low, position: this.#reachable.get(high, low) });
       }
       batch.sort((a, b) => a.position - b.position);
-      for (const { high, low, position } of batch) this.#referencesAt(position, high, low, "needed");
+      for (const { high, low, position } of batch) {
+        this.#bytes += this.#referencesAt(position, high, low, "needed");
+      }
       this.#progress(this.#reachable.count);
       await pause?.();
       signal?.throwIfAborted();
@@ -177,14 +184,16 @@ class Search {
   /**
    * Reaches what a revision refers to.
    * @param use whether it is an error that an object is not there: later transactions refer to later objects
+   * @returns what its record takes when it is copied, in bytes
    */
-  #referencesAt(position: number, oidHigh: number, oidLow: number, use: "needed" | "optional"): void {
+  #referencesAt(position: number, oidHigh: number, oidLow: number, use: "needed" | "optional"): number {
     const data = this.#dataAt(position, oidHigh, oidLow);
-    if (data === undefined) return;
+    if (data === undefined) return RECORD.size + BACK_POINTER_SIZE;
     try {
       this.#findReferences(data, (high, low) => {
         if (!this.#reach(high, low) && use === "needed") this.#refuseMissing(oidHigh, oidLow, high, low);
       });
+      return RECORD.size + data.length;
     } catch (cause) {
       if (!(cause instanceof PickleError)) throw cause;
       throw new UsageError(

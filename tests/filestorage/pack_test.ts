@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { CorruptError, DiskError, PickleError, UsageError } from "../../lib/errors.ts";
+import { CorruptError, DiskError, DiskFullError, PickleError, UsageError } from "../../lib/errors.ts";
 import { type PackOptions, type PackReport, packStorage, Storage } from "../../lib/filestorage/mod.ts";
 import { dataFs, type RecordDescription, type TransactionDescription } from "../kit/data_fs.ts";
 import { MemoryDisk, type Operation } from "../kit/memory_disk.ts";
@@ -402,4 +402,25 @@ Deno.test("a pack that is stopped leaves everything as it was", async () => {
   assert.equal(phase, "copying");
   assert.deepEqual(disk.bytes(PATH), bytes);
   assert.deepEqual(disk.paths().filter((path) => path.endsWith(".pack")), []);
+});
+
+Deno.test("a pack that may not fit is refused before it writes anything; an older .old makes room", async () => {
+  const { bytes } = dataFs(history(
+    [{ oid: 0n, data: data([1]) }, { oid: 1n, data: data([], "x".repeat(1_000)) }],
+    [{ oid: 0n, data: data([1], "2") }],
+    [{ oid: 1n, data: data([], "y".repeat(500)) }],
+  ));
+  const disk = diskWith(bytes);
+  await using storage = await Storage.open(disk, PATH);
+  const options = { stop: tidAt(2), findReferences, keepOld: true, patience: {} };
+  const used = disk.paths().reduce((sum, path) => sum + disk.bytes(path).length, 0);
+  disk.capacity = used + 400;
+  await assert.rejects(packStorage(disk, storage, options), (error: Error) => {
+    assert.ok(error instanceof DiskFullError);
+    assert.match(error.message, /may take \d+ bytes beside it, and 400 are free/);
+    return true;
+  });
+  disk.capacity = used + 400 + 1_000;
+  disk.put(`${PATH}.old`, new Uint8Array(1_000));
+  assert.equal((await packStorage(disk, storage, options)).isPacked, true);
 });
