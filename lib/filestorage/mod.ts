@@ -47,6 +47,8 @@ export type { ExamineRecord } from "./raw_run.ts";
 export { planPromotion, promote, type PromotionPlan } from "./promote.ts";
 export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";
+export { type PackOptions, type PackProgress, type PackReport, packStorage } from "./pack.ts";
+export type { FindReferences } from "./reachable.ts";
 export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
 export { pendingBytes, segmentPaths } from "./segment.ts";
 export { type OpenReport, refusePending, Storage } from "./storage.ts";

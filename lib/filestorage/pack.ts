@@ -24,10 +24,10 @@ import { Window } from "./window.ts";
 
 /** What a pack is doing, and how far it has come: bytes of the old file, or objects reached. */
 export interface PackProgress {
-  readonly phase: "reading" | "searching" | "copying";
+  readonly doing: "reading" | "searching" | "copying";
   readonly done: number;
   /** Undefined where nobody knows. */
-  readonly of: number | undefined;
+  readonly total: number | undefined;
 }
 
 export interface PackOptions {
@@ -88,7 +88,7 @@ class Pack {
     const { file, end } = this.#storage;
     const { stop, patience, findReferences, keepOld } = this.#options;
     const survey = await surveyForPack(file, end, stop, patience, (done) => {
-      this.#tell({ phase: "reading", done, of: end });
+      this.#tell({ doing: "reading", done, total: end });
     });
     if (survey.isRedundant || survey.current.count === 0 && survey.packEnd === end) {
       return this.#report(survey, undefined);
@@ -96,7 +96,7 @@ class Pack {
     const kept = findReferences === undefined
       ? await keepAll(file, end, survey, patience)
       : await keepReachable(file, end, survey, findReferences, patience, (done) => {
-        this.#tell({ phase: "searching", done, of: undefined });
+        this.#tell({ doing: "searching", done, total: undefined });
       });
     const path = `${this.#path}.pack`;
     this.#disk.remove(path); // left by a pack that died
@@ -158,7 +158,7 @@ class Pack {
       }
       if (!copier.isFull && steps % 1000 !== 0) continue;
       copier.write();
-      this.#tell({ phase: "copying", done: reader.end, of: end });
+      this.#tell({ doing: "copying", done: reader.end, total: end });
       await pause?.();
       signal?.throwIfAborted();
     }

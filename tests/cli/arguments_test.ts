@@ -288,6 +288,7 @@ Deno.test("--help lists the commands that there are, and how to go on", async ()
       "  rewind",
       "  promote",
       "  verify",
+      "  pack",
       "  completion",
     ]);
   }
@@ -363,6 +364,11 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       "status",
       /^Usage: zrs status DATA_FS\|SOCKET \[OPTION\.\.\.\]$/m,
       ["--json", "--max-lag SECONDS", "--max-lag-bytes SIZE", "--nagios"],
+    ],
+    [
+      "pack",
+      /^Usage: zrs pack DATA_FS \[OPTION\.\.\.\]$/m,
+      ["--days N", "--to TIME", "--no-gc", "--no-keep-old", "--json", "-q, --quiet"],
     ],
     [
       "verify",

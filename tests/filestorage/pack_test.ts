@@ -393,7 +393,7 @@ Deno.test("a pack that is stopped leaves everything as it was", async () => {
       keepOld: true,
       patience: { pause: () => Promise.resolve(), signal: stopping.signal },
       progress: (progress) => {
-        phase = progress.phase;
+        phase = progress.doing;
         if (phase === "copying") stopping.abort(new Error("stopped"));
       },
     }),
