@@ -3,7 +3,14 @@
  * chained secondaries. Owns its file; connects again whenever the connection ends, for as long as it runs.
  */
 import { type OpenReport, Storage } from "../filestorage/mod.ts";
-import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
+import {
+  DiskFullError,
+  ProtocolError,
+  RefusedError,
+  UnavailableError,
+  UsageError,
+  ZrsError,
+} from "../errors.ts";
 import { type Address, type Connection, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { AutoRewind } from "./auto_rewind.ts";
@@ -408,7 +415,9 @@ export class Secondary {
     if (++this.#unheard < UNHEARD_COUNT && this.#hasHeard) return false;
     this.#unheard = 0;
     this.#zrs2UntilMs = clock.monotonic() + ZRS2_MEMORY_MS;
-    log.info(`${source} does not speak zrs's native stream: going on with zrs2`);
+    // Who says something else entirely, TLS perhaps, has most likely no zrs2 for us either.
+    const said = failure.cause instanceof ProtocolError ? ` (${failure.message})` : "";
+    log.info(`${source} does not speak zrs's native stream: going on with zrs2${said}`);
     return true;
   }
 
