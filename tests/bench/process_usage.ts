@@ -52,3 +52,10 @@ export function secondsBetween(
   for (const [thread, time] of after) nanoseconds += time - (before.get(thread) ?? 0);
   return nanoseconds / 1e9;
 }
+
+/** Bytes that a process has read and written by system calls, from caches as well as from disks. */
+export function transferredBy(pid: number): { readonly read: number; readonly written: number } {
+  const io = Deno.readTextFileSync(`/proc/${pid}/io`);
+  const amount = (name: string) => Number(new RegExp(`^${name}: (\\d+)$`, "m").exec(io)![1]);
+  return { read: amount("rchar"), written: amount("wchar") };
+}
