@@ -107,17 +107,33 @@ export class TransactionCopier {
       if (pointed.resolve(oidHigh, oidLow)) ({ dataLength, dataPosition } = pointed);
     }
     this.#restorer.record(oidHigh, oidLow, tid, dataTid, dataLength);
-    for (let done = 0; done < dataLength;) {
-      const part = this.#block.subarray(0, Math.min(this.#block.length, dataLength - done));
-      if (this.#source.readAt(part, dataPosition + done) < part.length) {
+    if (backPointer === 0) this.#copyOwnData(reader, dataPosition, dataLength);
+    else this.#copyData(reader, dataPosition, dataLength);
+    this.#restorer.endRecord();
+    this.#makeRoom();
+  }
+
+  /** Copies from the reader's window, where most of it lies already. */
+  #copyOwnData(reader: TransactionReader, position: number, length: number): void {
+    const { window } = reader;
+    for (let done = 0; done < length; done += window.located) {
+      const at = window.locateSome(position + done, length - done);
+      if (at < 0) throw reader.corrupt("the file ends within a record");
+      this.#restorer.data(window.bytes, at, at + window.located);
+      this.#makeRoom();
+    }
+  }
+
+  #copyData(reader: TransactionReader, position: number, length: number): void {
+    for (let done = 0; done < length;) {
+      const part = this.#block.subarray(0, Math.min(this.#block.length, length - done));
+      if (this.#source.readAt(part, position + done) < part.length) {
         throw reader.corrupt("the file ends within a record");
       }
       this.#restorer.data(part, 0, part.length);
       done += part.length;
       this.#makeRoom();
     }
-    this.#restorer.endRecord();
-    this.#makeRoom();
   }
 
   /** Keeps the buffer from growing with a large transaction. */
