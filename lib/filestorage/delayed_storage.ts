@@ -89,13 +89,15 @@ export class DelayedStorage implements AsyncDisposable {
     return this.received.end - this.applied.end;
   }
 
-  /** The tid of the first transaction that has not been applied; undefined when all have. */
+  /**
+   * The tid of the first transaction that has not been applied; undefined when all have, and while that one is being
+   * taken back. Damage is for {@link applyNext} to tell.
+   */
   get nextTid(): bigint | undefined {
     const reader = this.#reader;
     reader.window.reset(this.#joined, this.received.end);
     for (let position = this.applied.end; position < this.received.end; position = reader.end) {
-      const state = reader.read(position);
-      if (state !== "whole") throw reader.notWhole(state);
+      if (reader.read(position) !== "whole") return undefined;
       if (reader.status !== STATUS.undone) return reader.tid;
     }
     return undefined;

@@ -300,6 +300,35 @@ for (
   });
 }
 
+Deno.test("whoever asks for the next transaction while it is being taken back gets it, or hears of none", async () => {
+  const scheduler = new Scheduler(new SeededRandom(1));
+  await using _ = scheduler;
+  const disk = new MachineDisk(scheduler, new SeededRandom(2), "m");
+  disk.place(PATH, FILE.bytes.slice(0, ENDS[1]));
+  const port = disk.port(new Life("m/delayed#1", "delayed"));
+  const answers = new Set<bigint | undefined>();
+  let done = false;
+  const work = (async () => {
+    await using storage = await open(port);
+    await receive(storage);
+    let isAsking = false;
+    disk.observers.add({
+      operated: () => {
+        if (isAsking) return;
+        isAsking = true;
+        answers.add(storage.nextTid);
+        isAsking = false;
+      },
+    });
+    await rewindStorage(port, storage.received, tidAt(1));
+    answers.add(storage.nextTid);
+  })().finally(() => done = true);
+  const settled = work.catch((error) => error);
+  await scheduler.runUntil(() => done);
+  assert.equal(await settled, undefined);
+  assert.deepEqual(answers, new Set([tidAt(2), undefined]));
+});
+
 const OPERATIONS: readonly Operation[] = [
   ...["open", "create", "read", "write", "truncate", "sync", "remove", "syncDirectory"] as const,
 ];
