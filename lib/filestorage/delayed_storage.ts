@@ -19,7 +19,7 @@ import { JoinedReader, Segment } from "./joined_reader.ts";
 import { TRANSACTION } from "./layout.ts";
 import { lastTidAt, LOCATE_WINDOW_BYTES } from "./locate.ts";
 import type { Patience } from "./recover.ts";
-import { findSegments, type FoundSegment, segmentPaths } from "./segment.ts";
+import { findSegments, type FoundSegment, missingSegment, segmentPaths } from "./segment.ts";
 import { Storage } from "./storage.ts";
 import { TransactionReader } from "./transaction.ts";
 import { Window } from "./window.ts";
@@ -78,7 +78,9 @@ export class DelayedStorage implements AsyncDisposable {
         file: joined,
         openReading: () => joined.openReading(),
         beginAt: (position, lastTid) => joined.beginAt(position, lastTid),
-      }, options),
+      }, options).catch((error) => {
+        throw error instanceof CorruptError ? missingSegment(disk, path, error) : error;
+      }),
     );
     checkBoundaries(applied, received, segments);
     return new DelayedStorage(applied, received, joined, owned.move());
