@@ -221,6 +221,16 @@ Deno.test("a new copy has the permissions and the owner of the source, or of the
   assert.deepEqual([...packed.disk.permissions], [[`${COPY}.sync`, COPY]]);
 });
 
+Deno.test("where a file can have one name only, the copy before is kept all the same", async () => {
+  const packed = [...history(5, { status: "p" }).slice(2), ...history(8, { from: 5 })];
+  const scene = sceneOf(packed, history(4));
+  scene.disk.hasLinks = false;
+  const { report, failure } = await syncFrom(scene, "file", { keepOld: true });
+  assert.deepEqual([failure, report?.keptAs], [undefined, `${COPY}.old`]);
+  assertSameBytes(scene.disk.bytes(COPY), dataFs(packed).bytes);
+  assertSameBytes(scene.disk.bytes(`${COPY}.old`), dataFs(history(4)).bytes);
+});
+
 Deno.test("room is looked for before anything is written", async () => {
   const packed = [...history(5, { status: "p" }).slice(2), ...history(8, { from: 5 })];
   for (
