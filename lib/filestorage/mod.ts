@@ -45,7 +45,7 @@ export { GrowingDigest } from "./growing_digest.ts";
 export { type BegunTransaction, type LargeEnd, Restorer } from "./restore.ts";
 export type { ExamineRecord } from "./raw_run.ts";
 export { planPromotion, promote, type PromotionPlan } from "./promote.ts";
-export { type NewFile, type Replaced, replaceFile } from "./replace_file.ts";
+export { likePermissions, type NewFile, type Replaced, replaceFile } from "./replace_file.ts";
 export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";
 export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";

@@ -65,6 +65,25 @@ export async function replaceFile(
   return { keptAs: kept, indexProblem: await writeIndex(disk, path, index, end) };
 }
 
+/**
+ * Gives a new file the permissions and the owner of another one, as far as the file system knows such things. To be
+ * called before the new file is synced.
+ * @param complain is told what could not be done: the file is as good, but others may be allowed to read it
+ */
+export function likePermissions(
+  disk: Disk,
+  model: string,
+  path: string,
+  complain: (message: string) => void,
+): void {
+  try {
+    disk.copyPermissions(model, path);
+  } catch (error) {
+    if (!(error instanceof ZrsError)) throw error;
+    complain(`${error.message}; look whether its owner and mode are right`);
+  }
+}
+
 /** @returns whether the database still has its own name, too */
 function keep(disk: Disk, target: string, kept: string): boolean {
   disk.remove(kept);

@@ -3,7 +3,7 @@
  * when a run was killed. Once it is complete it is put in the replica's place (filestorage/replace_file.ts). The
  * replica's lock is held all the time.
  */
-import { directoryOf, replaceFile, Storage } from "../filestorage/mod.ts";
+import { directoryOf, likePermissions, replaceFile, Storage } from "../filestorage/mod.ts";
 import { DiskFullError, DivergedError } from "../errors.ts";
 import { describeTid } from "../zodb/mod.ts";
 import { CatchUp, PackedAwayError } from "./catch_up.ts";
@@ -87,9 +87,9 @@ export class NewCopy {
   }
 
   async #catchUp(signal: AbortSignal) {
-    const { disk, clock } = this.#ports;
+    const { disk, clock, log } = this.#ports;
     await using storage = await Storage.open(disk, this.#path, { pause: pauser(clock), signal });
-    disk.copyPermissions(this.#target, this.#path);
+    likePermissions(disk, this.#target, this.#path, (message) => log.warning(message));
     const start = storage.end;
     const catchUp = new CatchUp(this.#ports, this.#source, storage, this.#options, "copy");
     const restsOn = await catchUp.run(signal);

@@ -3,7 +3,7 @@
  * until the replica has all that the source had when it began. Where the source has been packed so that this is
  * not to be had any more, a complete new copy takes the replica's place.
  */
-import { Storage } from "../filestorage/mod.ts";
+import { likePermissions, Storage } from "../filestorage/mod.ts";
 import { UsageError } from "../errors.ts";
 import { NO_TID } from "../zodb/mod.ts";
 import { CatchUp, type CatchUpOptions, PackedAwayError } from "./catch_up.ts";
@@ -67,7 +67,9 @@ export async function syncReplica(
   const { created } = storage.report;
   try {
     refuseItself(storage, source);
-    if (created && model !== undefined) disk.copyPermissions(model, path);
+    if (created && model !== undefined) {
+      likePermissions(disk, model, path, (message) => ports.log.warning(message));
+    }
     tellOpened(ports.log, storage);
     // Only now: before, another run might have copied what comes after.
     const sourceLastTid = await options.askLastTid?.();

@@ -1,7 +1,7 @@
 /** `replaceFile`: whatever fails, and whenever the power does, a whole database is there, the old one or the new one. */
 import assert from "node:assert/strict";
 import { DiskError, ZrsError } from "../../lib/errors.ts";
-import { directoryOf, replaceFile, Storage } from "../../lib/filestorage/mod.ts";
+import { directoryOf, likePermissions, replaceFile, Storage } from "../../lib/filestorage/mod.ts";
 import { systemHost } from "../../lib/host/mod.ts";
 import type { Disk } from "../../lib/ports/mod.ts";
 import { dataFs } from "../kit/data_fs.ts";
@@ -221,4 +221,18 @@ Deno.test("of a database that is reached through a link, the file is replaced, a
     await using storage = await Storage.open(disk, path);
     assert.notEqual(storage.report.indexReason, undefined, path);
   }
+});
+
+Deno.test("permissions that cannot be given are told, and no failure", () => {
+  const disk = new MemoryDisk();
+  disk.put(PATH, OLD);
+  disk.put(NEW_PATH, NEW);
+  const told: string[] = [];
+  likePermissions(disk, PATH, NEW_PATH, (message) => told.push(message));
+  assert.deepEqual([told, disk.permissions.get(NEW_PATH)], [[], PATH]);
+  disk.fail({ operation: "chmod" });
+  likePermissions(disk, PATH, NEW_PATH, (message) => told.push(message));
+  assert.deepEqual(told, [
+    "Cannot chmod /data/Data.fs.new: input/output error; look whether its owner and mode are right",
+  ]);
 });

@@ -17,6 +17,7 @@ export type Operation =
   | "sync"
   | "rename"
   | "link"
+  | "chmod"
   | "remove"
   | "syncDirectory";
 
@@ -147,6 +148,7 @@ export class MemoryDisk implements Disk {
   }
 
   copyPermissions(from: string, to: string): void {
+    this.#perform("chmod", to);
     this.#find(from);
     this.#find(to);
     this.permissions.set(to, from);

@@ -221,6 +221,21 @@ Deno.test("a new copy has the permissions and the owner of the source, or of the
   assert.deepEqual([...packed.disk.permissions], [[`${COPY}.sync`, COPY]]);
 });
 
+Deno.test("permissions that a file system does not know are told, and end no run", async () => {
+  const packed = [...history(5, { status: "p" }).slice(2), ...history(8, { from: 5 })];
+  for (const [original, copy] of [[history(6), undefined], [packed, history(4)]] as const) {
+    const scene = sceneOf(original, copy);
+    scene.disk.fail({ operation: "chmod", lasting: true });
+    const { failure, log } = await syncFrom(scene, "file", { model: ORIGINAL });
+    assert.equal(failure, undefined);
+    assertSameBytes(scene.disk.bytes(COPY), dataFs(original).bytes);
+    assert.match(
+      log.complaints().join("\n"),
+      /^warning: Cannot chmod .*; look whether its owner and mode are/m,
+    );
+  }
+});
+
 Deno.test("where a file can have one name only, the copy before is kept all the same", async () => {
   const packed = [...history(5, { status: "p" }).slice(2), ...history(8, { from: 5 })];
   const scene = sceneOf(packed, history(4));
