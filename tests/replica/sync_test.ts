@@ -105,13 +105,16 @@ for (const source of SOURCES) {
     const table: readonly (readonly [TransactionDescription[], RegExp])[] = [
       [
         history(8),
-        /ahead: .*; the first that only \/copy\/Data.fs has is 04c91f0000000007 \(.*\) "jim: shared 6"$/,
+        /ahead: .* common one is 04c91f0000000006 \(.*\) "jim: shared 5"; then \/copy\/Data.fs has 04c91f0000000007 \(.*\) "jim: shared 6"$/,
       ],
       [
         [...history(3), ...history(5, { from: 3, name: "fork" })],
-        /forked: .* the last common one is 04c91f0000000003 .* has is 04c91f0000000004 \(.*\) "jim: fork 3"$/,
+        /forked: .*; the last common one is 04c91f0000000003 \(.*\) "jim: shared 2"; then \/copy\/Data.fs has 04c91f0000000004 \(.*\) "jim: fork 3"; then .* has 04c91f0000000004 \(.*\) "jim: shared 3"$/,
       ],
-      [history(2, { name: "other" }), /no transaction is common to both.* "jim: other 0"$/],
+      [
+        history(2, { name: "other" }),
+        /no transaction is common to both.* "jim: other 0"; then .* has .* "jim: shared 0"$/,
+      ],
     ];
     for (const [copy, message] of table) {
       const scene = sceneOf(history(6), copy);
