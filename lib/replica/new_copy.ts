@@ -44,7 +44,7 @@ export class NewCopy {
   async make(
     sourceEnd: number | undefined,
     signal: AbortSignal,
-  ): Promise<Omit<SyncReport, "created" | "newCopy" | "before">> {
+  ): Promise<Omit<SyncReport, "created" | "newCopy" | "before" | "check">> {
     const { disk } = this.#ports;
     if (sourceEnd !== undefined) this.#checkRoom(sourceEnd);
     const copied = await this.#copy(signal);
