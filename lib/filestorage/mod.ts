@@ -45,6 +45,7 @@ export { GrowingDigest } from "./growing_digest.ts";
 export { type BegunTransaction, type LargeEnd, Restorer } from "./restore.ts";
 export type { ExamineRecord } from "./raw_run.ts";
 export { planPromotion, promote, type PromotionPlan } from "./promote.ts";
+export { likePermissions, type NewFile, type Replaced, replaceFile } from "./replace_file.ts";
 export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";
 export { type PackOptions, type PackProgress, type PackReport, packStorage } from "./pack.ts";
