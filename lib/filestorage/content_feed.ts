@@ -43,7 +43,7 @@ const BUFFER_BYTES = 64 * 1024;
 const MIN_DIRECT_BYTES = 8 * 1024;
 
 /** After so many bytes others run. */
-const BYTES_BETWEEN_PAUSES = 8 * 1024 * 1024;
+const BYTES_BETWEEN_PAUSES = 16 * 1024 * 1024;
 
 /** What walking to a record costs, in bytes of digesting. */
 const RECORD_COST = 128;

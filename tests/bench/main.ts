@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { ENVIRONMENTS, prepare } from "../kit/environments.ts";
 import type { Case } from "./bench.ts";
 import { catchUp } from "./catch_up.ts";
+import { compare } from "./compare.ts";
 import { DataFiles } from "./data_files.ts";
 import { latency } from "./latency.ts";
 import { link } from "./link.ts";
@@ -19,7 +20,7 @@ import { describeMachine, formatJson, formatTable } from "./report.ts";
 import { TemporaryDirectories } from "./temporary.ts";
 import { verify } from "./verify.ts";
 
-const CASES: readonly Case[] = [catchUp, link, latency, opening, verify, memory];
+const CASES: readonly Case[] = [catchUp, link, latency, opening, verify, compare, memory];
 
 async function main(options: Options): Promise<void> {
   const cases = options.cases.length === 0 ? CASES : options.cases.map(caseNamed);
