@@ -1,6 +1,5 @@
 /** How far long work is, drawn in one line of the terminal; nothing anywhere else. */
 
-import type { Progress } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { formatBytes, formatDuration } from "./quantities.ts";
 
@@ -14,14 +13,27 @@ const WORDS = {
   structure: "checking structure",
   records: "looking into records",
   blobs: "comparing blobs",
+  comparison: "comparing",
+  digest: "digesting",
 } as const;
 
-export class ProgressLine {
+/** How far it is. */
+export interface WorkProgress {
+  readonly doing: keyof typeof WORDS;
+  /** Bytes of the file, or blobs. */
+  readonly done: number;
+  /** Undefined where nobody knows. */
+  readonly total: number | undefined;
+}
+
+export class ProgressLine implements Disposable {
   readonly #host: Host;
   readonly #isSeen: boolean;
-  #doing: Progress["doing"] | undefined;
+  #doing: WorkProgress["doing"] | undefined;
   readonly #start: number;
+  /** When this kind of work was first shown, and how far it was then: it need not begin with the file. */
   #phaseStart: number;
+  #phaseDone = 0;
   #drawnAt = -Infinity;
   #isDrawn = false;
 
@@ -31,17 +43,20 @@ export class ProgressLine {
     this.#start = this.#phaseStart = host.clock.monotonic();
   }
 
-  show(progress: Progress): void {
+  show(progress: WorkProgress): void {
     if (!this.#isSeen) return;
     const now = this.#host.clock.monotonic();
     if (progress.doing !== this.#doing) {
       this.#doing = progress.doing;
       this.#phaseStart = now;
+      this.#phaseDone = progress.done;
     }
     if (now - this.#start < PATIENCE_MS || now - this.#drawnAt < REDRAW_MS) return;
     this.#drawnAt = now;
     this.#isDrawn = true;
-    this.#host.err(`${CLEAR}${lineOf(progress, (now - this.#phaseStart) / 1000)}`);
+    const seconds = (now - this.#phaseStart) / 1000;
+    const rate = seconds > 0 ? (progress.done - this.#phaseDone) / seconds : 0;
+    this.#host.err(`${CLEAR}${lineOf(progress, rate)}`);
   }
 
   /** Takes the line away, before anything else is written. */
@@ -49,13 +64,17 @@ export class ProgressLine {
     if (this.#isDrawn) this.#host.err(CLEAR);
     this.#isDrawn = false;
   }
+
+  [Symbol.dispose](): void {
+    this.hide();
+  }
 }
 
-/** @param seconds since this kind of work began */
-function lineOf({ doing, done, total }: Progress, seconds: number): string {
+/** @param rate in bytes a second; 0 where it is not known yet */
+function lineOf({ doing, done, total }: WorkProgress, rate: number): string {
   if (total === undefined) return `${WORDS[doing]}: ${done}`;
   const percent = total === 0 ? 100 : Math.floor(done * 100 / total);
-  const rate = seconds > 0 ? done / seconds : 0;
-  const left = rate > 0 ? `, ${formatDuration((total - done) / rate)} left` : "";
-  return `${WORDS[doing]}: ${percent} %, ${formatBytes(Math.round(rate))}/s${left}`;
+  if (rate <= 0) return `${WORDS[doing]}: ${percent} %`;
+  const left = formatDuration((total - done) / rate);
+  return `${WORDS[doing]}: ${percent} %, ${formatBytes(Math.round(rate))}/s, ${left} left`;
 }

@@ -52,7 +52,7 @@ const BLOCK_BYTES = 1024 * 1024;
 const FIRST_BLOCK_BYTES = 16 * 1024;
 /** After so many bytes others run. */
 const BYTES_BETWEEN_PAUSES = 32 * 1024 * 1024;
-/** What a transaction costs that is compared record by record, in bytes. */
+/** What a transaction costs that is compared record by record, in bytes beside its own. */
 const STEP_COST = 256;
 /** So many transactions are compared one by one, at most, before blocks are tried again. */
 const MAX_PATIENCE = 256;
@@ -156,7 +156,7 @@ class Walk {
       const difference = this.#step();
       if (difference !== undefined) yield difference;
       if (difference?.kind === "ahead") return;
-      await this.#pauseAfter(STEP_COST);
+      await this.#pauseAfter(STEP_COST + this.#here.reader.length, this.#here.position);
     }
   }
 
@@ -289,7 +289,7 @@ class Walk {
       const count = Math.min(size, limit - at);
       const same = this.#sameBytes(at, count);
       if (same < 0) return at;
-      await this.#pauseAfter(count);
+      await this.#pauseAfter(count, at);
       let passed = 0;
       let length = 0;
       while (passed + TRANSACTION.size <= same) {
@@ -327,7 +327,7 @@ class Walk {
       const count = Math.min(BLOCK_BYTES, length - done);
       if (this.#sameBytes(position + done, count) < count) return false;
       done += count;
-      await this.#pauseAfter(count);
+      await this.#pauseAfter(count, position + done);
     }
     // The caller looks at the header again, which has been read over.
     return this.#sameBytes(position, TRANSACTION.size) === TRANSACTION.size;
@@ -364,7 +364,7 @@ class Walk {
       const count = Math.min(BLOCK_BYTES, Math.max(0, Math.min(end, there.log.end) - position));
       const same = this.#sameBytes(position, count);
       if (same === count && count === BLOCK_BYTES) {
-        await this.#pauseAfter(count);
+        await this.#pauseAfter(count, position);
         continue;
       }
       position += Math.max(0, same);
@@ -378,11 +378,11 @@ class Walk {
     yield { tid, user, description, here: at, there: at, kind: "bytes", position, byteHere, byteThere };
   }
 
-  async #pauseAfter(bytes: number): Promise<void> {
+  async #pauseAfter(bytes: number, position: number): Promise<void> {
     this.#sincePause += bytes;
     if (this.#sincePause < BYTES_BETWEEN_PAUSES) return;
     this.#sincePause = 0;
-    this.#options.progress?.(this.#here.position);
+    this.#options.progress?.(position);
     await this.#options.pause();
   }
 }

@@ -40,11 +40,11 @@ export interface Stretch {
   readonly maxBytes?: number;
 }
 
-/** @param pause lets other work run. @throws CorruptError, DiskError; what `pause` throws */
+/** @param pause lets other work run; it is told how far in the file the digest is. @throws CorruptError, DiskError; what `pause` throws */
 export async function digestHistory(
   log: { readonly file: ByteSource; readonly end: number },
   { from, through, maxBytes = Infinity }: Stretch,
-  pause: () => Promise<void>,
+  pause: (position: number) => Promise<void>,
 ): Promise<HistoryDigest> {
   const reader = new TransactionReader(new Window(log.file, log.end));
   const feed = new ContentFeed(log.file);
@@ -66,7 +66,7 @@ export async function digestHistory(
       feed.putTid(reader);
       feed.putTexts(reader);
       feed.beginRecords(reader);
-      while (!feed.run()) await pause();
+      while (!feed.run()) await pause(position);
       feed.putLength(feed.length - begin);
       if (reader.status === STATUS.packed) {
         isPacked = true;

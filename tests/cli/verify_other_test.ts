@@ -246,3 +246,51 @@ Deno.test("options that are of no use together are refused, and so is a node tha
     assert.match(err, /Cannot (use|read)/);
   }
 });
+
+const CLEAR = "\r\x1b[K";
+
+/** Runs the command on a terminal where each look at the clock is a second and a half later than the last. */
+async function zrsOnTerminal(disk: MemoryDisk, ...args: string[]): Promise<{ drawn: string; left: string }> {
+  const host = new ScriptedHost(disk);
+  let drawn = "";
+  let now = 0;
+  const write = (text: string) => void (drawn += text);
+  const clock = {
+    ...host.clock,
+    monotonic: () => now += 1500,
+    schedule: host.clock.schedule.bind(host.clock),
+  };
+  Object.assign(host, { clock, isTerminal: () => true, out: write, err: write });
+  await run(["verify", ...args], host);
+  return { drawn, left: drawn.split("\n").map((line) => line.split(CLEAR).at(-1)).join("\n") };
+}
+
+Deno.test("how far comparing and digesting is, is drawn on a terminal and does not stay there", async () => {
+  const large = new Uint8Array(20_000_000);
+  const history = [
+    ...HISTORY,
+    ...[30n, 31n].map((at) => ({ tid: TID + at, records: [{ oid: 1n, data: large }] })),
+  ];
+  const disk = new MemoryDisk();
+  disk.put(SOURCE, dataFs(history).bytes);
+  disk.put(COPY, dataFs(history.map((each, at) => at === 31 ? { ...each, user: "eve" } : each)).bytes);
+  const replicateTo = { transport: "tcp", host: "127.0.0.1", port: 0 } as const;
+  await using primary = await startPrimary({ path: SOURCE, replicateTo }, new ScriptedHost(disk));
+  const address = primary.node.address;
+  assert(address.transport === "tcp");
+  for (
+    const [args, drawn, left] of [
+      [[COPY, SOURCE], /\rcomparing: \d+ %/, /^DIFFERENT .*\n31 transactions .*\n1 difference\n$/],
+      [
+        [COPY, `zrs://127.0.0.1:${address.port}`],
+        /\rcomparing: 100 %/,
+        /^DIFFERENT .*\n31 .*\n1 difference\n$/,
+      ],
+      [[COPY, "--digest"], /\rdigesting: \d\d %/, /^digest +[0-9A-Z-]{19}\n/],
+    ] as const
+  ) {
+    const seen = await zrsOnTerminal(disk, ...args);
+    assert.match(seen.drawn.replaceAll(CLEAR, "\r"), drawn);
+    assert.match(seen.left, left);
+  }
+});
