@@ -105,6 +105,7 @@ async function pack(
     findReferences: noGc ? undefined : findReferences,
     keepOld: !noKeepOld,
     patience: { pause, signal },
+    warn: (message) => host.err(`${message}\n`),
     progress: (done) => progress.show(done),
   });
 }
