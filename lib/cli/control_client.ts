@@ -8,29 +8,63 @@ const ANSWER_TIMEOUT_MS = 10_000;
 /** Room for a status with some ten thousand secondaries. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
+/** How to ask for what takes long. */
+export interface LongQuestion {
+  /** Ends the asking; the node gives up, too. */
+  readonly signal: AbortSignal;
+  /** Is told each line that comes before the answer. */
+  readonly told: (line: JsonObject) => void;
+}
+
 /**
  * Sends one request and waits for its answer.
  * @param path the socket's
+ * @param long for an answer that may be long in coming: lines with `progress` or `warning` come before it
  * @throws UnavailableError when there is no answer, or the node cannot do what is asked; ProtocolError when
- * something else listens there
+ * something else listens there; the signal's reason
  */
 export async function ask(
   ports: { readonly network: Network; readonly clock: Clock },
   path: string,
   request: JsonObject & { readonly request: string },
+  long?: LongQuestion,
+): Promise<JsonObject> {
+  const answer = await askForAnswer(ports, path, request, long);
+  return accept(answer, path);
+}
+
+/** As {@link ask}, but gives the answer also where it is an error. */
+export async function askForAnswer(
+  ports: { readonly network: Network; readonly clock: Clock },
+  path: string,
+  request: JsonObject & { readonly request: string },
+  long?: LongQuestion,
 ): Promise<JsonObject> {
   const giveUp = new AbortController();
+  const stop = () => giveUp.abort();
   using stack = new DisposableStack();
-  stack.use(ports.clock.schedule(ANSWER_TIMEOUT_MS, () => giveUp.abort()));
+  const timer = ports.clock.schedule(ANSWER_TIMEOUT_MS, stop);
+  stack.use(timer);
+  long?.signal.addEventListener("abort", stop);
+  stack.defer(() => long?.signal.removeEventListener("abort", stop));
+  if (long?.signal.aborted) stop();
   try {
     const connection = stack.use(await connect(ports.network, path, giveUp.signal));
     giveUp.signal.addEventListener("abort", () => connection.close());
     giveUp.signal.throwIfAborted();
     await connection.write(encodeLine(request));
-    const line = await nextLine(connection, new LineDecoder(MAX_ANSWER_BYTES), new Uint8Array(64 * 1024));
-    if (line === undefined) throw unanswered(path, "it closed the connection");
-    return accept(decodeLine(line), path);
+    const lines = new LineDecoder(MAX_ANSWER_BYTES);
+    const chunk = new Uint8Array(64 * 1024);
+    for (;;) {
+      const line = await nextLine(connection, lines, chunk);
+      if (line === undefined) throw unanswered(path, "it closed the connection");
+      const answer = decodeLine(line);
+      if (long === undefined || answer.progress === undefined && answer.warning === undefined) return answer;
+      timer.cancel(); // it works: however long that takes
+      long.told(answer);
+    }
   } catch (error) {
+    long?.signal.throwIfAborted();
     if (error instanceof ProtocolError) {
       throw new ProtocolError(`Cannot understand what answers at ${path}: ${error.message}`, {
         path,

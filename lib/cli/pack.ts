@@ -1,17 +1,20 @@
-/** `zrs pack`: drops history and garbage from a database that nobody has open. */
+/** `zrs pack`: drops history and garbage from a database, or has the node that has it open do so. */
 
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
-import { NotFoundError, UsageError } from "../errors.ts";
-import { type PackReport, packStorage, Storage } from "../filestorage/mod.ts";
+import { LockedError, NotFoundError, UsageError } from "../errors.ts";
+import { type PackProgress, type PackReport, packStorage, Storage } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
-import { ReferenceScanner } from "../pickle/mod.ts";
-import { describeTid, formatTid, formatTidTime, NO_TID, tidOfTime } from "../zodb/mod.ts";
+import { politePauser } from "../replica/mod.ts";
+import { describeTid, formatTidTime, tidOfTime } from "../zodb/mod.ts";
+import { findSocket } from "./control_place.ts";
 import type { ExitCode } from "./exit_codes.ts";
 import { interruptible } from "./interruptible.ts";
 import { usageLine } from "./options.ts";
+import { findReferences } from "./pack_references.ts";
+import { askToPack, factsOf, type PackListener, type PackPlan } from "./pack_request.ts";
 import { ProgressLine } from "./progress_line.ts";
 import { formatBytes } from "./quantities.ts";
 import { days, file, moment } from "./values.ts";
@@ -42,7 +45,8 @@ export const packParser = command(
   object({
     command: constant("pack"),
     dataFs: argument(file("DATA_FS"), {
-      description: message`The database, which nobody may have open for writing.`,
+      description:
+        message`The database. Nobody but a zrs node may have it open for writing; a node packs it while it goes on.`,
       errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
     }),
     days: optional(option("--days", days(), {
@@ -77,46 +81,76 @@ export const packParser = command(
   },
 );
 
-/** Packs, and says what that changed. @throws ZrsError: the database is as it was then */
+/**
+ * Packs, and says what that changed; where a node has the file open, the node does it.
+ * @throws ZrsError: the database is as it was then
+ */
 export async function runPack(options: PackCommand, host: Host): Promise<ExitCode> {
-  const { dataFs } = options;
-  const stop = stopOf(options, host);
+  const { dataFs, noGc, noKeepOld } = options;
+  const plan = { stop: stopOf(options, host), gc: !noGc, keepOld: !noKeepOld };
   if (host.disk.status(dataFs) === undefined) {
     throw new NotFoundError(`Cannot pack ${dataFs}: there is no such file`, { path: dataFs });
   }
-  return await interruptible(host, `Stopped: ${dataFs} has not been packed, nor changed`, async (signal) => {
-    const report = await pack(options, host, stop, signal);
+  let words = `Stopped: ${dataFs} has not been packed, nor changed`;
+  return await interruptible(host, () => words, async (signal) => {
+    let report: PackReport;
+    {
+      using progress = new ProgressLine(host, DOING, ["searching"]);
+      const listener = {
+        signal,
+        warn: (message: string) => host.err(`${message}\n`),
+        progress: (done: PackProgress) => progress.show(done),
+      };
+      report = await pack(host, dataFs, plan, listener, () => {
+        words =
+          `Stopped: the node that has ${dataFs} open leaves it unpacked, unless that was done; its log says`;
+      });
+    }
     if (options.json) host.out(`${JSON.stringify(factsOf(dataFs, report))}\n`);
     else if (!options.quiet) host.out(`${describe(dataFs, report)}\n`);
   });
 }
 
+/** @param asking told when a node is to do it */
 async function pack(
-  { dataFs, noGc, noKeepOld }: PackCommand,
   host: Host,
-  stop: bigint,
-  signal: AbortSignal,
+  dataFs: string,
+  plan: PackPlan,
+  listener: PackListener,
+  asking: () => void,
 ): Promise<PackReport> {
-  const pause = () => new Promise<void>((resolve) => void host.clock.schedule(0, resolve));
+  if (host.disk.status(dataFs)?.kind === "socket") {
+    asking();
+    return await askToPack(host, dataFs, plan, listener);
+  }
+  try {
+    return await packHere(host, dataFs, plan, listener);
+  } catch (error) {
+    if (!(error instanceof LockedError)) throw error;
+    const socket = findSocket(dataFs, host.disk);
+    if (socket === undefined) throw error; // whoever has it open is no node of ours
+    asking();
+    return await askToPack(host, socket, plan, listener);
+  }
+}
+
+async function packHere(
+  host: Host,
+  dataFs: string,
+  { stop, gc, keepOld }: PackPlan,
+  { signal, warn, progress }: PackListener,
+): Promise<PackReport> {
+  const pause = politePauser(host.clock);
   await using storage = await Storage.open(host.disk, dataFs, { pause, signal });
-  using progress = new ProgressLine(host, DOING, ["searching"]);
   return await packStorage(host.disk, storage, {
     stop,
-    findReferences: noGc ? undefined : findReferences,
-    keepOld: !noKeepOld,
+    findReferences: gc ? findReferences : undefined,
+    keepOld,
     patience: { pause, signal },
-    warn: (message) => host.err(`${message}\n`),
-    progress: (done) => progress.show(done),
+    warn,
+    progress,
   });
 }
-
-function findReferences(data: Uint8Array, found: (oidHigh: number, oidLow: number) => void): void {
-  SCANNER.scan(data, 0, data.length);
-  const { references } = SCANNER;
-  for (let i = 0; i < references.length; i += 2) found(references[i]!, references[i + 1]!);
-}
-
-const SCANNER = new ReferenceScanner();
 
 /** @throws UsageError */
 function stopOf({ days, to }: PackCommand, host: Host): bigint {
@@ -141,18 +175,4 @@ function describe(dataFs: string, report: PackReport): string {
   return `${dataFs} is packed up to ${describeTid(tid)}: ${formatBytes(bytesAfter)} of ` +
     `${formatBytes(bytesBefore)} are left, ${saved} % less, in ${report.transactionsAfter} of ` +
     `${report.transactionsBefore} transactions${old}`;
-}
-
-function factsOf(dataFs: string, report: PackReport) {
-  const { isPacked, tid, bytesBefore, bytesAfter, transactionsBefore, transactionsAfter, keptAs } = report;
-  return {
-    path: dataFs,
-    packed: isPacked,
-    tid: tid === NO_TID ? null : formatTid(tid),
-    time: tid === NO_TID ? null : formatTidTime(tid),
-    bytesBefore,
-    bytesAfter,
-    ...(isPacked && { transactionsBefore, transactionsAfter }),
-    keptAs: keptAs ?? null,
-  };
 }

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { PickleError } from "../../lib/errors.ts";
 import type { RecordDescription, TransactionDescription } from "../kit/data_fs.ts";
+import { transactionsOf } from "../kit/transactions_of.ts";
 import { tidAt } from "./random_history.ts";
 
 /** Data that says which objects it refers to. */
@@ -24,7 +25,8 @@ export function history(...transactions: RecordDescription[][]): TransactionDesc
   return transactions.map((records, i) => ({ tid: tidAt(i), user: "u", description: `t${i}`, records }));
 }
 
-interface Step {
+/** One thing done to an object. */
+export interface Step {
   readonly kind: "write" | "undo" | "delete";
   readonly oid: number;
   readonly refs: readonly number[];
@@ -41,10 +43,11 @@ export const histories = fc.array(
     { minLength: 1, maxLength: 3 },
   ),
   { minLength: 1, maxLength: 12 },
-).map(describe);
+).map((steps) => describe(steps));
 
-function describe(steps: readonly (readonly Step[])[]): TransactionDescription[] {
-  const records: [number, number][][] = Array.from({ length: 7 }, () => []); // of each object, where
+/** Transaction i has tid tidAt(i); what is not possible becomes something that is. */
+export function describe(steps: readonly (readonly Step[])[], oids = 7): TransactionDescription[] {
+  const records: [number, number][][] = Array.from({ length: oids }, () => []); // of each object, where
   const exists = new Set<number>();
   return steps.map((transaction, t) => {
     const used = new Set<number>();
@@ -68,4 +71,25 @@ function describe(steps: readonly (readonly Step[])[]): TransactionDescription[]
     }
     return { tid: tidAt(t), records: described };
   });
+}
+
+/** All objects that exist after the transaction with this tid, and can be reached. */
+export function reachableStates(bytes: Uint8Array, tid: bigint): Map<number, string> {
+  const states = new Map<number, Uint8Array>();
+  for (const transaction of transactionsOf(bytes)) {
+    if (transaction.tid > tid) break;
+    for (const { oid, data } of transaction.records) {
+      if (data === null) states.delete(Number(oid));
+      else states.set(Number(oid), data);
+    }
+  }
+  const found = new Map<number, string>();
+  const waiting = [0];
+  for (let oid = waiting.pop(); oid !== undefined; oid = waiting.pop()) {
+    const state = states.get(oid);
+    if (state === undefined || found.has(oid)) continue;
+    found.set(oid, new TextDecoder().decode(state));
+    waiting.push(...referencesOf(state));
+  }
+  return found;
 }

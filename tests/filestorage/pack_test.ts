@@ -5,7 +5,7 @@ import { type PackOptions, type PackReport, packStorage, Storage } from "../../l
 import { dataFs, type RecordDescription, type TransactionDescription } from "../kit/data_fs.ts";
 import { MemoryDisk, type Operation } from "../kit/memory_disk.ts";
 import { type ReadRecord, transactionsOf } from "../kit/transactions_of.ts";
-import { data, findReferences, histories, history, referencesOf } from "./pack_kit.ts";
+import { data, findReferences, histories, history, reachableStates } from "./pack_kit.ts";
 import { tidAt } from "./random_history.ts";
 
 const PATH = "/data/Data.fs";
@@ -35,27 +35,6 @@ function revisionsOf(bytes: Uint8Array): string[] {
       `${oid} of ${(tid - tidAt(0)) / (tidAt(1) - tidAt(0))}${status === "p" ? " p" : ""}`
     )
   );
-}
-
-/** All objects that exist after the transaction with this tid, and can be reached. */
-function reachableStates(bytes: Uint8Array, tid: bigint): Map<number, string> {
-  const states = new Map<number, Uint8Array>();
-  for (const transaction of transactionsOf(bytes)) {
-    if (transaction.tid > tid) break;
-    for (const { oid, data } of transaction.records) {
-      if (data === null) states.delete(Number(oid));
-      else states.set(Number(oid), data);
-    }
-  }
-  const found = new Map<number, string>();
-  const waiting = [0];
-  for (let oid = waiting.pop(); oid !== undefined; oid = waiting.pop()) {
-    const state = states.get(oid);
-    if (state === undefined || found.has(oid)) continue;
-    found.set(oid, new TextDecoder().decode(state));
-    waiting.push(...referencesOf(state));
-  }
-  return found;
 }
 
 Deno.test("a pack keeps what was current at that time, inlines its data, and copies what came later", async () => {
