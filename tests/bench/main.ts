@@ -19,10 +19,22 @@ import { opening } from "./opening.ts";
 import { type Options, parseOptions, USAGE } from "./options.ts";
 import { describeMachine, formatJson, formatTable } from "./report.ts";
 import { pack } from "./pack.ts";
+import { replicaSync } from "./replica_sync.ts";
 import { TemporaryDirectories } from "./temporary.ts";
 import { verify } from "./verify.ts";
 
-const CASES: readonly Case[] = [catchUp, link, handshake, idle, latency, opening, verify, pack, memory];
+const CASES: readonly Case[] = [
+  catchUp,
+  link,
+  handshake,
+  idle,
+  latency,
+  opening,
+  verify,
+  pack,
+  replicaSync,
+  memory,
+];
 
 async function main(options: Options): Promise<void> {
   const cases = options.cases.length === 0 ? CASES : options.cases.map(caseNamed);
