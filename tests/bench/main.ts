@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { ENVIRONMENTS, prepare } from "../kit/environments.ts";
 import type { Case } from "./bench.ts";
 import { catchUp } from "./catch_up.ts";
+import { compare } from "./compare.ts";
 import { DataFiles } from "./data_files.ts";
 import { handshake } from "./handshake.ts";
 import { idle } from "./idle.ts";
@@ -24,16 +25,8 @@ import { TemporaryDirectories } from "./temporary.ts";
 import { verify } from "./verify.ts";
 
 const CASES: readonly Case[] = [
-  catchUp,
-  link,
-  handshake,
-  idle,
-  latency,
-  opening,
-  verify,
-  pack,
-  replicaSync,
-  memory,
+  ...[catchUp, link, handshake, idle, latency],
+  ...[opening, verify, compare, pack, replicaSync, memory],
 ];
 
 async function main(options: Options): Promise<void> {
