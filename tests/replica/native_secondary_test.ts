@@ -40,7 +40,7 @@ Deno.test("a secondary says hello with nothing, and asks for all", async () => {
     software: "zrs test",
     lastTid: tidText(0n),
     end: 4,
-    runBytes: 4_999,
+    runBytes: 1_666,
     beatMs: 5_000,
     required: [],
   });
