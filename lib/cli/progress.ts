@@ -8,11 +8,14 @@ import { formatBytes, formatDuration } from "./quantities.ts";
 const FIRST_AFTER_MS = 1_000;
 const DRAWN_EVERY_MS = 200;
 
+type Doing = "comparing" | "copying";
+
 const CLEAR_LINE = "\r\x1b[K";
 
 export class ProgressLine implements Disposable {
   readonly #host: Host;
-  readonly #startMs: number;
+  #startMs: number;
+  #doing: Doing | undefined;
   #nextMs: number;
   #isDrawn = false;
 
@@ -23,12 +26,15 @@ export class ProgressLine implements Disposable {
     this.#nextMs = host.isTerminal("err") ? this.#startMs + FIRST_AFTER_MS : Infinity;
   }
 
-  show(progress: SyncProgress): void {
+  show(progress: SyncProgress, doing: Doing): void {
     const nowMs = this.#host.clock.monotonic();
+    if (this.#doing !== doing) this.#startMs = this.#doing === undefined ? this.#startMs : nowMs;
+    this.#doing = doing;
     if (nowMs < this.#nextMs) return;
     this.#nextMs = nowMs + DRAWN_EVERY_MS;
     this.#isDrawn = true;
-    this.#host.err(CLEAR_LINE + describeProgress(progress, (nowMs - this.#startMs) / 1000));
+    const line = describeProgress(progress, (nowMs - this.#startMs) / 1000);
+    this.#host.err(`${CLEAR_LINE}${doing}: ${line}`);
   }
 
   [Symbol.dispose](): void {
@@ -44,7 +50,7 @@ export class ProgressLine implements Disposable {
  */
 export function describeProgress({ end, startEnd, goalEnd }: SyncProgress, seconds: number): string {
   const done = end - startEnd;
-  const rate = done / seconds;
+  const rate = seconds === 0 ? 0 : done / seconds;
   const speed = `${formatBytes(Math.round(rate))}/s`;
   if (goalEnd === undefined) return `${formatBytes(done)}, ${speed}`;
   const of = `${formatBytes(done)} of ${formatBytes(goalEnd - startEnd)}, ${speed}`;

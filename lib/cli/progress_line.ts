@@ -1,6 +1,5 @@
 /** How far long work is, drawn in one line of the terminal; nothing anywhere else. */
 
-import type { Progress } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { formatBytes, formatDuration } from "./quantities.ts";
 
@@ -10,28 +9,33 @@ const REDRAW_MS = 200;
 /** Back to the line's beginning, and clear it. */
 const CLEAR = "\r\x1b[K";
 
-const WORDS = {
-  structure: "checking structure",
-  records: "looking into records",
-  blobs: "comparing blobs",
-} as const;
+/** What is being done, and how far it is. */
+export interface Progress<Doing extends string> {
+  readonly doing: Doing;
+  /** Bytes; or anything else, where nobody knows how many there are. */
+  readonly done: number;
+  readonly total: number | undefined;
+}
 
-export class ProgressLine {
+export class ProgressLine<Doing extends string> {
   readonly #host: Host;
+  readonly #words: Readonly<Record<Doing, string>>;
   readonly #isSeen: boolean;
-  #doing: Progress["doing"] | undefined;
+  #doing: Doing | undefined;
   readonly #start: number;
   #phaseStart: number;
   #drawnAt = -Infinity;
   #isDrawn = false;
 
-  constructor(host: Host) {
+  /** @param words what the kinds of work are called */
+  constructor(host: Host, words: Readonly<Record<Doing, string>>) {
     this.#host = host;
+    this.#words = words;
     this.#isSeen = host.isTerminal("err");
     this.#start = this.#phaseStart = host.clock.monotonic();
   }
 
-  show(progress: Progress): void {
+  show(progress: Progress<Doing>): void {
     if (!this.#isSeen) return;
     const now = this.#host.clock.monotonic();
     if (progress.doing !== this.#doing) {
@@ -41,7 +45,9 @@ export class ProgressLine {
     if (now - this.#start < PATIENCE_MS || now - this.#drawnAt < REDRAW_MS) return;
     this.#drawnAt = now;
     this.#isDrawn = true;
-    this.#host.err(`${CLEAR}${lineOf(progress, (now - this.#phaseStart) / 1000)}`);
+    this.#host.err(
+      `${CLEAR}${this.#words[progress.doing]}: ${amountOf(progress, (now - this.#phaseStart) / 1000)}`,
+    );
   }
 
   /** Takes the line away, before anything else is written. */
@@ -52,10 +58,10 @@ export class ProgressLine {
 }
 
 /** @param seconds since this kind of work began */
-function lineOf({ doing, done, total }: Progress, seconds: number): string {
-  if (total === undefined) return `${WORDS[doing]}: ${done}`;
+function amountOf({ done, total }: Progress<string>, seconds: number): string {
+  if (total === undefined) return String(done);
   const percent = total === 0 ? 100 : Math.floor(done * 100 / total);
   const rate = seconds > 0 ? done / seconds : 0;
   const left = rate > 0 ? `, ${formatDuration((total - done) / rate)} left` : "";
-  return `${WORDS[doing]}: ${percent} %, ${formatBytes(Math.round(rate))}/s${left}`;
+  return `${percent} %, ${formatBytes(Math.round(rate))}/s${left}`;
 }
