@@ -11,8 +11,8 @@ import { attend } from "./attend.ts";
 import { AutoRewind } from "./auto_rewind.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
+import { whyFruitless } from "./fruitless.ts";
 import { isDivergence } from "./histories.ts";
-import { UnwantedError } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
 import { AgainError } from "./native_intake.ts";
 import { type Secret, SecretError } from "../native/mod.ts";
@@ -380,10 +380,7 @@ export class Secondary {
 
   #tellFruitless(source: string, count: number, failure: ZrsError): void {
     const { lastTid } = this.#storage;
-    const why = failure instanceof UnavailableError && !(failure instanceof UnwantedError)
-      ? `It may not know that transaction (this replica is ahead or forked; its log may say TidTooHigh), or be ` +
-        `unable to send the next one`
-      : `What follows there cannot be taken`;
+    const why = whyFruitless(failure, this.#approach.protocol, lastTid);
     this.#ports.log.error(
       `${source} has ended ${count} connections in a row without sending a transaction after ` +
         `${describeTid(lastTid)}. ${why}. Look into the log of the source`,
