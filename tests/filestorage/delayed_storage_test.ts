@@ -300,6 +300,42 @@ for (
   });
 }
 
+Deno.test("what a killed process has left in the segments, and a new one shows, is on disk by then", async () => {
+  const scheduler = new Scheduler(new SeededRandom(1));
+  await using _ = scheduler;
+  const before = diskWith();
+  {
+    await using storage = await open(before);
+    await receive(storage);
+  }
+  const machine = new MachineDisk(scheduler, new SeededRandom(2), "m");
+  machine.place(PATH, before.bytes(PATH));
+  const killed = new Life("m/delayed#1", "delayed");
+  const port = machine.port(killed);
+  for (const path of segmentsOf(before)) {
+    using file = port.create(path);
+    file.writeAt(before.bytes(path), 0);
+  }
+  killed.end();
+  const images: Map<string, Uint8Array>[] = [];
+  const draws = new SeededRandom(3);
+  let done = false;
+  const work = (async () => {
+    await using storage = await open(machine.port(new Life("m/delayed#2", "delayed")));
+    assert.equal(storage.received.lastTid, tidAt(8));
+    for (let i = 0; i < 40; i++) images.push(machine.crashImage(draws));
+  })().finally(() => done = true);
+  const settled = work.catch((error) => error);
+  await scheduler.runUntil(() => done);
+  assert.equal(await settled, undefined);
+  for (const files of images) {
+    const after = new MemoryDisk();
+    for (const [path, bytes] of files) after.put(path, bytes);
+    await using storage = await open(after);
+    assert.equal(storage.received.lastTid, tidAt(8));
+  }
+});
+
 Deno.test("whoever asks for the next transaction while it is being taken back gets it, or hears of none", async () => {
   const scheduler = new Scheduler(new SeededRandom(1));
   await using _ = scheduler;
