@@ -4,6 +4,7 @@
  */
 import { UsageError } from "../errors.ts";
 import {
+  type DelayedOptions,
   DelayedStorage,
   type Patience,
   planPromotion,
@@ -29,7 +30,7 @@ export interface Promotion {
   readonly savedTo: string | undefined;
 }
 
-export interface ReplicaFileOptions extends Patience {
+export interface ReplicaFileOptions extends DelayedOptions {
   readonly path: string;
   readonly replicateFrom: Address;
   /** 0: what is received is applied at once. */

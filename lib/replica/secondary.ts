@@ -51,6 +51,8 @@ export interface SecondaryOptions {
    * file, on disk. Default: 0, at once.
    */
   readonly applyDelayMs?: number;
+  /** From so many bytes on a file of what waits is followed by another; default: 64 MiB. */
+  readonly segmentBytes?: number;
   /** `refuse` ends the stream at the first blob; `none` keeps records without the blobs' files. */
   readonly blobs: "refuse" | "none";
   /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
@@ -129,6 +131,7 @@ export class Secondary {
         path: options.path,
         replicateFrom: options.replicateFrom,
         applyDelayMs: options.applyDelayMs ?? 0,
+        segmentBytes: options.segmentBytes,
         indexSaveMs: options.indexSaveMs ?? DEFAULT_INDEX_SAVE_MS,
         pause: pauser(ports.clock),
         signal: options.signal,
