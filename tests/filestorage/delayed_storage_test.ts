@@ -13,6 +13,7 @@ import { checkIndex, readIndexFile } from "../../lib/filestorage/index_file.ts";
 import {
   DelayedStorage,
   History,
+  listTransactions,
   openWithPending,
   rewindStorage,
   Storage,
@@ -299,6 +300,28 @@ for (
     assert(left > 100 && left < images.length, `segments are left in ${left} of ${images.length} images`);
   });
 }
+
+Deno.test("whoever reads what waits while segments are applied and go reads all of it", async () => {
+  const [early, late] = [diskWith(), diskWith()];
+  await using storage = await open(late);
+  await receive(storage);
+  await apply(storage, tidAt(1));
+  for (const path of late.paths()) early.put(path, late.bytes(path));
+  await apply(storage, tidAt(6));
+  assert(segmentsOf(late).length < segmentsOf(early).length);
+  // The Data.fs is opened before, and its directory is looked at after that.
+  let disk = early;
+  const changing = new Proxy(early, {
+    get(_, name) {
+      if (name === "list") disk = late;
+      const value = Reflect.get(disk, name, disk);
+      return typeof value === "function" ? value.bind(disk) : value;
+    },
+  });
+  using history = await openWithPending(changing, PATH);
+  const entries = await Array.fromAsync(listTransactions(history, {}));
+  assert.equal(entries.length, FILE.transactions.length);
+});
 
 Deno.test("what a killed process has left in the segments, and a new one shows, is on disk by then", async () => {
   const scheduler = new Scheduler(new SeededRandom(1));
