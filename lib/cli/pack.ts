@@ -99,18 +99,15 @@ async function pack(
 ): Promise<PackReport> {
   const pause = () => new Promise<void>((resolve) => void host.clock.schedule(0, resolve));
   await using storage = await Storage.open(host.disk, dataFs, { pause, signal });
-  const progress = new ProgressLine(host, DOING);
-  try {
-    return await packStorage(host.disk, storage, {
-      stop,
-      findReferences: noGc ? undefined : findReferences,
-      keepOld: !noKeepOld,
-      patience: { pause, signal },
-      progress: (done) => progress.show(done),
-    });
-  } finally {
-    progress.hide();
-  }
+  using progress = new ProgressLine(host, DOING, ["searching"]);
+  return await packStorage(host.disk, storage, {
+    stop,
+    findReferences: noGc ? undefined : findReferences,
+    keepOld: !noKeepOld,
+    patience: { pause, signal },
+    warn: (message) => host.err(`${message}\n`),
+    progress: (done) => progress.show(done),
+  });
 }
 
 function findReferences(data: Uint8Array, found: (oidHigh: number, oidLow: number) => void): void {

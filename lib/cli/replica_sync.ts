@@ -14,6 +14,7 @@ import {
   limitedSource,
   type Ports,
   type Secret,
+  type SyncProgress,
   syncReplica,
   type SyncSource,
 } from "../replica/mod.ts";
@@ -28,7 +29,7 @@ import {
   tlsNameOption,
   type TlsOptions,
 } from "./options.ts";
-import { ProgressLine } from "./progress.ts";
+import { type Progress, ProgressLine } from "./progress_line.ts";
 import { planSync } from "./replica_sync_plan.ts";
 import { describeReport, failureFacts, reportFacts } from "./replica_sync_report.ts";
 import { networkFor } from "./secure_network.ts";
@@ -230,6 +231,16 @@ async function sync(
   else if (!options.quiet) host.out(`${describeReport(options, report)}\n`);
 }
 
+const DOING = { comparison: "comparing", copy: "copying" } as const;
+
+function copied({ end, startEnd, goalEnd }: SyncProgress): Progress<"copy"> {
+  return {
+    doing: "copy",
+    done: end - startEnd,
+    total: goalEnd === undefined ? undefined : goalEnd - startEnd,
+  };
+}
+
 async function copy(
   options: ReplicaSyncCommand,
   host: Host,
@@ -239,7 +250,7 @@ async function copy(
   signal: AbortSignal,
 ) {
   const { askZeo } = options;
-  using progress = new ProgressLine(host);
+  using progress = new ProgressLine(host, DOING);
   return await syncReplica(ports, source, {
     path: options.dataFs,
     model: pathOfSource(options.source),
@@ -254,8 +265,8 @@ async function copy(
     settleMs: options.settle * 1000,
     askLastTid: askZeo === undefined ? undefined : () => askLastTid(ports, askZeo, signal),
     check: options.check,
-    onCheck: (end, goalEnd) => progress.show({ end, startEnd: 0, goalEnd }, "comparing"),
-    onProgress: (state) => progress.show(state, "copying"),
+    onCheck: (done, total) => progress.show({ doing: "comparison", done, total }),
+    onProgress: (state) => progress.show(copied(state)),
   }, signal);
 }
 

@@ -143,7 +143,7 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
   const { dataFs, pickles, refs, blobDir, maxFindings = DEFAULT_MAX_FINDINGS } = options;
   using verification = Verification.open(host.disk, dataFs);
   const lines = new FindingLines(host, { ...options, maxFindings });
-  const progress = new ProgressLine(host, DOING);
+  using progress = new ProgressLine(host, DOING, ["blobs"]);
   const wait = (ms: number) => new Promise<void>((resolve) => void host.clock.schedule(ms, resolve));
   let isDamaged = false;
   try {

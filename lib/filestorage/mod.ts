@@ -11,7 +11,8 @@ export {
   type RecordDifference,
   type RecordSpot,
 } from "./difference.ts";
-export { type ContentDigest, ContentDigester, type ReadRecord } from "./content_digest.ts";
+export { type ContentDigest, ContentDigester } from "./content_digest.ts";
+export type { ReadRecord } from "./content_feed.ts";
 export { type DelayedOptions, DelayedStorage } from "./delayed_storage.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
 export { type FileEnd, findEndBackwards } from "./file_end.ts";

@@ -1,22 +1,20 @@
 /**
  * Packing a Data.fs: of its history up to some moment, only what was current then, and what later history still
- * needs, is kept. The packed file is made beside the old one, complete and on disk, before it takes its place in
- * one step; the old one stays as `.old` unless told otherwise (docs/filestorage_format.md, "Packing").
+ * needs, is kept. The packed file is made beside the old one, complete and on disk, before it takes its place; the old one stays as `.old` unless told otherwise (docs/filestorage_format.md, "Packing").
  *
- * Survives: being stopped, killed, or failing at any point: the database is the old one or the packed one, never
- * anything between, and never absent where the file system knows hard links.
+ * Survives: being stopped, killed, or failing at any point: the database is the old one or the packed one
+ * (`replace_file.ts`).
  */
-import { CorruptError, DiskError, DiskFullError, ZrsError } from "../errors.ts";
+import { CorruptError, DiskFullError, ZrsError } from "../errors.ts";
 import type { BlockFile, Disk } from "../ports/mod.ts";
 import { STATUS } from "../zodb/mod.ts";
 import { inFile } from "./history.ts";
-import { writeIndexFile } from "./index_file.ts";
 import { FIRST_POSITION } from "./layout.ts";
-import type { ObjectIndex } from "./object_index.ts";
 import { directoryOf } from "./open.ts";
 import { type PackSurvey, surveyForPack } from "./pack_survey.ts";
 import { type FindReferences, keepAll, keepReachable, type KeptRecords } from "./reachable.ts";
 import type { Patience } from "./recover.ts";
+import { likePermissions, replaceFile } from "./replace_file.ts";
 import type { Storage } from "./storage.ts";
 import { TransactionCopier } from "./transaction_copier.ts";
 import { TransactionReader } from "./transaction.ts";
@@ -38,6 +36,8 @@ export interface PackOptions {
   /** Whether the unpacked file stays as `.old`. */
   readonly keepOld: boolean;
   readonly patience: Patience;
+  /** Is told what is not as it should be, where the packed file is as good all the same. */
+  readonly warn: (message: string) => void;
   readonly progress?: (progress: PackProgress) => void;
 }
 
@@ -86,7 +86,7 @@ class Pack {
 
   async run(): Promise<PackReport> {
     const { file, end } = this.#storage;
-    const { stop, patience, findReferences, keepOld } = this.#options;
+    const { stop, patience, findReferences, keepOld, warn } = this.#options;
     const survey = await surveyForPack(file, end, stop, patience, (done) => {
       this.#tell({ doing: "reading", done, total: end });
     });
@@ -106,10 +106,18 @@ class Pack {
       using packed = this.#disk.create(path);
       const copier = await this.#copy(packed, survey, kept);
       if (copier.end === end) return this.#report(survey, undefined);
+      likePermissions(this.#disk, this.#path, path, warn);
       await packed.sync();
-      await this.#putInPlace(path, copier.index, copier.end);
+      const { index, end: packedEnd } = copier;
+      const { keptAs, indexProblem } = await replaceFile(
+        this.#disk,
+        this.#storage.path,
+        { path, index, end: packedEnd },
+        { keepOld },
+      );
       name = undefined;
-      return this.#report(survey, copier.end, keepOld ? `${this.#path}.old` : undefined);
+      if (indexProblem !== undefined) warn(`Cannot save the index of ${this.#path}: ${indexProblem.message}`);
+      return this.#report(survey, packedEnd, keptAs);
     } finally {
       if (name !== undefined) removeIfPossible(this.#disk, name);
     }
@@ -164,30 +172,6 @@ class Pack {
     }
     copier.finish();
     return copier;
-  }
-
-  /**
-   * Puts the packed file in the old one's place. The index of the old file goes first: at no moment does one lie
-   * there that could be taken for the other file's.
-   */
-  async #putInPlace(packed: string, index: ObjectIndex, end: number): Promise<void> {
-    const disk = this.#disk;
-    const path = this.#path;
-    const directory = directoryOf(path);
-    disk.copyPermissions(path, packed);
-    for (const each of new Set([path, this.#storage.path])) disk.remove(`${each}.index`);
-    await disk.syncDirectory(directory);
-    if (this.#options.keepOld) {
-      disk.remove(`${path}.old`);
-      if (!disk.link(path, `${path}.old`)) disk.rename(path, `${path}.old`);
-    }
-    disk.rename(packed, path);
-    await disk.syncDirectory(directory);
-    try {
-      await writeIndexFile(disk, path, index, end);
-    } catch (error) {
-      if (!(error instanceof DiskError)) throw error; // whoever opens the file next makes it
-    }
   }
 
   #report(survey: PackSurvey, bytesAfter: number | undefined, keptAs?: string): PackReport {

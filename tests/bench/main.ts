@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { ENVIRONMENTS, prepare } from "../kit/environments.ts";
 import type { Case } from "./bench.ts";
 import { catchUp } from "./catch_up.ts";
+import { compare } from "./compare.ts";
 import { DataFiles } from "./data_files.ts";
 import { handshake } from "./handshake.ts";
 import { idle } from "./idle.ts";
@@ -22,7 +23,10 @@ import { pack } from "./pack.ts";
 import { TemporaryDirectories } from "./temporary.ts";
 import { verify } from "./verify.ts";
 
-const CASES: readonly Case[] = [catchUp, link, handshake, idle, latency, opening, verify, pack, memory];
+const CASES: readonly Case[] = [
+  ...[catchUp, link, handshake, idle, latency],
+  ...[opening, verify, compare, pack, memory],
+];
 
 async function main(options: Options): Promise<void> {
   const cases = options.cases.length === 0 ? CASES : options.cases.map(caseNamed);

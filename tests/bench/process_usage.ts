@@ -22,15 +22,26 @@ function readField(status: string, name: string): number {
 
 /** Linux counts a process's time in hundredths of a second, whatever the kernel's own clock. */
 const TICKS_PER_SECOND = 100;
-/** The places of user and system time among the fields behind the command's name. */
+/** The places of user and system time among the fields behind the command's name; then of all children that ended. */
 const USER_TIME = 11;
 const SYSTEM_TIME = 12;
+const CHILDREN_USER_TIME = 13;
+const CHILDREN_SYSTEM_TIME = 14;
 
 /** Seconds of processor time that all its threads have used, in the program and in the kernel. */
 export function cpuSecondsOf(pid: number): number {
+  return sumOf(pid, USER_TIME, SYSTEM_TIME);
+}
+
+/** As {@link cpuSecondsOf}, of all processes that this one has started and that have ended. */
+export function cpuSecondsOfChildren(): number {
+  return sumOf(Deno.pid, CHILDREN_USER_TIME, CHILDREN_SYSTEM_TIME);
+}
+
+function sumOf(pid: number, ...places: readonly number[]): number {
   const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[USER_TIME]) + Number(fields[SYSTEM_TIME])) / TICKS_PER_SECOND;
+  return places.reduce((sum, place) => sum + Number(fields[place]), 0) / TICKS_PER_SECOND;
 }
 
 /** Nanoseconds of processor time by thread, of those that are there: for what takes little. */

@@ -30,9 +30,16 @@ function diskWith(bytes: Uint8Array): MemoryDisk {
   return disk;
 }
 
+const USUAL = {
+  findReferences,
+  keepOld: true,
+  patience: {},
+  warn: (message: string) => assert.fail(message),
+} as const;
+
 async function pack(disk: MemoryDisk, options: Partial<PackOptions> & { stop: bigint }): Promise<PackReport> {
   await using storage = await Storage.open(disk, PATH);
-  return await packStorage(disk, storage, { findReferences, keepOld: true, patience: {}, ...options });
+  return await packStorage(disk, storage, { ...USUAL, ...options });
 }
 
 /** Transaction i has tid tidAt(i). */
@@ -255,10 +262,9 @@ Deno.test("whatever could be reached at the pack time or later can be reached, a
 
 function pack2(disk: MemoryDisk, storage: Storage, stop: bigint, gc: boolean): Promise<PackReport> {
   return packStorage(disk, storage, {
+    ...USUAL,
     stop,
     findReferences: gc ? findReferences : undefined,
-    keepOld: true,
-    patience: {},
   });
 }
 
@@ -356,7 +362,7 @@ Deno.test("whichever operation fails, the database is the old one or the packed 
       disk.fail({ operation, nth });
       let failure: unknown;
       try {
-        await packStorage(disk, storage, { stop: tidAt(2), findReferences, keepOld: true, patience: {} });
+        await packStorage(disk, storage, { ...USUAL, stop: tidAt(2), warn: () => {} });
       } catch (error) {
         failure = error;
       }
@@ -388,9 +394,8 @@ Deno.test("a pack that is stopped leaves everything as it was", async () => {
   let phase: string | undefined;
   await assert.rejects(
     packStorage(disk, storage, {
+      ...USUAL,
       stop: tidAt(1_500),
-      findReferences,
-      keepOld: true,
       patience: { pause: () => Promise.resolve(), signal: stopping.signal },
       progress: (progress) => {
         phase = progress.doing;
@@ -412,7 +417,7 @@ Deno.test("a pack that may not fit is refused before it writes anything; an olde
   ));
   const disk = diskWith(bytes);
   await using storage = await Storage.open(disk, PATH);
-  const options = { stop: tidAt(2), findReferences, keepOld: true, patience: {} };
+  const options = { ...USUAL, stop: tidAt(2) };
   const used = disk.paths().reduce((sum, path) => sum + disk.bytes(path).length, 0);
   disk.capacity = used + 400;
   await assert.rejects(packStorage(disk, storage, options), (error: Error) => {
