@@ -128,6 +128,8 @@ export class JoinedFile implements BlockFile {
   beginAt(position: number, lastTid: bigint): void {
     const last = this.#segments.at(-1);
     if (last !== undefined) {
+      // After a failed sync the system takes for written what is not: a header behind which nothing was ever durable.
+      if (position === last.base) this.#writing(last).file.writeAt(encodeHeader(position, lastTid), 0);
       const isCut = this.#written.get(last)?.isCut ?? false;
       if (position - last.base < this.#segmentBytes || last.end !== position || isCut) return;
     }

@@ -301,6 +301,35 @@ for (
   });
 }
 
+Deno.test("a segment whose first sync has failed is as good as any when the disk works again", async () => {
+  const scheduler = new Scheduler(new SeededRandom(1));
+  await using _ = scheduler;
+  const machine = new MachineDisk(scheduler, new SeededRandom(2), "m");
+  machine.place(PATH, FILE.bytes.slice(0, 4));
+  machine.faults.add({ on: "sync", path: `${PATH}.pending.0000000000000004`, effect: "error" });
+  const images: Map<string, Uint8Array>[] = [];
+  const draws = new SeededRandom(3);
+  let done = false;
+  const work = (async () => {
+    {
+      await using storage = await open(machine.port(new Life("m/delayed#1", "delayed")));
+      await assert.rejects(receive(storage), DiskError);
+    }
+    await using storage = await open(machine.port(new Life("m/delayed#2", "delayed")));
+    await receive(storage);
+    for (let i = 0; i < 40; i++) images.push(machine.crashImage(draws));
+  })().finally(() => done = true);
+  const settled = work.catch((error) => error);
+  await scheduler.runUntil(() => done);
+  assert.equal(await settled, undefined);
+  for (const files of images) {
+    const after = new MemoryDisk();
+    for (const [path, bytes] of files) after.put(path, bytes);
+    await using storage = await open(after);
+    assert.equal(storage.received.lastTid, tidAt(8));
+  }
+});
+
 Deno.test("whoever reads what waits while segments are applied and go reads all of it", async () => {
   const [early, late] = [diskWith(), diskWith()];
   await using storage = await open(late);
