@@ -14,6 +14,7 @@ import {
   limitedSource,
   type Ports,
   type Secret,
+  type SyncProgress,
   syncReplica,
   type SyncSource,
 } from "../replica/mod.ts";
@@ -28,7 +29,7 @@ import {
   tlsNameOption,
   type TlsOptions,
 } from "./options.ts";
-import { ProgressLine } from "./progress.ts";
+import { type Progress, ProgressLine } from "./progress_line.ts";
 import { planSync } from "./replica_sync_plan.ts";
 import { describeReport, failureFacts, reportFacts } from "./replica_sync_report.ts";
 import { networkFor } from "./secure_network.ts";
@@ -48,6 +49,8 @@ export interface ReplicaSyncCommand extends TlsOptions {
   readonly settle: number;
   readonly repack: boolean;
   readonly keepOld: boolean;
+  /** How much of the copy is compared before anything is written. */
+  readonly check: "quick" | "full";
   readonly dryRun: boolean;
   readonly json: boolean;
   readonly protocol: "auto" | "native" | "zrs2";
@@ -89,6 +92,15 @@ export const replicaSyncParser = command(
         description: message`When a complete new copy is made, keep the one before as DATA_FS.old.`,
       }),
       false,
+    ),
+    check: withDefault(
+      option("--check", choice(["quick", "full"], { metavar: "HOW" }), {
+        description: message`How much of DATA_FS to compare with SOURCE before anything is written: ${
+          text("quick")
+        }, its end and a few transactions spread over it, or ${text("full")}, all of it.`,
+      }),
+      "quick" as const,
+      { message: message`${text("quick")}` },
     ),
     dryRun: withDefault(
       flag("--dry-run", { description: message`Compare both, say what would be done, and write nothing.` }),
@@ -213,10 +225,20 @@ async function sync(
   const secret = isFile || options.authFile === undefined ? undefined : openSecret(options.authFile, ports);
   await using opened = await openSource(options.source, ports, options);
   const source = options.bwlimit === undefined ? opened : limitedSource(ports, opened, options.bwlimit);
-  if (options.dryRun) return await planSync(options, source, secret, host);
+  if (options.dryRun) return await planSync(options, source, secret, { ...ports, host }, signal);
   const report = await copy(options, host, ports, source, secret, signal);
   if (options.json) host.out(`${JSON.stringify(reportFacts(options, report))}\n`);
   else if (!options.quiet) host.out(`${describeReport(options, report)}\n`);
+}
+
+const DOING = { comparison: "comparing", copy: "copying" } as const;
+
+function copied({ end, startEnd, goalEnd }: SyncProgress): Progress<"copy"> {
+  return {
+    doing: "copy",
+    done: end - startEnd,
+    total: goalEnd === undefined ? undefined : goalEnd - startEnd,
+  };
 }
 
 async function copy(
@@ -228,7 +250,7 @@ async function copy(
   signal: AbortSignal,
 ) {
   const { askZeo } = options;
-  using progress = new ProgressLine(host);
+  using progress = new ProgressLine(host, DOING);
   return await syncReplica(ports, source, {
     path: options.dataFs,
     model: pathOfSource(options.source),
@@ -242,7 +264,9 @@ async function copy(
     software: SOFTWARE,
     settleMs: options.settle * 1000,
     askLastTid: askZeo === undefined ? undefined : () => askLastTid(ports, askZeo, signal),
-    onProgress: (state) => progress.show(state),
+    check: options.check,
+    onCheck: (done, total) => progress.show({ doing: "comparison", done, total }),
+    onProgress: (state) => progress.show(copied(state)),
   }, signal);
 }
 

@@ -4,16 +4,27 @@ import { DivergedError } from "../errors.ts";
 import { FIRST_POSITION, Generation, type History } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import type { ReadableFile } from "../ports/mod.ts";
-import { queryLineage, type Secret, type SyncSource, type Verdict } from "../replica/mod.ts";
+import {
+  checkHistory,
+  divergenceOf,
+  type HistoryCheck,
+  type Ports,
+  queryLineage,
+  type Secret,
+  type SyncSource,
+  type Verdict,
+} from "../replica/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { openHistory } from "./listing.ts";
 import { formatBytes } from "./quantities.ts";
+import { checkFacts } from "./replica_sync_report.ts";
 import { SOFTWARE } from "./version.ts";
 
 interface Asked {
   readonly dataFs: string;
   readonly until?: bigint | undefined;
   readonly repack: boolean;
+  readonly check: HistoryCheck["kind"];
   readonly json: boolean;
   readonly quiet: boolean;
 }
@@ -30,22 +41,23 @@ export async function planSync(
   options: Asked,
   source: SyncSource,
   secret: Secret | undefined,
-  host: Host,
+  ports: Ports & { readonly host: Host },
+  signal: AbortSignal,
 ): Promise<void> {
   const { dataFs } = options;
-  const { clock, random } = host;
+  const { host } = ports;
   using history = host.disk.status(dataFs) === undefined ? undefined : await openHistory(host, dataFs);
   if (history?.damage !== undefined) throw history.damage;
   const { lastTid, end, file } = history ?? EMPTY;
   const view = { generation: new Generation(0, file), lastTid, end };
-  const verdict = await queryLineage({ clock, random }, source, view, { software: SOFTWARE, secret });
+  const copy = { path: dataFs, file, end, lastTid, view };
+  const how = { software: SOFTWARE, secret };
+  const check = await checkHistory(ports, source, copy, { ...how, kind: options.check }, signal);
+  const verdict = await queryLineage(ports, source, view, how);
   if (verdict.kind === "differs") {
-    throw new DivergedError(
-      `Cannot copy from ${source.name}: the histories differ. It says: ${verdict.refusal.message}`,
-      { path: dataFs, cause: verdict.refusal, hint: "compare both by zrs log; nothing was written" },
-    );
+    throw await divergenceOf(ports, source, copy, verdict.refusal, how, signal);
   }
-  tell(options, source, verdict, plan(options, verdict, lastTid, end), host);
+  tell(options, source, verdict, plan(options, verdict, lastTid, end), check, host);
 }
 
 function plan(
@@ -76,14 +88,14 @@ function tell(
   { name }: SyncSource,
   { lastTid }: Extract<Verdict, { kind: "welcome" }>,
   plan: Plan,
+  check: HistoryCheck,
   host: Host,
 ): void {
   const goal = until !== undefined && until < lastTid ? formatTid(until) : formatTid(lastTid);
   if (json) {
     const bytes = plan.kind === "nothing" ? 0 : plan.bytes ?? null;
-    host.out(
-      `${JSON.stringify({ dryRun: true, source: name, dataFs, would: plan.kind, until: goal, bytes })}\n`,
-    );
+    const facts = { dryRun: true, source: name, dataFs, would: plan.kind, until: goal, bytes };
+    host.out(`${JSON.stringify({ ...facts, check: checkFacts(check) })}\n`);
   } else if (!quiet) {
     host.out(`${describePlan(plan, dataFs, name, goal)}\n`);
   }

@@ -1,9 +1,17 @@
 /** What `zrs replica-sync` says at its end: for people, and as JSON (README.md, "Copies from cron"). */
 
 import { ZrsError } from "../errors.ts";
-import type { SyncEnd, SyncReport } from "../replica/mod.ts";
+import {
+  type Divergence,
+  HistoriesDifferError,
+  type HistoryCheck,
+  type NamedTransaction,
+  type SyncEnd,
+  type SyncReport,
+} from "../replica/mod.ts";
 import { describeTid, formatTid, formatTidTime, NO_TID } from "../zodb/mod.ts";
 import type { ExitCode } from "./exit_codes.ts";
+import { textOf } from "./listing.ts";
 import { formatBytes, formatDuration, oneLine } from "./quantities.ts";
 
 /** What both ends are called, and what was asked for. */
@@ -28,7 +36,9 @@ export function describeReport(asked: Asked, report: SyncReport): string {
     : `the last is ${describeTid(after.lastTid)}`;
   const kept = keptAs === undefined ? "" : `; the one before is kept as ${keptAs}`;
   return oneLine(
-    `Replica complete: ${dataFs} has ${all}${basisOf(asked, report)}, ${last}; ${copied}${kept}`,
+    `Replica complete: ${dataFs} has ${all}${basisOf(asked, report)}, ${last}; ${copied}${kept}${
+      comparedOf(report)
+    }`,
   );
 }
 
@@ -46,9 +56,15 @@ function basisOf({ settle }: Asked, { restsOn }: SyncReport): string {
   }
 }
 
+/** What was looked at of what the copy had before; nothing is said of the little that is looked at always. */
+function comparedOf({ check: { kind, transactions }, before }: SyncReport): string {
+  if (kind === "quick" || before.lastTid === NO_TID) return "";
+  return `; before, all of it was compared: ${countOf(transactions)} the same`;
+}
+
 /** The object of `--json`. */
 export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Record<string, unknown> {
-  const { created, newCopy, keptAs, before, after, transactions, bytes, protocol, restsOn } = report;
+  const { created, newCopy, keptAs, before, after, transactions, bytes, protocol, restsOn, check } = report;
   return {
     complete: true,
     source,
@@ -62,6 +78,7 @@ export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Reco
     after: endFacts(after),
     transactions,
     bytes,
+    check: checkFacts(check),
   };
 }
 
@@ -72,7 +89,34 @@ export function failureFacts(
   exitCode: ExitCode,
 ): Record<string, unknown> {
   const hint = error instanceof ZrsError ? error.hint : undefined;
-  return { complete: false, source, dataFs, exitCode, error: error.message, hint: hint ?? null };
+  return {
+    complete: false,
+    source,
+    dataFs,
+    exitCode,
+    error: error.message,
+    hint: hint ?? null,
+    ...(error instanceof HistoriesDifferError && { divergence: divergenceFacts(error.divergence) }),
+  };
+}
+
+export function checkFacts({ kind, transactions, obstacle }: HistoryCheck): Record<string, unknown> {
+  return { kind, transactions, obstacle: obstacle ?? null };
+}
+
+function divergenceFacts({ common, here, there }: Divergence): Record<string, unknown> {
+  return { common: transactionFacts(common), here: transactionFacts(here), there: transactionFacts(there) };
+}
+
+function transactionFacts(transaction: NamedTransaction | undefined): Record<string, unknown> | null {
+  if (transaction === undefined) return null;
+  const { tid, user, description } = transaction;
+  return {
+    tid: formatTid(tid),
+    time: formatTidTime(tid),
+    user: textOf(user),
+    description: textOf(description),
+  };
 }
 
 function endFacts({ lastTid, end }: SyncEnd): Record<string, unknown> {

@@ -26,7 +26,7 @@ export async function verifyDigest(options: VerifyDigestOptions, host: Host): Pr
   if (history.damage !== undefined && (to === undefined || to > history.lastTid)) throw history.damage;
   const through = to ?? history.lastTid;
   const from = await startOf(history, since);
-  using line = new ProgressLine(host);
+  using line = new ProgressLine(host, { digest: "digesting" });
   const found = await digestHistory(history, { from, through }, async (position) => {
     line.show({ doing: "digest", done: position, total: history.end });
     await new Promise<void>((resolve) => void host.clock.schedule(0, resolve));

@@ -56,7 +56,7 @@ const DEFAULT_LIMIT = 20;
  */
 export async function verifyOther(options: VerifyOtherOptions, host: Host): Promise<VerifiedOther> {
   using copy = await openHistory(host, options.dataFs);
-  using line = new ProgressLine(host);
+  using line = new ProgressLine(host, { comparison: "comparing" });
   return isSourceUrl(options.other)
     ? await verifyWithNode(options, copy, host, line)
     : await verifyWithFile(options, copy, host, line);
@@ -66,7 +66,7 @@ async function verifyWithFile(
   options: VerifyOtherOptions,
   copy: History,
   host: Host,
-  line: ProgressLine,
+  line: ProgressLine<"comparison">,
 ): Promise<VerifiedOther> {
   const { since, bytes } = options;
   if (bytes && since !== undefined) {
@@ -85,7 +85,7 @@ async function verifyWithNode(
   options: VerifyOtherOptions,
   copy: History,
   host: Host,
-  line: ProgressLine,
+  line: ProgressLine<"comparison">,
 ): Promise<VerifiedOther> {
   const { other, since, authFile } = options;
   const address = parseSourceUrl(other);
@@ -129,7 +129,7 @@ function pauseOf({ clock }: Host): () => Promise<void> {
   return () => new Promise<void>((resolve) => void clock.schedule(0, resolve));
 }
 
-function progressOf({ end }: History, line: ProgressLine): (position: number) => void {
+function progressOf({ end }: History, line: ProgressLine<"comparison">): (position: number) => void {
   return (position) => line.show({ doing: "comparison", done: position, total: end });
 }
 
@@ -143,7 +143,7 @@ async function report(
   host: Host,
   comparison: AnyComparison,
   other: History | undefined,
-  line: ProgressLine,
+  line: ProgressLine<"comparison">,
 ): Promise<VerifiedOther> {
   const { json, limit = DEFAULT_LIMIT } = options;
   const names: Names = { here: options.dataFs, there: options.other };

@@ -2,7 +2,7 @@
  * Bringing one file up to date from a source, once: as many conversations as it takes, all up to the end that the
  * source had in the first. What has come whole is durable, whatever happens.
  */
-import { directoryOf, listTransactions, type Storage, type TransactionEntry } from "../filestorage/mod.ts";
+import { directoryOf, type Storage } from "../filestorage/mod.ts";
 import {
   DiskError,
   DiskFullError,
@@ -18,6 +18,7 @@ import { describeTid, NO_TID } from "../zodb/mod.ts";
 import { Approach, type Protocol } from "./approach.ts";
 import { attend } from "./attend.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
+import { divergenceOf } from "./divergence.ts";
 import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
 import { CompleteEnd, type Completeness, type IntakeContext, type Promised } from "./intake.ts";
@@ -153,7 +154,7 @@ export class CatchUp {
         this.#ports.log.info(`${this.#source.name}: ${failure.message}; asking again`);
         continue;
       }
-      throw await this.#explain(failure);
+      throw await this.#explain(failure, signal);
     }
   }
 
@@ -267,7 +268,7 @@ export class CatchUp {
   }
 
   /** A failure as the one who called is to read it. */
-  async #explain(failure: ZrsError): Promise<ZrsError> {
+  async #explain(failure: ZrsError, signal: AbortSignal): Promise<ZrsError> {
     if (failure instanceof PackedAwayError) return failure;
     const { name } = this.#source;
     const { lastTid } = this.#storage;
@@ -275,7 +276,16 @@ export class CatchUp {
       failure instanceof HistoryRefusedError ||
       failure instanceof RefusedError && isDivergence(failure.message)
     ) {
-      return await this.#diverged(failure);
+      const software = this.#options.software ?? DEFAULT_SOFTWARE;
+      const { secret } = this.#options;
+      return await divergenceOf(
+        this.#ports,
+        this.#source,
+        this.#storage,
+        failure,
+        { software, secret },
+        signal,
+      );
     }
     const kept = this.transactions === 0 ? "" : `; what had come is kept, up to ${describeTid(lastTid)}`;
     const message = `Cannot copy from ${name}: ${lowerFirst(failure.message)}${kept}`;
@@ -291,33 +301,6 @@ export class CatchUp {
       ...(isMute &&
         { hint: "look into the source's log: if it says TidTooHigh, this replica is ahead of it" }),
     });
-  }
-
-  async #diverged(failure: RefusedError): Promise<DivergedError> {
-    const { path, lastTid } = this.#storage;
-    const common = failure instanceof HistoryRefusedError ? failure.common : undefined;
-    const first = common === undefined && !(failure instanceof HistoryRefusedError)
-      ? undefined
-      : await this.#firstBehind(common);
-    const own = first === undefined ? "" : `; the first that only ${path} has is ${describeEntry(first)}`;
-    return new DivergedError(
-      `Cannot copy from ${this.#source.name}: the histories differ, nothing was written. It says: ` +
-        `${failure.message}${own}`,
-      {
-        path,
-        tid: lastTid,
-        cause: failure,
-        hint:
-          "compare both by zrs log; zrs rewind takes back what the source lacks, or begin with an empty replica",
-      },
-    );
-  }
-
-  /** The replica's transaction that follows the last common one. */
-  async #firstBehind(common: bigint | undefined): Promise<TransactionEntry | undefined> {
-    const since = (common ?? NO_TID) + 1n;
-    for await (const entry of listTransactions(this.#storage, { since })) return entry;
-    return undefined;
   }
 
   /** Leaves nothing but whole transactions, and an index of them. */
@@ -346,15 +329,6 @@ export class CatchUp {
     const { end } = this.#storage;
     this.#options.onProgress?.({ end, startEnd: this.#startEnd, goalEnd: this.#goalEnd });
   }
-}
-
-/** A transaction with all that tells people which one it is. */
-function describeEntry({ tid, user, description }: TransactionEntry): string {
-  const decoder = new TextDecoder();
-  const words = [user, description].map((bytes) => decoder.decode(bytes)).filter((text) => text !== "").join(
-    ": ",
-  );
-  return words === "" ? describeTid(tid) : `${describeTid(tid)} ${JSON.stringify(words)}`;
 }
 
 function lowerFirst(text: string): string {

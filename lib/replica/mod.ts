@@ -19,6 +19,8 @@ export {
   openFileSource,
   type SyncSource,
 } from "./sync_source.ts";
+export { type Divergence, divergenceOf, HistoriesDifferError, type NamedTransaction } from "./divergence.ts";
+export { checkHistory, type HistoryCheck } from "./history_check.ts";
 export { askLastTid } from "./ask_last_tid.ts";
 export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } from "./far_connect.ts";
 export { type PushEnd, pushFar, type PushOptions } from "./far_push.ts";

@@ -3,14 +3,16 @@
  * until the replica has all that the source had when it began. Where the source has been packed so that this is
  * not to be had any more, a complete new copy takes the replica's place.
  */
-import { Storage } from "../filestorage/mod.ts";
+import { likePermissions, Storage } from "../filestorage/mod.ts";
 import { UsageError } from "../errors.ts";
 import { NO_TID } from "../zodb/mod.ts";
 import { CatchUp, type CatchUpOptions, PackedAwayError } from "./catch_up.ts";
+import { checkHistory, type HistoryCheck, type HistoryCheckOptions } from "./history_check.ts";
 import type { Completeness } from "./intake.ts";
 import { NewCopy } from "./new_copy.ts";
 import type { Ports } from "./ports.ts";
 import type { SyncSource } from "./sync_source.ts";
+import { DEFAULT_SOFTWARE } from "./primary.ts";
 import { tellOpened } from "./tell_opened.ts";
 import { pauser } from "./waiting.ts";
 
@@ -21,6 +23,10 @@ export interface SyncOptions extends CatchUpOptions {
   readonly model?: string | undefined;
   /** Makes a complete new copy also where the source has all that is missing, unless both would be the same file. */
   readonly repack?: boolean;
+  /** How much of the replica is compared with the source before anything is written; default: `quick`. */
+  readonly check?: HistoryCheck["kind"];
+  /** Is told how much of the replica has been compared in full, of how many bytes. */
+  readonly onCheck?: (position: number, end: number) => void;
   /** Keeps the replica as `.old` when a new copy takes its place. */
   readonly keepOld?: boolean;
   /** Asks somebody else for the source's last transaction: for a source that does not tell it, which then must send it. */
@@ -48,6 +54,8 @@ export interface SyncReport {
   readonly bytes: number;
   readonly protocol: string;
   readonly restsOn: Completeness;
+  /** What of the replica was compared before. */
+  readonly check: HistoryCheck;
 }
 
 /**
@@ -67,16 +75,31 @@ export async function syncReplica(
   const { created } = storage.report;
   try {
     refuseItself(storage, source);
-    if (created && model !== undefined) disk.copyPermissions(model, path);
+    if (created && model !== undefined) {
+      likePermissions(disk, model, path, (message) => ports.log.warning(message));
+    }
     tellOpened(ports.log, storage);
+    const check = await checkHistory(ports, source, storage, checkOptions(options, storage.end), signal);
     // Only now: before, another run might have copied what comes after.
     const sourceLastTid = await options.askLastTid?.();
-    return await bringUpToDate(ports, source, storage, { ...options, sourceLastTid }, signal);
+    return { check, ...await bringUpToDate(ports, source, storage, { ...options, sourceLastTid }, signal) };
   } catch (error) {
     // Nobody is helped by an empty database where there was none.
     if (created && storage.lastTid === NO_TID) disk.remove(path);
     throw error;
   }
+}
+
+function checkOptions(options: SyncOptions, end: number): HistoryCheckOptions {
+  const { check = "quick", software = DEFAULT_SOFTWARE, secret, protocol, peerTimeoutMs, onCheck } = options;
+  return {
+    kind: check,
+    software,
+    secret,
+    isZrs2: protocol === "zrs2" && secret === undefined,
+    peerTimeoutMs,
+    onProgress: onCheck && ((position) => onCheck(position, end)),
+  };
 }
 
 async function bringUpToDate(
@@ -85,7 +108,7 @@ async function bringUpToDate(
   storage: Storage,
   options: SyncOptions,
   signal: AbortSignal,
-): Promise<SyncReport> {
+): Promise<Omit<SyncReport, "check">> {
   const before: SyncEnd = { lastTid: storage.lastTid, end: storage.end };
   const { created } = storage.report;
   const copy = new NewCopy(ports, source, storage, options);

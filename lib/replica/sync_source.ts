@@ -11,6 +11,8 @@ import { sleep } from "./waiting.ts";
 export interface SyncSource extends AsyncDisposable {
   /** As messages name it. */
   readonly name: string;
+  /** Where it is a file of this machine. */
+  readonly path?: string | undefined;
   /** Whether only a process of this machine can be there. */
   readonly isThisMachine: boolean;
   /** A new conversation, in which the source serves by the native stream or by zrs2. @throws UnavailableError */
@@ -51,6 +53,7 @@ export async function openFileSource(
   running.catch(() => {}); // told when it is closed
   return {
     name: path,
+    path,
     isThisMachine: true,
     connect: () => network.connect(),
     get problem() {
@@ -76,6 +79,7 @@ export function limitedSource(
   const throttle = new Throttle(clock, bytesPerSecond);
   return {
     name: source.name,
+    path: source.path,
     isThisMachine: source.isThisMachine,
     async connect(signal) {
       const connection = await source.connect(signal);

@@ -43,3 +43,30 @@ function sumOf(pid: number, ...places: readonly number[]): number {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return places.reduce((sum, place) => sum + Number(fields[place]), 0) / TICKS_PER_SECOND;
 }
+
+/** Nanoseconds of processor time by thread, of those that are there: for what takes little. */
+export function threadTimesOf(pid: number): ReadonlyMap<string, number> {
+  const times = new Map<string, number>();
+  for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
+    const schedstat = Deno.readTextFileSync(`/proc/${pid}/task/${name}/schedstat`);
+    times.set(name, Number(schedstat.split(" ", 1)[0]));
+  }
+  return times;
+}
+
+/** Seconds between two such moments; threads that have ended meanwhile, for want of work, do not count. */
+export function secondsBetween(
+  before: ReadonlyMap<string, number>,
+  after: ReadonlyMap<string, number>,
+): number {
+  let nanoseconds = 0;
+  for (const [thread, time] of after) nanoseconds += time - (before.get(thread) ?? 0);
+  return nanoseconds / 1e9;
+}
+
+/** Bytes that a process has read and written by system calls, from caches as well as from disks. */
+export function transferredBy(pid: number): { readonly read: number; readonly written: number } {
+  const io = Deno.readTextFileSync(`/proc/${pid}/io`);
+  const amount = (name: string) => Number(new RegExp(`^${name}: (\\d+)$`, "m").exec(io)![1]);
+  return { read: amount("rchar"), written: amount("wchar") };
+}
