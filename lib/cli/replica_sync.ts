@@ -11,7 +11,7 @@ import type { Address } from "../ports/mod.ts";
 import {
   askLastTid,
   type Compress,
-  limitedSource,
+  type FarSource,
   type Ports,
   type Secret,
   syncReplica,
@@ -32,7 +32,7 @@ import { ProgressLine } from "./progress.ts";
 import { planSync } from "./replica_sync_plan.ts";
 import { describeReport, failureFacts, reportFacts } from "./replica_sync_report.ts";
 import { networkFor } from "./secure_network.ts";
-import { openSource, pathOfSource } from "./sync_source_option.ts";
+import { openSource, pathOfSource, readSourceName } from "./sync_source_option.ts";
 import { address, type Blobs, file, moment, rate, seconds } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
@@ -55,6 +55,10 @@ export interface ReplicaSyncCommand extends TlsOptions {
   /** In bytes a second. */
   readonly bwlimit?: number | undefined;
   readonly blobs: Blobs;
+  /** The command that leads to another machine. */
+  readonly ssh: string;
+  /** The name or path of zrs there. */
+  readonly farZrs?: string | undefined;
   readonly authFile?: string | undefined;
   readonly logFile?: string | undefined;
   readonly quiet: boolean;
@@ -67,7 +71,7 @@ export const replicaSyncParser = command(
     command: constant("replica-sync"),
     source: argument(string({ metavar: "SOURCE" }), {
       description:
-        message`What to copy: the path of a Data.fs, which may be in use, or a running node, ${"zrs://HOST:PORT"} or ${"zrs+unix:PATH"}.`,
+        message`What to copy: the path of a Data.fs, which may be in use, here or on another machine that ssh leads to, ${"[USER@]HOST:PATH"} or ${"ssh://[USER@]HOST[:PORT]/PATH"}; or a running node, ${"zrs://HOST:PORT"} or ${"zrs+unix:PATH"}.`,
       errors: { endOfInput: message`Missing SOURCE, what to copy` },
     }),
     dataFs: argument(file("DATA_FS"), {
@@ -123,6 +127,17 @@ export const replicaSyncParser = command(
       } may follow.`,
     })),
     blobs: blobsOption,
+    ssh: withDefault(
+      option("--ssh", string({ metavar: "COMMAND" }), {
+        description: message`How to get to another machine, such as ${"ssh -p 2222 -i KEY"}.`,
+      }),
+      "ssh",
+      { message: message`${text("ssh")}` },
+    ),
+    farZrs: optional(option("--far-zrs", string({ metavar: "PROGRAM" }), {
+      description:
+        message`The path of zrs on the other machine, where it is not on the PATH; without zrs there its own tools do.`,
+    })),
     json: withDefault(
       flag("--json", { description: message`Write what has been done as one JSON object.` }),
       false,
@@ -148,7 +163,11 @@ export const replicaSyncParser = command(
       message`Appends to DATA_FS every transaction of SOURCE that it lacks, and makes it a complete new copy where SOURCE has been packed so that it must be one. Ends with 0 if and only if DATA_FS is a complete copy then. Killed at any moment it leaves a valid one, with which the next run goes on.`,
     footer: message`Example:${lineBreak()}  ${
       commandLine("zrs replica-sync /srv/zope/var/Data.fs /backup/Data.fs")
-    }${lineBreak()}  ${commandLine("zrs replica-sync -q zrs://db1.example.com:5000 /srv/replica/Data.fs")}`,
+    }${lineBreak()}  ${
+      commandLine("zrs replica-sync -q zrs://db1.example.com:5000 /srv/replica/Data.fs")
+    }${lineBreak()}  ${
+      commandLine("zrs replica-sync zope@db1.example.com:/srv/zope/var/Data.fs /backup/Data.fs")
+    }`,
     usageLine: [{
       type: "sequence",
       terms: [
@@ -207,13 +226,12 @@ async function sync(
   signal: AbortSignal,
 ): Promise<void> {
   const { disk, clock, random } = host;
-  const isFile = pathOfSource(options.source) !== undefined;
-  const network = isFile ? host.network : await networkFor(options, host);
+  const isNode = readSourceName(options.source).kind === "node";
+  const network = isNode ? await networkFor(options, host) : host.network;
   const ports: Ports = { disk, network, clock, random, log };
-  const secret = isFile || options.authFile === undefined ? undefined : openSecret(options.authFile, ports);
-  await using opened = await openSource(options.source, ports, options);
-  const source = options.bwlimit === undefined ? opened : limitedSource(ports, opened, options.bwlimit);
-  if (options.dryRun) return await planSync(options, source, secret, host);
+  const secret = options.authFile === undefined ? undefined : openSecret(options.authFile, ports);
+  await using source = await openSource(options.source, ports, options, host);
+  if (options.dryRun) return await planSync(options, source, secret, host, signal);
   const report = await copy(options, host, ports, source, secret, signal);
   if (options.json) host.out(`${JSON.stringify(reportFacts(options, report))}\n`);
   else if (!options.quiet) host.out(`${describeReport(options, report)}\n`);
@@ -223,7 +241,7 @@ async function copy(
   options: ReplicaSyncCommand,
   host: Host,
   ports: Ports,
-  source: SyncSource,
+  source: SyncSource | FarSource,
   secret: Secret | undefined,
   signal: AbortSignal,
 ) {
@@ -236,7 +254,8 @@ async function copy(
     until: options.until,
     repack: options.repack,
     keepOld: options.keepOld,
-    protocol: options.protocol,
+    // Where there may be one connection only, it is not spent on asking what is spoken.
+    protocol: ["ssh", "stdio"].includes(readSourceName(options.source).kind) ? "native" : options.protocol,
     compress: options.compress,
     secret,
     software: SOFTWARE,
@@ -264,9 +283,16 @@ function checkOptions(options: ReplicaSyncCommand, host: Host): void {
     });
   }
   const isSecured = [authFile, tlsCert, tlsKey, tlsCa, tlsName].some((each) => each !== undefined);
-  if (isSecured && pathOfSource(source) !== undefined) {
-    throw new UsageError(`Cannot use --auth-file or --tls-… to copy ${source}: there is no connection`, {
+  const { kind } = readSourceName(source);
+  if (isSecured && kind !== "node") {
+    const why = kind === "file" ? "there is no connection" : "it is not a running node";
+    throw new UsageError(`Cannot use --auth-file or --tls-… to copy ${source}: ${why}`, {
       hint: "Give them with zrs://HOST:PORT only",
+    });
+  }
+  if (protocol === "zrs2" && (kind === "ssh" || kind === "stdio")) {
+    throw new UsageError(`Cannot use --protocol zrs2 to copy ${source}: nothing there speaks it`, {
+      hint: "Leave it out",
     });
   }
   tlsFiles(options);

@@ -1,10 +1,19 @@
 /** `zrs replica-sync --dry-run`: both ends are compared, and nothing is written, not even a lock. */
 
-import { DivergedError } from "../errors.ts";
-import { FIRST_POSITION, Generation, type History } from "../filestorage/mod.ts";
+import { DivergedError, UnavailableError, UsageError } from "../errors.ts";
+import { FIRST_POSITION, Generation, type History, type LogView } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import type { ReadableFile } from "../ports/mod.ts";
-import { queryLineage, type Secret, type SyncSource, type Verdict } from "../replica/mod.ts";
+import {
+  compareFarFile,
+  FarFileSource,
+  FarSource,
+  findFarEnd,
+  queryLineage,
+  type Secret,
+  type SyncSource,
+  type Verdict,
+} from "../replica/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { openHistory } from "./listing.ts";
 import { formatBytes } from "./quantities.ts";
@@ -25,12 +34,13 @@ type Plan =
   | { readonly kind: "append"; readonly bytes: number | undefined }
   | { readonly kind: "new copy"; readonly bytes: number };
 
-/** Shows what would be done. @throws DivergedError, and as `queryLineage` */
+/** Shows what would be done. @throws DivergedError, UsageError, and as `queryLineage` or `compareFarFile` */
 export async function planSync(
   options: Asked,
-  source: SyncSource,
+  source: SyncSource | FarSource,
   secret: Secret | undefined,
   host: Host,
+  signal: AbortSignal,
 ): Promise<void> {
   const { dataFs } = options;
   const { clock, random } = host;
@@ -38,19 +48,65 @@ export async function planSync(
   if (history?.damage !== undefined) throw history.damage;
   const { lastTid, end, file } = history ?? EMPTY;
   const view = { generation: new Generation(0, file), lastTid, end };
-  const verdict = await queryLineage({ clock, random }, source, view, { software: SOFTWARE, secret });
-  if (verdict.kind === "differs") {
-    throw new DivergedError(
-      `Cannot copy from ${source.name}: the histories differ. It says: ${verdict.refusal.message}`,
-      { path: dataFs, cause: verdict.refusal, hint: "compare both by zrs log; nothing was written" },
-    );
-  }
+  const reached = source instanceof FarSource ? await source.reach(signal) : source;
+  const verdict = reached instanceof FarFileSource
+    ? await compareByTools(options, reached, view, host)
+    : await compareByStream(options, reached, view, secret, { clock, random });
   tell(options, source, verdict, plan(options, verdict, lastTid, end), host);
+}
+
+/** What a source would send. */
+type Offer = Pick<Extract<Verdict, { kind: "welcome" }>, "fit" | "lastTid" | "end"> & {
+  /** Whether only bytes can be appended, as they lie there. */
+  readonly isBytes: boolean;
+};
+
+/** @throws DivergedError, and as `queryLineage` */
+async function compareByStream(
+  { dataFs }: Asked,
+  source: SyncSource,
+  view: LogView,
+  secret: Secret | undefined,
+  ports: Parameters<typeof queryLineage>[0],
+): Promise<Offer> {
+  const verdict = await queryLineage(ports, source, view, { software: SOFTWARE, secret });
+  if (verdict.kind === "differs") {
+    throw differing(source.name, dataFs, verdict.refusal.message, verdict.refusal);
+  }
+  return { ...verdict, isBytes: false };
+}
+
+/** @throws DivergedError, and as `compareFarFile` */
+async function compareByTools(
+  { dataFs }: Asked,
+  source: FarFileSource,
+  view: LogView,
+  { clock }: Host,
+): Promise<Offer> {
+  const file = await source.look();
+  const comparison = await compareFarFile({ clock }, view, file, { full: false });
+  if (comparison.kind === "diverged") throw differing(source.name, dataFs, comparison.words);
+  const found = comparison.kind === "incomparable" ? undefined : await findFarEnd(file);
+  if (comparison.kind === "incomparable" || found === undefined) {
+    const words = comparison.kind === "incomparable" ? comparison.words : "its end cannot be told";
+    throw new UnavailableError(`Cannot compare with ${source.name}: ${words}`, {
+      hint: "try again; if that does not help, install zrs there",
+    });
+  }
+  return { ...found, fit: comparison.kind === "packed" ? comparison.fit : "prefix", isBytes: true };
+}
+
+function differing(source: string, dataFs: string, words: string, cause?: unknown): DivergedError {
+  return new DivergedError(`Cannot copy from ${source}: the histories differ. It says: ${words}`, {
+    path: dataFs,
+    cause,
+    hint: "compare both by zrs log; nothing was written",
+  });
 }
 
 function plan(
   { dataFs, until, repack }: Asked,
-  { fit, lastTid: sourceTid, end: sourceEnd }: Extract<Verdict, { kind: "welcome" }>,
+  { fit, lastTid: sourceTid, end: sourceEnd, isBytes }: Offer,
   lastTid: bigint,
   end: number,
 ): Plan {
@@ -68,13 +124,23 @@ function plan(
     if (fit !== "prefix" && (repack || fit === "gap")) return { kind: "new copy", bytes: sourceEnd };
   }
   if (lastTid >= sourceTid) return { kind: "nothing" };
+  if (isBytes && fit !== "prefix") {
+    throw new UsageError(
+      `Cannot append to ${dataFs} what it lacks: the source has been packed, and its machine's own tools tell ` +
+        `bytes only, which lie elsewhere now`,
+      {
+        path: dataFs,
+        hint: "--repack would make a complete new copy; with zrs installed there it could be appended",
+      },
+    );
+  }
   return { kind: "append", bytes: fit === "prefix" && until === undefined ? sourceEnd - end : undefined };
 }
 
 function tell(
   { dataFs, until, json, quiet }: Asked,
-  { name }: SyncSource,
-  { lastTid }: Extract<Verdict, { kind: "welcome" }>,
+  { name }: Pick<SyncSource, "name">,
+  { lastTid }: Offer,
   plan: Plan,
   host: Host,
 ): void {

@@ -27,8 +27,11 @@ export function describeReport(asked: Asked, report: SyncReport): string {
     ? "it has no transactions"
     : `the last is ${describeTid(after.lastTid)}`;
   const kept = keptAs === undefined ? "" : `; the one before is kept as ${keptAs}`;
+  const durable = report.isDurableThere
+    ? ""
+    : "; nothing there could write the file to disk before: after a power loss there, it may lack the last of this";
   return oneLine(
-    `Replica complete: ${dataFs} has ${all}${basisOf(asked, report)}, ${last}; ${copied}${kept}`,
+    `Replica complete: ${dataFs} has ${all}${basisOf(asked, report)}, ${last}; ${copied}${kept}${durable}`,
   );
 }
 
@@ -48,7 +51,8 @@ function basisOf({ settle }: Asked, { restsOn }: SyncReport): string {
 
 /** The object of `--json`. */
 export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Record<string, unknown> {
-  const { created, newCopy, keptAs, before, after, transactions, bytes, protocol, restsOn } = report;
+  const { created, newCopy, keptAs, before, after, transactions, bytes, protocol, restsOn, isDurableThere } =
+    report;
   return {
     complete: true,
     source,
@@ -58,6 +62,7 @@ export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Reco
     keptAs: keptAs ?? null,
     protocol,
     restsOn,
+    durableThere: isDurableThere,
     before: endFacts(before),
     after: endFacts(after),
     transactions,

@@ -2,7 +2,7 @@
  * Bringing one file up to date from a source, once: as many conversations as it takes, all up to the end that the
  * source had in the first. What has come whole is durable, whatever happens.
  */
-import { directoryOf, listTransactions, type Storage, type TransactionEntry } from "../filestorage/mod.ts";
+import { directoryOf, type Storage } from "../filestorage/mod.ts";
 import {
   DiskError,
   DiskFullError,
@@ -18,8 +18,10 @@ import { describeTid, NO_TID } from "../zodb/mod.ts";
 import { Approach, type Protocol } from "./approach.ts";
 import { attend } from "./attend.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
+import { divergedError } from "./divergence.ts";
 import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
+import { IndexKeeper } from "./index_keeper.ts";
 import { CompleteEnd, type Completeness, type IntakeContext, type Promised } from "./intake.ts";
 import { AgainError } from "./native_intake.ts";
 import type { Compress } from "./pace.ts";
@@ -81,9 +83,8 @@ export class PackedAwayError extends UnavailableError {
 }
 
 const DEFAULT_SETTLE_MS = 3_000;
-const INDEX_SAVE_MS = 60_000;
 /** A source that is replaced more often than this in one copy has other troubles. */
-const MOST_AGAIN = 10;
+export const MOST_AGAIN = 10;
 
 export class CatchUp {
   readonly #ports: Ports;
@@ -92,15 +93,17 @@ export class CatchUp {
   readonly #options: CatchUpOptions;
   readonly #demand: Demand;
   readonly #approach: Approach;
+  readonly #index: IndexKeeper;
   readonly #startEnd: number;
   /** The end that was fixed when the first conversation began, from then on. */
   #until: bigint;
   #goalEnd: number | undefined;
-  #nextSaveMs: number;
   /** Transactions that have come and are durable, cancelled ones included. */
   transactions = 0;
   /** By which protocol it came. */
   protocol = "";
+  /** A source sends what is on its disk, and nothing else. */
+  readonly isDurableThere = true;
 
   constructor(
     ports: Ports,
@@ -118,7 +121,7 @@ export class CatchUp {
     this.#until = options.until ?? END_OF_TIME;
     const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
     this.#approach = new Approach(ports.clock, ports.log, source.name, protocol);
-    this.#nextSaveMs = ports.clock.monotonic() + INDEX_SAVE_MS;
+    this.#index = new IndexKeeper(ports, storage);
   }
 
   /**
@@ -134,10 +137,10 @@ export class CatchUp {
       completeness = await this.#receiveAll(signal);
     } catch (error) {
       // What could not be written is in the index nevertheless.
-      await this.#leaveInOrder(!(error instanceof DiskError));
+      await this.#index.leaveInOrder(!(error instanceof DiskError));
       throw error;
     }
-    await this.#leaveInOrder(true);
+    await this.#index.leaveInOrder(true);
     checkReadToItsEnd(this.#source);
     return completeness;
   }
@@ -196,11 +199,7 @@ export class CatchUp {
           zrs2: { lastTid: options.sourceLastTid, settleMs: options.settleMs ?? DEFAULT_SETTLE_MS },
         },
       },
-      saveIndexWhenDue: async () => {
-        if (this.#ports.clock.monotonic() < this.#nextSaveMs) return;
-        await sink.drain(); // the index holds what is whole: it must be in the file before
-        await this.#saveIndex();
-      },
+      saveIndexWhenDue: () => this.#index.saveWhenDue(() => sink.drain()),
     };
   }
 
@@ -294,67 +293,18 @@ export class CatchUp {
   }
 
   async #diverged(failure: RefusedError): Promise<DivergedError> {
-    const { path, lastTid } = this.#storage;
-    const common = failure instanceof HistoryRefusedError ? failure.common : undefined;
-    const first = common === undefined && !(failure instanceof HistoryRefusedError)
-      ? undefined
-      : await this.#firstBehind(common);
-    const own = first === undefined ? "" : `; the first that only ${path} has is ${describeEntry(first)}`;
-    return new DivergedError(
-      `Cannot copy from ${this.#source.name}: the histories differ, nothing was written. It says: ` +
-        `${failure.message}${own}`,
-      {
-        path,
-        tid: lastTid,
-        cause: failure,
-        hint:
-          "compare both by zrs log; zrs rewind takes back what the source lacks, or begin with an empty replica",
-      },
-    );
-  }
-
-  /** The replica's transaction that follows the last common one. */
-  async #firstBehind(common: bigint | undefined): Promise<TransactionEntry | undefined> {
-    const since = (common ?? NO_TID) + 1n;
-    for await (const entry of listTransactions(this.#storage, { since })) return entry;
-    return undefined;
-  }
-
-  /** Leaves nothing but whole transactions, and an index of them. */
-  async #leaveInOrder(isIndexRight: boolean): Promise<void> {
-    try {
-      await this.#storage.cut();
-    } catch (error) {
-      if (!(error instanceof DiskError)) throw error; // what made it fail is told, and the next opening cuts
-      return;
-    }
-    if (isIndexRight) await this.#saveIndex();
-  }
-
-  /** A replica without a saved index is as good, it only opens more slowly: failing is told, not fatal. */
-  async #saveIndex(): Promise<void> {
-    this.#nextSaveMs = this.#ports.clock.monotonic() + INDEX_SAVE_MS;
-    try {
-      await this.#storage.saveIndex();
-    } catch (error) {
-      if (!(error instanceof ZrsError)) throw error;
-      this.#ports.log.warning(`Cannot save the index of ${this.#storage.path}: ${error.message}`);
-    }
+    return await divergedError(this.#storage, {
+      source: this.#source.name,
+      words: failure.message,
+      common: failure instanceof HistoryRefusedError ? failure.common : "unknown",
+      cause: failure,
+    });
   }
 
   #tellProgress(): void {
     const { end } = this.#storage;
     this.#options.onProgress?.({ end, startEnd: this.#startEnd, goalEnd: this.#goalEnd });
   }
-}
-
-/** A transaction with all that tells people which one it is. */
-function describeEntry({ tid, user, description }: TransactionEntry): string {
-  const decoder = new TextDecoder();
-  const words = [user, description].map((bytes) => decoder.decode(bytes)).filter((text) => text !== "").join(
-    ": ",
-  );
-  return words === "" ? describeTid(tid) : `${describeTid(tid)} ${JSON.stringify(words)}`;
 }
 
 function lowerFirst(text: string): string {

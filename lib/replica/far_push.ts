@@ -67,13 +67,13 @@ export async function pushFar(
     ...(software !== undefined && { software }),
   });
   using reached = await reachFar(ports, place, options, zrsArguments);
-  const { shell, connection } = reached;
+  const { shell, program } = reached;
   if (shell.version === undefined) throw noZrsThere(place, options);
   await shell.beginZrs();
-  network.offer(inOwnTime(connection));
+  network.offer(inOwnTime(program));
   await primary.run(signal);
   if (signal.aborted) throw new UnavailableError(`Stopped before ${place.name} was complete`);
-  return { code: await connection.end(), words: connection.complaint };
+  return { code: await program.end(), words: program.complaint };
 }
 
 /** Closed here, the program still gets to its own end: how it ends is the answer. */

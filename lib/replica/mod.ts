@@ -20,6 +20,9 @@ export {
   type SyncSource,
 } from "./sync_source.ts";
 export { askLastTid } from "./ask_last_tid.ts";
+export { compareFarFile, type FarComparison, findFarEnd } from "./far_compare.ts";
+export { FarFileSource, FarSource } from "./far_source.ts";
+export { Throttle } from "./throttle.ts";
 export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } from "./far_connect.ts";
 export { type PushEnd, pushFar, type PushOptions } from "./far_push.ts";
 export { type FarSyncOptions, type FarSyncResult, syncFarFile } from "./far_sync.ts";

@@ -6,9 +6,11 @@
 import { Storage } from "../filestorage/mod.ts";
 import { UsageError } from "../errors.ts";
 import { NO_TID } from "../zodb/mod.ts";
-import { CatchUp, type CatchUpOptions, PackedAwayError } from "./catch_up.ts";
+import { type CatchUpOptions, PackedAwayError } from "./catch_up.ts";
+import { FarSource } from "./far_source.ts";
 import type { Completeness } from "./intake.ts";
 import { NewCopy } from "./new_copy.ts";
+import { catchUpFrom, type ReachedSource } from "./one_catch_up.ts";
 import type { Ports } from "./ports.ts";
 import type { SyncSource } from "./sync_source.ts";
 import { tellOpened } from "./tell_opened.ts";
@@ -47,17 +49,19 @@ export interface SyncReport {
   readonly transactions: number;
   readonly bytes: number;
   readonly protocol: string;
+  /** Whether the source had on its disk what was copied; false where nothing there could see to that. */
+  readonly isDurableThere: boolean;
   readonly restsOn: Completeness;
 }
 
 /**
  * Brings the replica up to date. Killed at any moment, it leaves a valid replica with which the next run goes on.
- * @throws LockedError, UsageError, CorruptError where the replica cannot be used; otherwise as {@link CatchUp.run},
+ * @throws LockedError, UsageError, CorruptError where the replica cannot be used; otherwise as `CatchUp.run`,
  * what came whole before is kept then
  */
 export async function syncReplica(
   ports: Ports,
-  source: SyncSource,
+  source: SyncSource | FarSource,
   options: SyncOptions,
   signal: AbortSignal,
 ): Promise<SyncReport> {
@@ -71,7 +75,8 @@ export async function syncReplica(
     tellOpened(ports.log, storage);
     // Only now: before, another run might have copied what comes after.
     const sourceLastTid = await options.askLastTid?.();
-    return await bringUpToDate(ports, source, storage, { ...options, sourceLastTid }, signal);
+    const reached = source instanceof FarSource ? await source.reach(signal) : source;
+    return await bringUpToDate(ports, reached, storage, { ...options, sourceLastTid }, signal);
   } catch (error) {
     // Nobody is helped by an empty database where there was none.
     if (created && storage.lastTid === NO_TID) disk.remove(path);
@@ -81,7 +86,7 @@ export async function syncReplica(
 
 async function bringUpToDate(
   ports: Ports,
-  source: SyncSource,
+  source: ReachedSource,
   storage: Storage,
   options: SyncOptions,
   signal: AbortSignal,
@@ -89,7 +94,8 @@ async function bringUpToDate(
   const before: SyncEnd = { lastTid: storage.lastTid, end: storage.end };
   const { created } = storage.report;
   const copy = new NewCopy(ports, source, storage, options);
-  const catchUp = new CatchUp(ports, source, storage, options, options.repack === true ? "prefix" : "later");
+  const demand = options.repack === true ? "prefix" : "later";
+  const catchUp = catchUpFrom(ports, source, storage, options, demand);
   try {
     const restsOn = await catchUp.run(signal);
     await copy.discard(); // of a run that was killed while it made one
@@ -102,6 +108,7 @@ async function bringUpToDate(
       transactions: catchUp.transactions,
       bytes: storage.end - before.end,
       protocol: catchUp.protocol,
+      isDurableThere: catchUp.isDurableThere,
       restsOn,
     };
   } catch (error) {
@@ -112,7 +119,10 @@ async function bringUpToDate(
 }
 
 /** @throws UsageError when the file is most likely the one that the source follows */
-function refuseItself({ report, path }: Storage, { name, isThisMachine }: SyncSource): void {
+function refuseItself(
+  { report, path }: Storage,
+  { name, isThisMachine }: Pick<SyncSource, "name" | "isThisMachine">,
+): void {
   if (!report.followed || !isThisMachine || name === path) return;
   throw new UsageError(
     `Cannot copy from ${name} to ${path}: a zrs primary on this machine follows that very file, so source and ` +

@@ -4,8 +4,7 @@ import { type Address, type Connection, formatAddress, isThisMachineOnly, type L
 import { LoopbackNetwork } from "./loopback.ts";
 import type { Ports } from "./ports.ts";
 import { Primary, type PrimaryOptions } from "./primary.ts";
-import { Throttle } from "./throttle.ts";
-import { sleep } from "./waiting.ts";
+import { limitedConnection, Throttle } from "./throttle.ts";
 
 /** What a replica can be brought up to date from. Whoever made it closes it. */
 export interface SyncSource extends AsyncDisposable {
@@ -77,23 +76,7 @@ export function limitedSource(
   return {
     name: source.name,
     isThisMachine: source.isThisMachine,
-    async connect(signal) {
-      const connection = await source.connect(signal);
-      return {
-        peer: connection.peer,
-        get written() {
-          return connection.written;
-        },
-        async read(into) {
-          const count = await connection.read(into.subarray(0, throttle.pieceBytes));
-          if (count !== null) await sleep(clock, throttle.take(count), signal);
-          return count;
-        },
-        write: (bytes) => connection.write(bytes),
-        close: () => connection.close(),
-        [Symbol.dispose]: () => connection.close(),
-      };
-    },
+    connect: async (signal) => limitedConnection(clock, await source.connect(signal), throttle, signal),
     get problem() {
       return source.problem;
     },
