@@ -29,10 +29,11 @@ import {
   type TlsOptions,
 } from "./options.ts";
 import { ProgressLine } from "./progress.ts";
+import { pushReplica } from "./replica_push.ts";
 import { planSync } from "./replica_sync_plan.ts";
 import { describeReport, failureFacts, reportFacts } from "./replica_sync_report.ts";
 import { networkFor } from "./secure_network.ts";
-import { openSource, pathOfSource, readSourceName } from "./sync_source_option.ts";
+import { openSource, pathOfSource, readFarPlace, readSourceName } from "./sync_source_option.ts";
 import { address, type Blobs, file, moment, rate, seconds } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
@@ -49,6 +50,10 @@ export interface ReplicaSyncCommand extends TlsOptions {
   readonly repack: boolean;
   readonly keepOld: boolean;
   readonly dryRun: boolean;
+  /** The source is here, and the copy on another machine. */
+  readonly push: boolean;
+  /** The other end of a push has found that a new copy is needed. */
+  readonly anew: boolean;
   readonly json: boolean;
   readonly protocol: "auto" | "native" | "zrs2";
   readonly compress: Compress;
@@ -98,6 +103,14 @@ export const replicaSyncParser = command(
       flag("--dry-run", { description: message`Compare both, say what would be done, and write nothing.` }),
       false,
     ),
+    push: withDefault(
+      flag("--push", {
+        description:
+          message`The copy is on another machine, ${"[USER@]HOST:PATH"}, where zrs is installed, too.`,
+      }),
+      false,
+    ),
+    anew: withDefault(flag("--anew", { hidden: true }), false),
     askZeo: optional(option("--ask-zeo", address("connect"), {
       description:
         message`Ask this ZEO server for the last transaction, for a primary of zc.zrs, which does not tell it.`,
@@ -197,17 +210,24 @@ export async function runReplicaSync(options: ReplicaSyncCommand, host: Host): P
     }));
   }
   try {
-    await sync(options, host, log, stop.signal);
+    await (options.push ? pushReplica : sync)(options, host, log, stop.signal);
     return EXIT.ok;
   } catch (error) {
     const isStopped = stopped !== undefined && stop.signal.reason === originOf(error);
     if (!isStopped && !(originOf(error) instanceof ZrsError)) throw error;
     const code = isStopped ? stopped! : exitCodeOf(error);
-    if (options.json) host.out(`${JSON.stringify(failureFacts(options, originOf(error) as Error, code))}\n`);
+    if (options.json) {
+      sayFor(options, host)(`${JSON.stringify(failureFacts(options, originOf(error) as Error, code))}\n`);
+    }
     if (!isStopped) throw error;
     host.err(`zrs replica-sync: ${stop.signal.reason.message}\n`);
     return code;
   }
+}
+
+/** Where results go: not into the conversation, where standard output is one. */
+function sayFor({ source }: ReplicaSyncCommand, host: Host): (text: string) => void {
+  return (text) => source === "-" ? host.err(text) : host.out(text);
 }
 
 /** Not a failure: somebody wanted it. */
@@ -231,10 +251,11 @@ async function sync(
   const ports: Ports = { disk, network, clock, random, log };
   const secret = options.authFile === undefined ? undefined : openSecret(options.authFile, ports);
   await using source = await openSource(options.source, ports, options, host);
-  if (options.dryRun) return await planSync(options, source, secret, host, signal);
+  const say = sayFor(options, host);
+  if (options.dryRun) return await planSync(options, source, secret, host, say, signal);
   const report = await copy(options, host, ports, source, secret, signal);
-  if (options.json) host.out(`${JSON.stringify(reportFacts(options, report))}\n`);
-  else if (!options.quiet) host.out(`${describeReport(options, report)}\n`);
+  if (options.json) say(`${JSON.stringify(reportFacts(options, report))}\n`);
+  else if (!options.quiet) say(`${describeReport(options, report)}\n`);
 }
 
 async function copy(
@@ -254,6 +275,7 @@ async function copy(
     until: options.until,
     repack: options.repack,
     keepOld: options.keepOld,
+    anew: options.anew,
     // Where there may be one connection only, it is not spent on asking what is spoken.
     protocol: ["ssh", "stdio"].includes(readSourceName(options.source).kind) ? "native" : options.protocol,
     compress: options.compress,
@@ -295,6 +317,34 @@ function checkOptions(options: ReplicaSyncCommand, host: Host): void {
       hint: "Leave it out",
     });
   }
+  if (options.anew && kind !== "stdio") {
+    throw new UsageError("Cannot use --anew: it is for zrs at the other end of --push", {
+      hint: "Give --repack to make a complete new copy where the source has been packed",
+    });
+  }
   tlsFiles(options);
+  if (options.push) return checkPush(options, host);
+  if (readSourceName(options.dataFs).kind === "ssh") {
+    throw new UsageError(`Cannot copy to ${options.dataFs}: a copy is made on this machine`, {
+      hint: "Give --push to bring a copy on another machine up to date; a local path with a colon is ./path",
+    });
+  }
   checkOutputs(options, host.disk);
+}
+
+/** @throws UsageError */
+function checkPush(options: ReplicaSyncCommand, host: Host): void {
+  const { source, dataFs, askZeo, protocol } = options;
+  if (readSourceName(source).kind !== "file") {
+    throw new UsageError(`Cannot push ${source}: it is no file of this machine`, {
+      hint: "Name the path of a Data.fs, and then where the copy is: [user@]host:path",
+    });
+  }
+  if (askZeo !== undefined || protocol === "zrs2") {
+    throw new UsageError("Cannot use --ask-zeo or --protocol zrs2 with --push: both are for other sources", {
+      hint: "Leave them out",
+    });
+  }
+  readFarPlace(dataFs, options.ssh, host);
+  checkOutputs({ ...options, dataFs: source }, host.disk);
 }

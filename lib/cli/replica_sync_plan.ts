@@ -28,7 +28,7 @@ interface Asked {
 }
 
 /** What would be done. */
-type Plan =
+export type Plan =
   | { readonly kind: "nothing" }
   /** @param bytes undefined where the files lie differently */
   | { readonly kind: "append"; readonly bytes: number | undefined }
@@ -40,6 +40,7 @@ export async function planSync(
   source: SyncSource | FarSource,
   secret: Secret | undefined,
   host: Host,
+  say: (text: string) => void,
   signal: AbortSignal,
 ): Promise<void> {
   const { dataFs } = options;
@@ -52,7 +53,7 @@ export async function planSync(
   const verdict = reached instanceof FarFileSource
     ? await compareByTools(options, reached, view, host)
     : await compareByStream(options, reached, view, secret, { clock, random });
-  tell(options, source, verdict, plan(options, verdict, lastTid, end), host);
+  tell(options, source, verdict, plan(options, verdict, lastTid, end), say);
 }
 
 /** What a source would send. */
@@ -142,20 +143,20 @@ function tell(
   { name }: Pick<SyncSource, "name">,
   { lastTid }: Offer,
   plan: Plan,
-  host: Host,
+  say: (text: string) => void,
 ): void {
   const goal = until !== undefined && until < lastTid ? formatTid(until) : formatTid(lastTid);
   if (json) {
     const bytes = plan.kind === "nothing" ? 0 : plan.bytes ?? null;
-    host.out(
+    say(
       `${JSON.stringify({ dryRun: true, source: name, dataFs, would: plan.kind, until: goal, bytes })}\n`,
     );
   } else if (!quiet) {
-    host.out(`${describePlan(plan, dataFs, name, goal)}\n`);
+    say(`${describePlan(plan, dataFs, name, goal)}\n`);
   }
 }
 
-function describePlan(plan: Plan, dataFs: string, source: string, goal: string): string {
+export function describePlan(plan: Plan, dataFs: string, source: string, goal: string): string {
   switch (plan.kind) {
     case "nothing":
       return `${dataFs} has all of ${source}, up to ${goal}: nothing would be copied`;

@@ -1,8 +1,8 @@
 /** What `zrs replica-sync` says at its end: for people, and as JSON (README.md, "Copies from cron"). */
 
 import { ZrsError } from "../errors.ts";
-import type { SyncEnd, SyncReport } from "../replica/mod.ts";
-import { describeTid, formatTid, formatTidTime, NO_TID } from "../zodb/mod.ts";
+import { OnceError, PackedAwayError, type SyncEnd, type SyncReport } from "../replica/mod.ts";
+import { describeTid, formatTid, formatTidTime, NO_TID, parseTid } from "../zodb/mod.ts";
 import type { ExitCode } from "./exit_codes.ts";
 import { formatBytes, formatDuration, oneLine } from "./quantities.ts";
 
@@ -70,6 +70,36 @@ export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Reco
   };
 }
 
+/** The report that an object of {@link reportFacts} tells of; undefined where it is none. */
+export function readReport(facts: Readonly<Record<string, unknown>>): SyncReport | undefined {
+  const { created, newCopy, keptAs, protocol, restsOn, durableThere, transactions, bytes } = facts;
+  const [before, after] = [readEnd(facts["before"]), readEnd(facts["after"])];
+  if (facts["complete"] !== true || before === undefined || after === undefined) return undefined;
+  if (typeof transactions !== "number" || typeof bytes !== "number") return undefined;
+  return {
+    created: created === true,
+    newCopy: newCopy === true ? "told by the other end" : undefined,
+    keptAs: typeof keptAs === "string" ? keptAs : undefined,
+    before,
+    after,
+    transactions,
+    bytes,
+    protocol: typeof protocol === "string" ? protocol : "",
+    isDurableThere: durableThere === true,
+    restsOn: restsOn === "reached" || restsOn === "quiet" ? restsOn : "said",
+  };
+}
+
+function readEnd(facts: unknown): SyncEnd | undefined {
+  if (typeof facts !== "object" || facts === null) return undefined;
+  const { tid, bytes } = facts as { tid?: unknown; bytes?: unknown };
+  if (typeof bytes !== "number") return undefined;
+  if (tid === null) return { lastTid: NO_TID, end: bytes };
+  return typeof tid === "string" && /^[0-9a-f]{16}$/.test(tid)
+    ? { lastTid: parseTid(tid), end: bytes }
+    : undefined;
+}
+
 /** The object of `--json` where the copy is not complete. */
 export function failureFacts(
   { source, dataFs }: Asked,
@@ -77,7 +107,11 @@ export function failureFacts(
   exitCode: ExitCode,
 ): Record<string, unknown> {
   const hint = error instanceof ZrsError ? error.hint : undefined;
-  return { complete: false, source, dataFs, exitCode, error: error.message, hint: hint ?? null };
+  const facts = { complete: false, source, dataFs, exitCode, error: error.message, hint: hint ?? null };
+  if (source !== "-") return facts;
+  // For zrs at the other end, which then starts this one once more.
+  if (error instanceof PackedAwayError) return { ...facts, again: "new copy" };
+  return error instanceof OnceError ? { ...facts, again: "as before" } : facts;
 }
 
 function endFacts({ lastTid, end }: SyncEnd): Record<string, unknown> {

@@ -10,6 +10,7 @@ import {
   networkSource,
   openFileSource,
   type Ports,
+  stdioSource,
   type SyncSource,
   Throttle,
 } from "../replica/mod.ts";
@@ -68,7 +69,7 @@ export async function openSource(
     case "node":
       return limited(networkSource(ports, parseSourceUrl(name.url)));
     case "stdio":
-      return limited(networkSource(ports, { transport: "stdio" }));
+      return limited(stdioSource(ports));
     case "ssh":
       return new FarSource({ ...host, log: ports.log }, readFarPlace(text, options.ssh, host), {
         by: options.protocol === "native" ? "zrs" : "auto",

@@ -11,12 +11,15 @@ export { RepeatedLog } from "./repeated_log.ts";
 export type { Secret } from "../native/mod.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";
 export { type SyncEnd, type SyncOptions, syncReplica, type SyncReport } from "./sync.ts";
-export type { SyncProgress } from "./catch_up.ts";
+export { PackedAwayError, type SyncProgress } from "./catch_up.ts";
 export {
   checkReadToItsEnd,
   limitedSource,
   networkSource,
+  OnceError,
   openFileSource,
+  STDIO_NAME,
+  stdioSource,
   type SyncSource,
 } from "./sync_source.ts";
 export { askLastTid } from "./ask_last_tid.ts";

@@ -23,6 +23,8 @@ export interface SyncOptions extends CatchUpOptions {
   readonly model?: string | undefined;
   /** Makes a complete new copy also where the source has all that is missing, unless both would be the same file. */
   readonly repack?: boolean;
+  /** Makes a complete new copy without asking first whether one is needed: somebody has asked before. */
+  readonly anew?: boolean;
   /** Keeps the replica as `.old` when a new copy takes its place. */
   readonly keepOld?: boolean;
   /** Asks somebody else for the source's last transaction: for a source that does not tell it, which then must send it. */
@@ -94,6 +96,9 @@ async function bringUpToDate(
   const before: SyncEnd = { lastTid: storage.lastTid, end: storage.end };
   const { created } = storage.report;
   const copy = new NewCopy(ports, source, storage, options);
+  if (options.anew === true && storage.lastTid !== NO_TID) {
+    return { created, newCopy: "asked for", before, ...await copy.make(undefined, signal) };
+  }
   const demand = options.repack === true ? "prefix" : "later";
   const catchUp = catchUpFrom(ports, source, storage, options, demand);
   try {
@@ -112,7 +117,7 @@ async function bringUpToDate(
       restsOn,
     };
   } catch (error) {
-    if (!(error instanceof PackedAwayError)) throw error;
+    if (!(error instanceof PackedAwayError) || isOnce(source)) throw error;
     ports.log.warning(`${error.message}; making a complete new copy`);
     return { created, newCopy: error.message, before, ...await copy.make(error.sourceEnd, signal) };
   }
@@ -129,4 +134,8 @@ function refuseItself(
       `copy would be the same`,
     { path, hint: "name another file for the copy" },
   );
+}
+
+function isOnce(source: ReachedSource): boolean {
+  return "isOnce" in source && source.isOnce === true;
 }

@@ -12,10 +12,39 @@ export interface SyncSource extends AsyncDisposable {
   readonly name: string;
   /** Whether only a process of this machine can be there. */
   readonly isThisMachine: boolean;
+  /** Whether there is one conversation only: {@link connect} throws {@link OnceError} when it is called again. */
+  readonly isOnce?: boolean;
   /** A new conversation, in which the source serves by the native stream or by zrs2. @throws UnavailableError */
   connect(signal: AbortSignal): Promise<Connection>;
   /** What keeps the source from being read any further, where that is known; undefined: nothing. */
   readonly problem: string | undefined;
+}
+
+/** All that was to be said in the one conversation that there is has been said; another one goes on from there. */
+export class OnceError extends UnavailableError {}
+
+/** How messages name what {@link stdioSource} makes. */
+export const STDIO_NAME = "standard input";
+
+/** Whoever has started this process, and holds the other end of its standard input and output. */
+export function stdioSource({ network }: Pick<Ports, "network">): SyncSource {
+  let isTaken = false;
+  return {
+    name: STDIO_NAME,
+    isThisMachine: false,
+    isOnce: true,
+    problem: undefined,
+    connect: (signal) => {
+      if (isTaken) {
+        throw new OnceError("Cannot ask again over standard input and output: there is one connection", {
+          hint: "run it again",
+        });
+      }
+      isTaken = true;
+      return network.connect({ transport: "stdio" }, { signal });
+    },
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
 }
 
 /** A node that listens somewhere, ours or Python's. Makes no connection yet. */
@@ -76,6 +105,7 @@ export function limitedSource(
   return {
     name: source.name,
     isThisMachine: source.isThisMachine,
+    isOnce: source.isOnce === true,
     connect: async (signal) => limitedConnection(clock, await source.connect(signal), throttle, signal),
     get problem() {
       return source.problem;
@@ -85,7 +115,7 @@ export function limitedSource(
 }
 
 /** What a primary within this process has to tell is told by what it serves. */
-function quieter(log: Log): Log {
+export function quieter(log: Log): Log {
   const debug: Log["debug"] = (message, facts) => log.debug(message, facts);
   return { debug, info: debug, warning: debug, error: debug };
 }

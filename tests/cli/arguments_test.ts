@@ -353,7 +353,8 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       "replica-sync",
       /^Usage: zrs replica-sync SOURCE DATA_FS \[OPTION\.\.\.\]$/m,
       [
-        ...["--until TIME", "--repack", "--keep-old", "--dry-run", "--ask-zeo ADDR", "--settle SECONDS"],
+        ...["--until TIME", "--repack", "--keep-old", "--dry-run", "--push"],
+        ...["--ask-zeo ADDR", "--settle SECONDS"],
         ...["--protocol NAME", "--compress WHEN", "--bwlimit RATE", "--blobs MODE"],
         ...["--ssh COMMAND", "--far-zrs PROGRAM", "--json"],
         ...["--auth-file FILE", "--tls-name NAME", "--tls-cert FILE", "--tls-key FILE", "--tls-ca FILE"],

@@ -1,114 +1,14 @@
 /** `zrs replica-sync` from another machine, over a real ssh: with zrs there, and with nothing but its own tools. */
 import assert from "node:assert/strict";
-import { fileURLToPath } from "node:url";
-import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
+import { dataFs } from "../kit/data_fs.ts";
 import { OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
-import { ChildProcess, startZrs } from "../kit/process.ts";
+import { startZrs } from "../kit/process.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
-import { NO_SSHD, Sshd, type SshdOptions, sshTest } from "../kit/sshd.ts";
+import { NO_SSHD, sshTest } from "../kit/sshd.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { sizeOf, waitForChanges } from "./processes.ts";
 import { assertSameDatabase, assertSameFile } from "./sameness.ts";
-
-const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
-const FIRST_TID = 0x03f5945817777700n;
-
-function history(count: number, name = "shared", size = 0): TransactionDescription[] {
-  return Array.from({ length: count }, (_, at) => ({
-    tid: FIRST_TID + BigInt(at),
-    description: `${name} ${at}`,
-    records: [{ oid: BigInt(at % 20), data: `${name} ${at} `.padEnd(size + (at * 7919) % 4000, "x") }],
-  }));
-}
-
-const { bytes: BYTES, transactions: TRANSACTIONS } = dataFs(history(300));
-const LAST = (FIRST_TID + 299n).toString(16).padStart(16, "0");
-const HUNDRED = BYTES.subarray(0, TRANSACTIONS[99]!.end);
-
-/** What is on the other machine. */
-const THERE = ["zrs", "tools"] as const;
-type There = typeof THERE[number];
-
-interface Ended {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-class Scene implements AsyncDisposable {
-  readonly far: string;
-  readonly near: string;
-  readonly source: string;
-
-  private constructor(readonly directory: TempDirectory, readonly sshd: Sshd) {
-    this.far = directory.join("far.fs");
-    this.near = directory.join("near.fs");
-    this.source = sshd.at(this.far);
-  }
-
-  static async make(there: There, options: SshdOptions = {}): Promise<Scene> {
-    const directory = await TempDirectory.make();
-    try {
-      const path = there === "zrs" ? installZrs(directory) : undefined;
-      const scene = new Scene(
-        directory,
-        await Sshd.start({ ...(path !== undefined && { path }), ...options }),
-      );
-      Deno.writeFileSync(scene.far, BYTES);
-      return scene;
-    } catch (error) {
-      await directory[Symbol.asyncDispose]();
-      throw error;
-    }
-  }
-
-  /** Starts the command with ssh that leads there. */
-  start(...args: string[]): ChildProcess {
-    return startZrs(["replica-sync", ...args, "--ssh", this.sshd.ssh]);
-  }
-
-  /** Runs it to its end. */
-  async run(...args: string[]): Promise<Ended> {
-    await using process = this.start(...args);
-    return await endOf(process);
-  }
-
-  /** Brings the copy up to date. @returns the object that it writes */
-  async sync(...args: string[]) {
-    const { code, out, err } = await this.run(this.source, this.near, "--json", ...args);
-    assert.equal(code, 0, `${out}${err}`);
-    return JSON.parse(out);
-  }
-
-  get copied(): Uint8Array {
-    return Deno.readFileSync(this.near);
-  }
-
-  /** What stands beside the copy and belongs to it. */
-  get beside(): string[] {
-    return [...Deno.readDirSync(this.directory.path)].map(({ name }) => name)
-      .filter((name) => name.startsWith("near.fs")).sort();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.sshd[Symbol.asyncDispose]();
-    await this.directory[Symbol.asyncDispose]();
-  }
-}
-
-/** @returns the PATH on which our command is zrs */
-function installZrs(directory: TempDirectory): string {
-  Deno.mkdirSync(directory.join("bin"));
-  const script = `#!/bin/sh\nexec ${Deno.execPath()} run --allow-all ${MAIN} "$@"\n`;
-  Deno.writeTextFileSync(directory.join("bin", "zrs"), script);
-  Deno.chmodSync(directory.join("bin", "zrs"), 0o755);
-  return `${directory.join("bin")}:/usr/bin:/bin`;
-}
-
-async function endOf(process: ChildProcess): Promise<Ended> {
-  const { code } = await process.exited;
-  return { code, out: process.stdout.items.join("\n"), err: process.stderr.items.join("\n") };
-}
+import { BYTES, endOf, FIRST_TID, history, HUNDRED, LAST, Scene, THERE, TRANSACTIONS } from "./ssh_scene.ts";
 
 for (const there of THERE) {
   sshTest(`over ssh, with ${there} there: first copy, catch-up, nothing missing`, async () => {
