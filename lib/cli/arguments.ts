@@ -19,6 +19,7 @@ import { extractOptionNames } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type LogCommand, logParser } from "./log.ts";
+import { type PackCommand, packParser } from "./pack.ts";
 import { type PrimaryCommand, primaryParser } from "./primary.ts";
 import { type PromoteCommand, promoteParser } from "./promote.ts";
 import { type ReplicaSyncCommand, replicaSyncParser } from "./replica_sync.ts";
@@ -37,7 +38,8 @@ export type Command =
   | LogCommand
   | RewindCommand
   | PromoteCommand
-  | VerifyCommand;
+  | VerifyCommand
+  | PackCommand;
 
 const PARSERS = {
   primary: primaryParser,
@@ -48,6 +50,7 @@ const PARSERS = {
   rewind: rewindParser,
   promote: promoteParser,
   verify: verifyParser,
+  pack: packParser,
 };
 
 const COMPLETION = "completion";
@@ -74,8 +77,9 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
   function answer(): void {
     answered = true;
   }
-  const { primary, secondary, status, log, rewind, promote, verify } = PARSERS;
-  const commands = or(primary, secondary, PARSERS["replica-sync"], status, log, rewind, promote, verify, {
+  const { primary, secondary, status, log, rewind, promote, verify, pack } = PARSERS;
+  const replicaSync = PARSERS["replica-sync"];
+  const commands = or(primary, secondary, replicaSync, status, log, rewind, promote, verify, pack, {
     errors: {
       noMatch: message`Missing command`,
       unexpectedInput: (token) => describeUnexpected(token, args[0]),

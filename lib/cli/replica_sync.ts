@@ -11,9 +11,10 @@ import type { Address } from "../ports/mod.ts";
 import {
   askLastTid,
   type Compress,
-  type FarSource,
+  FarSource,
   type Ports,
   type Secret,
+  type SyncProgress,
   syncReplica,
   type SyncSource,
 } from "../replica/mod.ts";
@@ -28,14 +29,21 @@ import {
   tlsNameOption,
   type TlsOptions,
 } from "./options.ts";
-import { ProgressLine } from "./progress.ts";
+import { type Progress, ProgressLine } from "./progress_line.ts";
 import { pushReplica } from "./replica_push.ts";
-import { planSync } from "./replica_sync_plan.ts";
+import { planSync, tellCheck } from "./replica_sync_plan.ts";
 import { describeReport, failureFacts, reportFacts } from "./replica_sync_report.ts";
 import { networkFor } from "./secure_network.ts";
 import { openSource, pathOfSource, readFarPlace, readSourceName } from "./sync_source_option.ts";
 import { address, type Blobs, file, moment, rate, seconds } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
+
+/**
+ * Over standard input and output there is one conversation for each start: one compares, and another one copies: what
+ * follows, all of that record by record, or all anew.
+ */
+const STEPS = ["check", "copy", "records", "anew"] as const;
+export type Step = typeof STEPS[number];
 
 export interface ReplicaSyncCommand extends TlsOptions {
   readonly command: "replica-sync";
@@ -49,11 +57,13 @@ export interface ReplicaSyncCommand extends TlsOptions {
   readonly settle: number;
   readonly repack: boolean;
   readonly keepOld: boolean;
+  /** How much of the copy is compared before anything is written. */
+  readonly check: "quick" | "full";
   readonly dryRun: boolean;
   /** The source is here, and the copy on another machine. */
   readonly push: boolean;
-  /** The other end of a push has found that a new copy is needed. */
-  readonly anew: boolean;
+  /** What the one conversation with whoever pushes is for. */
+  readonly step?: Step | undefined;
   readonly json: boolean;
   readonly protocol: "auto" | "native" | "zrs2";
   readonly compress: Compress;
@@ -99,6 +109,15 @@ export const replicaSyncParser = command(
       }),
       false,
     ),
+    check: withDefault(
+      option("--check", choice(["quick", "full"], { metavar: "HOW" }), {
+        description: message`How much of DATA_FS to compare with SOURCE before anything is written: ${
+          text("quick")
+        }, its end and a few transactions spread over it, or ${text("full")}, all of it.`,
+      }),
+      "quick" as const,
+      { message: message`${text("quick")}` },
+    ),
     dryRun: withDefault(
       flag("--dry-run", { description: message`Compare both, say what would be done, and write nothing.` }),
       false,
@@ -110,7 +129,7 @@ export const replicaSyncParser = command(
       }),
       false,
     ),
-    anew: withDefault(flag("--anew", { hidden: true }), false),
+    step: optional(option("--step", choice(STEPS, { metavar: "STEP" }), { hidden: true })),
     askZeo: optional(option("--ask-zeo", address("connect"), {
       description:
         message`Ask this ZEO server for the last transaction, for a primary of zc.zrs, which does not tell it.`,
@@ -252,10 +271,23 @@ async function sync(
   const secret = options.authFile === undefined ? undefined : openSecret(options.authFile, ports);
   await using source = await openSource(options.source, ports, options, host);
   const say = sayFor(options, host);
-  if (options.dryRun) return await planSync(options, source, secret, host, say, signal);
+  if (options.step === "check" && !(source instanceof FarSource)) {
+    return await tellCheck(options, source, { ...ports, host }, say, signal);
+  }
+  if (options.dryRun) return await planSync(options, source, secret, { ...ports, host }, say, signal);
   const report = await copy(options, host, ports, source, secret, signal);
   if (options.json) say(`${JSON.stringify(reportFacts(options, report))}\n`);
   else if (!options.quiet) say(`${describeReport(options, report)}\n`);
+}
+
+const DOING = { comparison: "comparing", copy: "copying" } as const;
+
+function copied({ end, startEnd, goalEnd }: SyncProgress): Progress<"copy"> {
+  return {
+    doing: "copy",
+    done: end - startEnd,
+    total: goalEnd === undefined ? undefined : goalEnd - startEnd,
+  };
 }
 
 async function copy(
@@ -267,7 +299,7 @@ async function copy(
   signal: AbortSignal,
 ) {
   const { askZeo } = options;
-  using progress = new ProgressLine(host);
+  using progress = new ProgressLine(host, DOING);
   return await syncReplica(ports, source, {
     path: options.dataFs,
     model: pathOfSource(options.source),
@@ -275,7 +307,8 @@ async function copy(
     until: options.until,
     repack: options.repack,
     keepOld: options.keepOld,
-    anew: options.anew,
+    anew: options.step === "anew",
+    byRecord: options.step === "records",
     // Where there may be one connection only, it is not spent on asking what is spoken.
     protocol: ["ssh", "stdio"].includes(readSourceName(options.source).kind) ? "native" : options.protocol,
     compress: options.compress,
@@ -283,7 +316,9 @@ async function copy(
     software: SOFTWARE,
     settleMs: options.settle * 1000,
     askLastTid: askZeo === undefined ? undefined : () => askLastTid(ports, askZeo, signal),
-    onProgress: (state) => progress.show(state),
+    check: options.check,
+    onCheck: (done, total) => progress.show({ doing: "comparison", done, total }),
+    onProgress: (state) => progress.show(copied(state)),
   }, signal);
 }
 
@@ -317,9 +352,9 @@ function checkOptions(options: ReplicaSyncCommand, host: Host): void {
       hint: "Leave it out",
     });
   }
-  if (options.anew && kind !== "stdio") {
-    throw new UsageError("Cannot use --anew: it is for zrs at the other end of --push", {
-      hint: "Give --repack to make a complete new copy where the source has been packed",
+  if (options.step !== undefined && kind !== "stdio") {
+    throw new UsageError("Cannot use --step: it is for zrs at the other end of --push", {
+      hint: "Leave it out",
     });
   }
   tlsFiles(options);

@@ -1,14 +1,21 @@
 /** `zrs replica-sync --dry-run`: both ends are compared, and nothing is written, not even a lock. */
 
 import { DivergedError, UnavailableError, UsageError } from "../errors.ts";
-import { FIRST_POSITION, Generation, type History, type LogView } from "../filestorage/mod.ts";
+import { FIRST_POSITION, Generation, type History, type LogView, type Readable } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import type { ReadableFile } from "../ports/mod.ts";
 import {
+  checkHistory,
   compareFarFile,
+  divergenceFound,
+  divergenceOf,
+  FAR_CHECK_OBSTACLE,
   FarFileSource,
   FarSource,
   findFarEnd,
+  type HistoryCheck,
+  notComparable,
+  type Ports,
   queryLineage,
   type Secret,
   type SyncSource,
@@ -17,12 +24,14 @@ import {
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { openHistory } from "./listing.ts";
 import { formatBytes } from "./quantities.ts";
+import { checkFacts } from "./replica_sync_report.ts";
 import { SOFTWARE } from "./version.ts";
 
 interface Asked {
   readonly dataFs: string;
   readonly until?: bigint | undefined;
   readonly repack: boolean;
+  readonly check: HistoryCheck["kind"];
   readonly json: boolean;
   readonly quiet: boolean;
 }
@@ -39,54 +48,90 @@ export async function planSync(
   options: Asked,
   source: SyncSource | FarSource,
   secret: Secret | undefined,
-  host: Host,
+  ports: Ports & { readonly host: Host },
   say: (text: string) => void,
   signal: AbortSignal,
 ): Promise<void> {
   const { dataFs } = options;
-  const { clock, random } = host;
-  using history = host.disk.status(dataFs) === undefined ? undefined : await openHistory(host, dataFs);
-  if (history?.damage !== undefined) throw history.damage;
-  const { lastTid, end, file } = history ?? EMPTY;
-  const view = { generation: new Generation(0, file), lastTid, end };
+  const { host } = ports;
+  using history = await openCopy(dataFs, host);
+  const copy = copyOf(dataFs, history);
+  const { lastTid, end } = copy;
   const reached = source instanceof FarSource ? await source.reach(signal) : source;
-  const verdict = reached instanceof FarFileSource
-    ? await compareByTools(options, reached, view, host)
-    : await compareByStream(options, reached, view, secret, { clock, random });
-  tell(options, source, verdict, plan(options, verdict, lastTid, end), say);
+  const offer = reached instanceof FarFileSource
+    ? await compareByTools(options, reached, copy, ports)
+    : await compareByStream(options, reached, copy, secret, ports, signal);
+  tell(options, source, offer, plan(options, source, offer, lastTid, end), say);
+}
+
+/** `--step check`: compares, and tells what was compared. @throws as `checkHistory` */
+export async function tellCheck(
+  { dataFs, check: kind }: Asked,
+  source: SyncSource,
+  ports: Ports & { readonly host: Host },
+  say: (text: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  using history = await openCopy(dataFs, ports.host);
+  const how = { software: SOFTWARE, kind };
+  const check = await checkHistory(ports, source, copyOf(dataFs, history), how, signal);
+  say(`${JSON.stringify({ check: checkFacts(check) })}\n`);
+}
+
+/** A replica as it is compared. */
+type Copy = Readable & { readonly view: LogView };
+
+/** @returns undefined where there is none */
+async function openCopy(dataFs: string, host: Host): Promise<History | undefined> {
+  if (host.disk.status(dataFs) === undefined) return undefined;
+  const history = await openHistory(host, dataFs);
+  if (history.damage === undefined) return history;
+  history[Symbol.dispose]();
+  throw history.damage;
+}
+
+function copyOf(path: string, history: History | undefined): Copy {
+  const { lastTid, end, file } = history ?? EMPTY;
+  return { path, file, end, lastTid, view: { generation: new Generation(0, file), lastTid, end } };
 }
 
 /** What a source would send. */
 type Offer = Pick<Extract<Verdict, { kind: "welcome" }>, "fit" | "lastTid" | "end"> & {
   /** Whether only bytes can be appended, as they lie there. */
   readonly isBytes: boolean;
+  readonly check: HistoryCheck;
 };
 
 /** @throws DivergedError, and as `queryLineage` */
 async function compareByStream(
-  { dataFs }: Asked,
+  { check: kind }: Asked,
   source: SyncSource,
-  view: LogView,
+  copy: Copy,
   secret: Secret | undefined,
-  ports: Parameters<typeof queryLineage>[0],
+  ports: Ports,
+  signal: AbortSignal,
 ): Promise<Offer> {
-  const verdict = await queryLineage(ports, source, view, { software: SOFTWARE, secret });
+  const how = { software: SOFTWARE, secret };
+  const check = source.isOnce === true
+    ? { kind, transactions: 0, obstacle: undefined } // which has been done
+    : await checkHistory(ports, source, copy, { ...how, kind }, signal);
+  const verdict = await queryLineage(ports, source, copy.view, how);
   if (verdict.kind === "differs") {
-    throw differing(source.name, dataFs, verdict.refusal.message, verdict.refusal);
+    throw await divergenceOf(ports, source, copy, verdict.refusal, how, signal);
   }
-  return { ...verdict, isBytes: false };
+  return { ...verdict, isBytes: false, check };
 }
 
 /** @throws DivergedError, and as `compareFarFile` */
 async function compareByTools(
-  { dataFs }: Asked,
+  { check: kind }: Asked,
   source: FarFileSource,
-  view: LogView,
-  { clock }: Host,
+  copy: Copy,
+  { clock }: Ports,
 ): Promise<Offer> {
   const file = await source.look();
-  const comparison = await compareFarFile({ clock }, view, file, { full: false });
-  if (comparison.kind === "diverged") throw differing(source.name, dataFs, comparison.words);
+  const comparison = await compareFarFile({ clock }, copy.view, file, { full: kind === "full" });
+  if (comparison.kind === "diverged") throw await divergenceFound(source, copy, comparison);
   const found = comparison.kind === "incomparable" ? undefined : await findFarEnd(file);
   if (comparison.kind === "incomparable" || found === undefined) {
     const words = comparison.kind === "incomparable" ? comparison.words : "its end cannot be told";
@@ -94,20 +139,14 @@ async function compareByTools(
       hint: "try again; if that does not help, install zrs there",
     });
   }
-  return { ...found, fit: comparison.kind === "packed" ? comparison.fit : "prefix", isBytes: true };
-}
-
-function differing(source: string, dataFs: string, words: string, cause?: unknown): DivergedError {
-  return new DivergedError(`Cannot copy from ${source}: the histories differ. It says: ${words}`, {
-    path: dataFs,
-    cause,
-    hint: "compare both by zrs log; nothing was written",
-  });
+  const check = { kind, transactions: 0, obstacle: copy.lastTid === NO_TID ? undefined : FAR_CHECK_OBSTACLE };
+  return { ...found, fit: comparison.kind === "packed" ? comparison.fit : "prefix", isBytes: true, check };
 }
 
 function plan(
   { dataFs, until, repack }: Asked,
-  { fit, lastTid: sourceTid, end: sourceEnd, isBytes }: Offer,
+  { name }: Pick<SyncSource, "name">,
+  { fit, lastTid: sourceTid, end: sourceEnd, isBytes, check }: Offer,
   lastTid: bigint,
   end: number,
 ): Plan {
@@ -121,8 +160,10 @@ function plan(
         { path: dataFs, hint: "if it is the right source, --repack would make a complete new copy" },
       );
     }
+    const isAnew = fit !== "prefix" && (repack || fit === "gap");
+    if (isBytes && fit !== "prefix" && check.kind === "full" && !isAnew) throw notComparable(name, dataFs);
     if (until !== undefined && lastTid >= until) return { kind: "nothing" };
-    if (fit !== "prefix" && (repack || fit === "gap")) return { kind: "new copy", bytes: sourceEnd };
+    if (isAnew) return { kind: "new copy", bytes: sourceEnd };
   }
   if (lastTid >= sourceTid) return { kind: "nothing" };
   if (isBytes && fit !== "prefix") {
@@ -141,16 +182,15 @@ function plan(
 function tell(
   { dataFs, until, json, quiet }: Asked,
   { name }: Pick<SyncSource, "name">,
-  { lastTid }: Offer,
+  { lastTid, check }: Offer,
   plan: Plan,
   say: (text: string) => void,
 ): void {
   const goal = until !== undefined && until < lastTid ? formatTid(until) : formatTid(lastTid);
   if (json) {
     const bytes = plan.kind === "nothing" ? 0 : plan.bytes ?? null;
-    say(
-      `${JSON.stringify({ dryRun: true, source: name, dataFs, would: plan.kind, until: goal, bytes })}\n`,
-    );
+    const facts = { dryRun: true, source: name, dataFs, would: plan.kind, until: goal, bytes };
+    say(`${JSON.stringify({ ...facts, check: checkFacts(check) })}\n`);
   } else if (!quiet) {
     say(`${describePlan(plan, dataFs, name, goal)}\n`);
   }

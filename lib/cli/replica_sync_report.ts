@@ -1,9 +1,19 @@
 /** What `zrs replica-sync` says at its end: for people, and as JSON (README.md, "Copies from cron"). */
 
 import { ZrsError } from "../errors.ts";
-import { OnceError, PackedAwayError, type SyncEnd, type SyncReport } from "../replica/mod.ts";
+import {
+  type Divergence,
+  HistoriesDifferError,
+  type HistoryCheck,
+  type NamedTransaction,
+  OnceError,
+  PackedAwayError,
+  type SyncEnd,
+  type SyncReport,
+} from "../replica/mod.ts";
 import { describeTid, formatTid, formatTidTime, NO_TID, parseTid } from "../zodb/mod.ts";
 import type { ExitCode } from "./exit_codes.ts";
+import { textOf } from "./listing.ts";
 import { formatBytes, formatDuration, oneLine } from "./quantities.ts";
 
 /** What both ends are called, and what was asked for. */
@@ -31,7 +41,9 @@ export function describeReport(asked: Asked, report: SyncReport): string {
     ? ""
     : "; nothing there could write the file to disk before: after a power loss there, it may lack the last of this";
   return oneLine(
-    `Replica complete: ${dataFs} has ${all}${basisOf(asked, report)}, ${last}; ${copied}${kept}${durable}`,
+    `Replica complete: ${dataFs} has ${all}${basisOf(asked, report)}, ${last}; ${copied}${kept}${
+      comparedOf(report)
+    }${durable}`,
   );
 }
 
@@ -49,10 +61,17 @@ function basisOf({ settle }: Asked, { restsOn }: SyncReport): string {
   }
 }
 
+/** What was looked at of what the copy had before; nothing is said of the little that is looked at always. */
+function comparedOf({ check: { kind, transactions, obstacle }, before }: SyncReport): string {
+  if (kind === "quick" || before.lastTid === NO_TID) return "";
+  if (obstacle !== undefined) return "; before, all of its bytes were compared";
+  return `; before, all of it was compared: ${countOf(transactions)} the same`;
+}
+
 /** The object of `--json`. */
 export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Record<string, unknown> {
-  const { created, newCopy, keptAs, before, after, transactions, bytes, protocol, restsOn, isDurableThere } =
-    report;
+  const { created, newCopy, keptAs, before, after, transactions, bytes } = report;
+  const { protocol, restsOn, isDurableThere, check } = report;
   return {
     complete: true,
     source,
@@ -67,6 +86,7 @@ export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Reco
     after: endFacts(after),
     transactions,
     bytes,
+    check: checkFacts(check),
   };
 }
 
@@ -87,6 +107,17 @@ export function readReport(facts: Readonly<Record<string, unknown>>): SyncReport
     protocol: typeof protocol === "string" ? protocol : "",
     isDurableThere: durableThere === true,
     restsOn: restsOn === "reached" || restsOn === "quiet" ? restsOn : "said",
+    check: readCheck(facts["check"]),
+  };
+}
+
+/** As {@link checkFacts} tells it. */
+export function readCheck(facts: unknown): HistoryCheck {
+  const { kind, transactions, obstacle } = (facts ?? {}) as Record<string, unknown>;
+  return {
+    kind: kind === "full" ? "full" : "quick",
+    transactions: typeof transactions === "number" ? transactions : 0,
+    obstacle: typeof obstacle === "string" ? obstacle : undefined,
   };
 }
 
@@ -107,11 +138,39 @@ export function failureFacts(
   exitCode: ExitCode,
 ): Record<string, unknown> {
   const hint = error instanceof ZrsError ? error.hint : undefined;
-  const facts = { complete: false, source, dataFs, exitCode, error: error.message, hint: hint ?? null };
+  const facts = {
+    complete: false,
+    source,
+    dataFs,
+    exitCode,
+    error: error.message,
+    hint: hint ?? null,
+    ...(error instanceof HistoriesDifferError && { divergence: divergenceFacts(error.divergence) }),
+  };
   if (source !== "-") return facts;
   // For zrs at the other end, which then starts this one once more.
-  if (error instanceof PackedAwayError) return { ...facts, again: "new copy" };
-  return error instanceof OnceError ? { ...facts, again: "as before" } : facts;
+  if (error instanceof PackedAwayError) return { ...facts, again: "anew" };
+  if (!(error instanceof OnceError)) return facts;
+  return { ...facts, again: error.isMisfit ? "records" : "copy" };
+}
+
+export function checkFacts({ kind, transactions, obstacle }: HistoryCheck): Record<string, unknown> {
+  return { kind, transactions, obstacle: obstacle ?? null };
+}
+
+function divergenceFacts({ common, here, there }: Divergence): Record<string, unknown> {
+  return { common: transactionFacts(common), here: transactionFacts(here), there: transactionFacts(there) };
+}
+
+function transactionFacts(transaction: NamedTransaction | undefined): Record<string, unknown> | null {
+  if (transaction === undefined) return null;
+  const { tid, user, description } = transaction;
+  return {
+    tid: formatTid(tid),
+    time: formatTidTime(tid),
+    user: textOf(user),
+    description: textOf(description),
+  };
 }
 
 function endFacts({ lastTid, end }: SyncEnd): Record<string, unknown> {

@@ -6,6 +6,7 @@ import { EXIT, type ExitCode, exitCodeOf } from "./exit_codes.ts";
 import { formatFailure } from "./failure.ts";
 import { runLog } from "./log.ts";
 import { nagiosFailure } from "./nagios.ts";
+import { runPack } from "./pack.ts";
 import { runPrimary } from "./primary.ts";
 import { runPromote } from "./promote.ts";
 import { runReplicaSync } from "./replica_sync.ts";
@@ -56,6 +57,8 @@ async function runCommand(command: Command, host: Host): Promise<ExitCode> {
     case "log":
       await runLog(command, host);
       return EXIT.ok;
+    case "pack":
+      return await runPack(command, host);
     case "rewind":
       await runRewind(command, host);
       return EXIT.ok;

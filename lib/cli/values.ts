@@ -178,6 +178,19 @@ export function wholeNumber(): ValueParser<"sync", number> {
   });
 }
 
+/** A number of days, fractions allowed. */
+export function days(): ValueParser<"sync", number> {
+  return float({
+    metavar: "N",
+    min: 0,
+    errors: { invalidNumber: daysError, belowMinimum: (value) => daysError(String(value)) },
+  });
+}
+
+function daysError(found: string): Message {
+  return message`Expected a number of days, 0 or more, but got ${found}`;
+}
+
 function countError(found: string): Message {
   return message`Expected a whole number from 1 on, but got ${found}`;
 }

@@ -37,6 +37,12 @@ export interface VerifyCommand extends TlsOptions {
 /** Nobody reads more; a program that does says so. */
 const DEFAULT_MAX_FINDINGS = 1000;
 
+const DOING = {
+  structure: "checking structure",
+  records: "looking into records",
+  blobs: "comparing blobs",
+} as const;
+
 /** A commit takes milliseconds, as a rule. */
 const COMMIT_WAIT_MS = 50;
 
@@ -137,7 +143,7 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
   const { dataFs, pickles, refs, blobDir, maxFindings = DEFAULT_MAX_FINDINGS } = options;
   using verification = Verification.open(host.disk, dataFs);
   const lines = new FindingLines(host, { ...options, maxFindings });
-  const progress = new ProgressLine(host);
+  using progress = new ProgressLine(host, DOING, ["blobs"]);
   const wait = (ms: number) => new Promise<void>((resolve) => void host.clock.schedule(ms, resolve));
   let isDamaged = false;
   try {

@@ -19,7 +19,7 @@ import { JoinedReader, Segment } from "./joined_reader.ts";
 import { TRANSACTION } from "./layout.ts";
 import { lastTidAt, LOCATE_WINDOW_BYTES } from "./locate.ts";
 import type { Patience } from "./recover.ts";
-import { findSegments, type FoundSegment, segmentPaths } from "./segment.ts";
+import { findSegments, type FoundSegment, missingSegment, segmentPaths } from "./segment.ts";
 import { Storage } from "./storage.ts";
 import { TransactionReader } from "./transaction.ts";
 import { Window } from "./window.ts";
@@ -78,7 +78,9 @@ export class DelayedStorage implements AsyncDisposable {
         file: joined,
         openReading: () => joined.openReading(),
         beginAt: (position, lastTid) => joined.beginAt(position, lastTid),
-      }, options),
+      }, options).catch((error) => {
+        throw error instanceof CorruptError ? missingSegment(disk, path, error) : error;
+      }),
     );
     checkBoundaries(applied, received, segments);
     return new DelayedStorage(applied, received, joined, owned.move());
@@ -89,13 +91,15 @@ export class DelayedStorage implements AsyncDisposable {
     return this.received.end - this.applied.end;
   }
 
-  /** The tid of the first transaction that has not been applied; undefined when all have. */
+  /**
+   * The tid of the first transaction that has not been applied; undefined when all have, and while that one is being
+   * taken back. Damage is for {@link applyNext} to tell.
+   */
   get nextTid(): bigint | undefined {
     const reader = this.#reader;
     reader.window.reset(this.#joined, this.received.end);
     for (let position = this.applied.end; position < this.received.end; position = reader.end) {
-      const state = reader.read(position);
-      if (state !== "whole") throw reader.notWhole(state);
+      if (reader.read(position) !== "whole") return undefined;
       if (reader.status !== STATUS.undone) return reader.tid;
     }
     return undefined;

@@ -108,9 +108,7 @@ export class JoinedFile implements BlockFile {
       writing.file.close();
       this.#written.delete(segment);
     }
-    if (!this.#isRenamed) return;
-    await this.#disk.syncDirectory(directoryOf(segmentPath(this.#disk, this.path, 0)));
-    this.#isRenamed = false;
+    await this.#syncNames();
   }
 
   /**
@@ -145,12 +143,17 @@ export class JoinedFile implements BlockFile {
     while (this.#segments.length > 1 && this.#segments[0]!.end <= position) this.#remove(this.#segments[0]!);
   }
 
-  /** Removes all segments, durably, the last one first: what is left after a crash has no gap. @throws DiskError */
+  /**
+   * Removes all segments, durably, the last one first, and each before the next: what is left after a crash has no
+   * gap, and none is left that has been released before those behind it.
+   * @throws DiskError
+   */
   async removeAll(): Promise<void> {
+    await this.#syncNames();
     for (let last = this.#segments.at(-1); last !== undefined; last = this.#segments.at(-1)) {
       this.#remove(last);
+      await this.#syncNames();
     }
-    await this.sync();
   }
 
   close(): void {
@@ -180,6 +183,12 @@ export class JoinedFile implements BlockFile {
       yield { segment, part, at };
       done += part.length;
     }
+  }
+
+  async #syncNames(): Promise<void> {
+    if (!this.#isRenamed) return;
+    await this.#disk.syncDirectory(directoryOf(segmentPath(this.#disk, this.path, 0)));
+    this.#isRenamed = false;
   }
 
   /** For something that is about to be done to a segment. */

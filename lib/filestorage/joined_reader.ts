@@ -2,6 +2,7 @@
  * A Data.fs and the pending segments that continue it, read as one file: positions below the end of the Data.fs
  * lie there, those beyond it in the segments.
  */
+import { DiskError, NotFoundError } from "../errors.ts";
 import type { Disk, ReadableFile } from "../ports/mod.ts";
 import { type FoundSegment, SEGMENT } from "./segment.ts";
 
@@ -138,7 +139,7 @@ export class JoinedReader implements ReadableFile {
   #fileOf(segment: Segment): ReadableFile {
     let file = this.#open.get(segment);
     if (file !== undefined && this.#segments.at(-1) === segment) return file; // as a rule
-    file ??= this.#disk.openRead(segment.path);
+    file ??= this.#openSegment(segment);
     this.#open.delete(segment);
     this.#open.set(segment, file);
     for (const oldest of this.#open.keys()) {
@@ -146,5 +147,19 @@ export class JoinedReader implements ReadableFile {
       this.forget(oldest);
     }
     return file;
+  }
+
+  /** One that has gone while we use it is no mistake in what was asked for. */
+  #openSegment({ path }: Segment): ReadableFile {
+    try {
+      return this.#disk.openRead(path);
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) throw error;
+      throw new DiskError(`Cannot read what waits for ${this.path}: ${path} has gone`, {
+        path,
+        cause: error,
+        hint: "put it back, if something else has taken it away",
+      });
+    }
   }
 }

@@ -11,7 +11,8 @@ export {
   type RecordDifference,
   type RecordSpot,
 } from "./difference.ts";
-export { type ContentDigest, ContentDigester, type ReadRecord } from "./content_digest.ts";
+export { type ContentDigest, ContentDigester } from "./content_digest.ts";
+export type { ReadRecord } from "./content_feed.ts";
 export { DelayedStorage } from "./delayed_storage.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
 export { type FileEnd, findEndBackwards } from "./file_end.ts";
@@ -45,8 +46,11 @@ export { GrowingDigest } from "./growing_digest.ts";
 export { type BegunTransaction, type LargeEnd, Restorer } from "./restore.ts";
 export type { ExamineRecord } from "./raw_run.ts";
 export { planPromotion, promote, type PromotionPlan } from "./promote.ts";
+export { likePermissions, type NewFile, type Replaced, replaceFile } from "./replace_file.ts";
 export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";
+export { type PackOptions, type PackProgress, type PackReport, packStorage } from "./pack.ts";
+export type { FindReferences } from "./reachable.ts";
 export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
 export { pendingBytes, segmentPaths } from "./segment.ts";
 export { type OpenReport, refusePending, Storage } from "./storage.ts";

@@ -14,6 +14,7 @@ import { LOCATE_WINDOW_BYTES, locateTid, TidMap } from "./locate.ts";
 import type { Patience } from "./recover.ts";
 import { countFrom } from "./rewind.ts";
 import { rewoundPath } from "./rewound_path.ts";
+import { missingSegment } from "./segment.ts";
 import { TransactionReader } from "./transaction.ts";
 import { Window } from "./window.ts";
 
@@ -70,7 +71,7 @@ export async function planPromotion(
     const kept = { bytes: end - to, ...await countFrom(reader, to, end, pause) };
     return { before, applied, kept, savedTo: rewoundPath(disk, path, kept.firstTid) };
   } catch (error) {
-    throw error instanceof CorruptError ? inFile(path, error) : error;
+    throw error instanceof CorruptError ? missingSegment(disk, path, inFile(path, error)) : error;
   }
 }
 

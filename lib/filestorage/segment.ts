@@ -102,6 +102,32 @@ export function findSegments(disk: Disk, dataFs: string): FoundSegments {
   return { segments, torn: undefined };
 }
 
+/**
+ * What a failure to read what waits is, where somebody has taken a segment away: the Data.fs itself is sound then.
+ * @returns the failure as it was where it is something else
+ */
+export function missingSegment(disk: Disk, dataFs: string, failure: CorruptError): CorruptError {
+  const position = failure.facts.position ?? -1;
+  const { segments } = findSegments(disk, dataFs);
+  const at = segments.findIndex(({ base }) => base > position);
+  const before = segments[at - 1];
+  if (before === undefined || position < before.base + before.length) return failure;
+  const end = before.base + before.length;
+  const { base, path } = segments[at]!;
+  return new CorruptError(
+    `Cannot read what waits for ${dataFs}: ${
+      segmentPath(disk, dataFs, end)
+    } is missing, which has what comes ` +
+      `before ${path} (positions ${end} to ${base})`,
+    {
+      path: dataFs,
+      position,
+      cause: failure,
+      hint: "put it back; or move what comes behind it away, so that zrs secondary receives that anew",
+    },
+  );
+}
+
 export function encodeHeader(base: number, lastTid: bigint): Uint8Array {
   const header = new Uint8Array(SEGMENT.size);
   const view = viewOf(header);

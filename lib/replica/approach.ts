@@ -2,7 +2,7 @@
  * In what way a source is asked: by which protocol, and whether for the bytes of its file. Learnt from how
  * connections end, for the next one.
  */
-import type { ZrsError } from "../errors.ts";
+import { ProtocolError, type ZrsError } from "../errors.ts";
 import type { Begun } from "../native/mod.ts";
 import type { Clock, Log } from "../ports/mod.ts";
 import type { Intake, IntakeContext } from "./intake.ts";
@@ -37,11 +37,13 @@ export class Approach {
    */
   #misfitAfter: bigint | undefined;
 
-  constructor(clock: Clock, log: Log, source: string, protocol: Protocol) {
+  /** @param misfitAfter the last transaction here, where it is known already that what follows does not fit */
+  constructor(clock: Clock, log: Log, source: string, protocol: Protocol, misfitAfter?: bigint) {
     this.#clock = clock;
     this.#log = log;
     this.#source = source;
     this.#protocol = protocol;
+    this.#misfitAfter = misfitAfter;
   }
 
   /**
@@ -94,7 +96,9 @@ export class Approach {
     if (++this.#unheard < UNHEARD_COUNT && this.#hasHeard) return false;
     this.#unheard = 0;
     this.#zrs2UntilMs = this.#clock.monotonic() + ZRS2_MEMORY_MS;
-    this.#log.info(`${this.#source} does not speak zrs's native stream: going on with zrs2`);
+    // Who says something else entirely, TLS perhaps, has most likely no zrs2 for us either.
+    const said = failure.cause instanceof ProtocolError ? ` (${failure.message})` : "";
+    this.#log.info(`${this.#source} does not speak zrs's native stream: going on with zrs2${said}`);
     return true;
   }
 

@@ -18,22 +18,24 @@ import { describeTid, NO_TID } from "../zodb/mod.ts";
 import { Approach, type Protocol } from "./approach.ts";
 import { attend } from "./attend.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
-import { divergedError } from "./divergence.ts";
+import { divergenceOf } from "./divergence.ts";
 import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
 import { IndexKeeper } from "./index_keeper.ts";
 import { CompleteEnd, type Completeness, type IntakeContext, type Promised } from "./intake.ts";
-import { AgainError } from "./native_intake.ts";
+import { AgainError, MisfitError } from "./native_intake.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
 import { HistoryRefusedError } from "./refusal.ts";
 import { Sink } from "./sink.ts";
-import { checkReadToItsEnd, type SyncSource } from "./sync_source.ts";
+import { checkReadToItsEnd, OnceError, type SyncSource } from "./sync_source.ts";
 import { END_OF_TIME } from "./until.ts";
 
 export interface CatchUpOptions {
   readonly blobs: "refuse" | "none";
+  /** How much of the replica is compared with the source before anything is written; default: `quick`. */
+  readonly check?: "quick" | "full";
   /** Nothing later is copied; default: all that the source has at the beginning. */
   readonly until?: bigint | undefined;
   /** A source that does not tell its last transaction has this one, and must send it. */
@@ -48,6 +50,8 @@ export interface CatchUpOptions {
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
   readonly software?: string;
+  /** What comes next is asked for record by record: somebody has found that its bytes do not fit. */
+  readonly byRecord?: boolean;
   /** Is told how far it is, each time that has changed. */
   readonly onProgress?: (progress: SyncProgress) => void;
 }
@@ -120,7 +124,8 @@ export class CatchUp {
     this.#startEnd = storage.end;
     this.#until = options.until ?? END_OF_TIME;
     const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
-    this.#approach = new Approach(ports.clock, ports.log, source.name, protocol);
+    const misfitAfter = options.byRecord === true ? storage.lastTid : undefined;
+    this.#approach = new Approach(ports.clock, ports.log, source.name, protocol, misfitAfter);
     this.#index = new IndexKeeper(ports, storage);
   }
 
@@ -151,12 +156,16 @@ export class CatchUp {
       const failure = await this.#converse(signal);
       if (failure instanceof CompleteEnd) return failure.restsOn;
       signal.throwIfAborted();
+      const isOnce = this.#source.isOnce === true;
+      if (isOnce && (failure instanceof MisfitError || failure instanceof AgainError)) {
+        throw new OnceError(failure.message, failure instanceof MisfitError);
+      }
       if (this.#approach.learn(failure, this.#storage.lastTid)) continue;
       if (failure instanceof AgainError && again++ < MOST_AGAIN) {
         this.#ports.log.info(`${this.#source.name}: ${failure.message}; asking again`);
         continue;
       }
-      throw await this.#explain(failure);
+      throw await this.#explain(failure, signal);
     }
   }
 
@@ -266,7 +275,7 @@ export class CatchUp {
   }
 
   /** A failure as the one who called is to read it. */
-  async #explain(failure: ZrsError): Promise<ZrsError> {
+  async #explain(failure: ZrsError, signal: AbortSignal): Promise<ZrsError> {
     if (failure instanceof PackedAwayError) return failure;
     const { name } = this.#source;
     const { lastTid } = this.#storage;
@@ -274,7 +283,16 @@ export class CatchUp {
       failure instanceof HistoryRefusedError ||
       failure instanceof RefusedError && isDivergence(failure.message)
     ) {
-      return await this.#diverged(failure);
+      const software = this.#options.software ?? DEFAULT_SOFTWARE;
+      const { secret } = this.#options;
+      return await divergenceOf(
+        this.#ports,
+        this.#source,
+        this.#storage,
+        failure,
+        { software, secret },
+        signal,
+      );
     }
     const kept = this.transactions === 0 ? "" : `; what had come is kept, up to ${describeTid(lastTid)}`;
     const message = `Cannot copy from ${name}: ${lowerFirst(failure.message)}${kept}`;
@@ -289,15 +307,6 @@ export class CatchUp {
       ...facts,
       ...(isMute &&
         { hint: "look into the source's log: if it says TidTooHigh, this replica is ahead of it" }),
-    });
-  }
-
-  async #diverged(failure: RefusedError): Promise<DivergedError> {
-    return await divergedError(this.#storage, {
-      source: this.#source.name,
-      words: failure.message,
-      common: failure instanceof HistoryRefusedError ? failure.common : "unknown",
-      cause: failure,
     });
   }
 

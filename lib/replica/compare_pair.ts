@@ -56,7 +56,7 @@ export class PairComparison {
     const digest = await this.#digester.whole(reader);
     if (digest.startsWith(entry.digest)) return undefined;
     const where = { ...ownUser(file), tid: reader.tid, here: reader.position, there: entry.position };
-    const texts = await this.#digester.texts(reader);
+    const texts = this.#digester.texts(reader);
     const isRewritten = !texts.startsWith(entry.texts);
     if (isRewritten && !isSameInOtherWords(reader.head(), entry.head)) {
       return { ...where, kind: "metadata", fields: differingFields(where, entry) };

@@ -13,7 +13,7 @@ import {
 } from "../errors.ts";
 import { describeTid } from "../zodb/mod.ts";
 import { type CatchUpOptions, type Demand, MOST_AGAIN, PackedAwayError } from "./catch_up.ts";
-import { divergedError } from "./divergence.ts";
+import { divergenceFound } from "./divergence.ts";
 import type { FarDifference } from "./far_compare.ts";
 import type { FarFile } from "./far_file.ts";
 import { FarReplacedError } from "./far_shell.ts";
@@ -23,6 +23,15 @@ import { UnwantedError } from "./incoming.ts";
 import { IndexKeeper } from "./index_keeper.ts";
 import type { Completeness } from "./intake.ts";
 import type { Ports } from "./ports.ts";
+
+/** The failure where all of a replica was to be compared with a file that has other bytes, as a pack leaves them. */
+export function notComparable(source: string, path: string): UsageError {
+  return new UsageError(
+    `Cannot compare all of ${path} with ${source}: that has been packed, or changed, and its machine's own tools ` +
+      `tell bytes only, which lie elsewhere now; nothing was written`,
+    { path, hint: "install zrs there, or give --repack to make a complete new copy" },
+  );
+}
 
 export class FarCatchUp {
   readonly protocol = "tools";
@@ -92,7 +101,7 @@ export class FarCatchUp {
     const result = await syncFarFile(this.#ports, this.#storage, file, {
       blobs,
       until,
-      full: false,
+      full: this.#options.check === "full",
       onPrefix: (end) => {
         if (until === undefined) this.#expect(end);
       },
@@ -112,7 +121,7 @@ export class FarCatchUp {
     const { kind, words } = difference;
     if (this.#demand === "copy") throw this.#packedAway(size);
     if (kind === "diverged") {
-      throw await divergedError(this.#storage, { source: name, words, common: difference.common });
+      throw await divergenceFound(this.#source, this.#storage, difference);
     }
     if (kind === "incomparable") {
       throw new UnavailableError(`Cannot copy from ${name}: ${words}`, {
@@ -122,7 +131,8 @@ export class FarCatchUp {
     const { fit } = difference;
     const hasAll = until !== undefined && lastTid >= until ||
       this.#demand === "later" && difference.lastTid <= lastTid;
-    if (hasAll && fit !== "unknown") return;
+    const isCompared = this.#options.check !== "full";
+    if (hasAll && fit !== "unknown" && isCompared) return;
     if (this.#demand === "prefix") throw this.#packedAway(size);
     const last = describeTid(lastTid);
     if (fit === "unknown") {
@@ -139,6 +149,7 @@ export class FarCatchUp {
         size,
       );
     }
+    if (!isCompared) throw notComparable(name, path);
     throw new UsageError(
       `Cannot append to ${path} what it lacks of ${name}: that has been packed, and its machine's own tools tell ` +
         `bytes only, which lie elsewhere now; nothing was written`,

@@ -15,6 +15,9 @@ import {
 import type { FarFile } from "./far_file.ts";
 import type { SyncSource } from "./sync_source.ts";
 
+/** Why no transactions are compared with a file that is read by tools. */
+export const FAR_CHECK_OBSTACLE = "the tools of the other machine tell bytes only: these were compared";
+
 export class FarSource implements AsyncDisposable {
   readonly name: string;
   readonly isThisMachine = false;

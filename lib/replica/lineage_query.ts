@@ -50,7 +50,7 @@ export interface QueryOptions {
   /** Name and version of this program, for the source's log. */
   readonly software: string;
   /** A source that says nothing for so long is given up. */
-  readonly peerTimeoutMs?: number;
+  readonly peerTimeoutMs?: number | undefined;
   /** The source must prove that it has it, too. */
   readonly secret?: Secret | undefined;
   /** What a person can do where the source cannot tell. */

@@ -22,9 +22,18 @@ export {
   stdioSource,
   type SyncSource,
 } from "./sync_source.ts";
+export {
+  type Divergence,
+  divergenceFound,
+  divergenceOf,
+  HistoriesDifferError,
+  type NamedTransaction,
+} from "./divergence.ts";
+export { checkHistory, type HistoryCheck } from "./history_check.ts";
 export { askLastTid } from "./ask_last_tid.ts";
 export { compareFarFile, type FarComparison, findFarEnd } from "./far_compare.ts";
-export { FarFileSource, FarSource } from "./far_source.ts";
+export { notComparable } from "./far_catch_up.ts";
+export { FAR_CHECK_OBSTACLE, FarFileSource, FarSource } from "./far_source.ts";
 export { Throttle } from "./throttle.ts";
 export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } from "./far_connect.ts";
 export { type PushEnd, pushFar, type PushOptions } from "./far_push.ts";

@@ -9,7 +9,6 @@ import {
   type Acknowledgement,
   type Control,
   encodeControl,
-  type Fit,
   type HandshakeReply,
   type Hello,
   MAX_RUN_BYTES,
@@ -30,16 +29,16 @@ import {
   type Progress,
   type Service,
   type Shared,
-  waitUntilReached,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { CompareFeed } from "./compare_feed.ts";
-import { compareLineage, describeLineage, fitOf, isCommonExact, type Question } from "./lineage.ts";
+import type { Question } from "./lineage.ts";
+import { findStart, type Start } from "./native_start.ts";
 import { Outgoing } from "./outgoing.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
-import { findResumption, isPrefixEnd, type Resumption } from "./raw_start.ts";
+import { findResumption, type Resumption } from "./raw_start.ts";
 import { viewUntil } from "./until.ts";
 import { sleep } from "./waiting.ts";
 
@@ -56,17 +55,6 @@ const MAX_BUFFER_BYTES = 1024 * 1024;
 const MAX_UNACKNOWLEDGED = 100_000;
 
 const CHANGED = "this source's file has been packed, replaced or rolled back";
-
-interface Start {
-  readonly position: number;
-  readonly generation: Generation;
-  /** What was compared. */
-  readonly compared: LogView;
-  /** The secondary's file is a beginning of ours, byte by byte. */
-  readonly isPrefix: boolean;
-  readonly notice: string | undefined;
-  readonly fit: Fit;
-}
 
 export class NativeFeed implements Service, NativeHandler {
   readonly farewell = encodeControl({ type: "bye", code: "stopping", reason: "this source stops" });
@@ -144,7 +132,16 @@ export class NativeFeed implements Service, NativeHandler {
     const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
     this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
     using _changes = this.#log.subscribe(() => this.#line.ring());
-    const { position, generation, compared, isPrefix, notice, fit } = await this.#compare(hello);
+    const { position, generation, compared, isPrefix, notice, fit } = await findStart(hello, {
+      ports: this.#ports,
+      log: this.#log,
+      line: this.#line,
+      repeated: this.#shared.repeated,
+      chained: this.#options.chained,
+      ask: (question) => this.#ask(question),
+      pause: () => this.#pause(),
+      refuse: (...reason) => this.#refuse(...reason),
+    });
     try {
       const view = this.#log.view;
       const goal = await this.#goalOf(hello, view, generation);
@@ -282,50 +279,6 @@ export class NativeFeed implements Service, NativeHandler {
     const comparison = new CompareFeed(this.#log, this.#line, () => this.#pause());
     this.#comparison = comparison;
     return await comparison.serve((view) => this.#welcome(hello, view, beatMs));
-  }
-
-  /** Finds where the secondary goes on. The generation is held for the caller. */
-  async #compare({ lastTid, digest, end }: Hello): Promise<Start> {
-    let lookedAgain = false;
-    for (;;) {
-      const view = this.#log.view;
-      const generation = view.generation.hold();
-      let keep = false;
-      try {
-        const ask = (question: Question) => this.#ask(question);
-        const lineage = await compareLineage(view, { lastTid, digest }, ask, () => this.#pause());
-        const words = describeLineage(lineage, lastTid, view.lastTid);
-        if (lineage.kind === "shared" || lineage.kind === "beyond the pack") {
-          keep = true;
-          const isShared = lineage.kind === "shared";
-          if (!isShared) {
-            // Going on behind what was never compared may mix two databases.
-            const level = lineage.kind === "beyond the pack" && lineage.common === undefined
-              ? "error"
-              : "warning";
-            this.#shared.repeated.tell(level, this.#line.peer, words, { tid: formatTid(lastTid) });
-          }
-          const { position } = lineage;
-          const isPrefix = isShared && isPrefixEnd(view, position, end);
-          const notice = isShared ? undefined : words;
-          const fit = isPrefix ? "prefix" : fitOf(lineage, lastTid, view.end);
-          return { position, generation, compared: view, isPrefix, notice, fit };
-        }
-        if (!lookedAgain) {
-          lookedAgain = true;
-          await this.#line.lookAgain();
-          continue;
-        }
-        if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
-        if (lineage.kind === "ahead" && this.#options.chained) {
-          await waitUntilReached(lastTid, this.#log, this.#line, this.#ports.log);
-          continue;
-        }
-        await this.#refuse(lineage.kind, words, lineage.common, isCommonExact(lineage, view.lastTid));
-      } finally {
-        if (!keep) generation.release();
-      }
-    }
   }
 
   async #ask(question: Question): Promise<unknown> {

@@ -79,6 +79,8 @@ export class NativeIntake implements Intake, NativeHandler {
   /** Whether runs come as bytes of the source's file, so that its positions are ours. */
   #isRaw = false;
   #beatMs: number | undefined;
+  /** What the source had at the welcome. */
+  #promisedTid = NO_TID;
   #clockTold = false;
   /** Since the last question, of a source that has less than we have. */
   #beatsBehind = 0;
@@ -215,6 +217,7 @@ export class NativeIntake implements Intake, NativeHandler {
 
   whole(whole: Whole): void {
     const { restorer } = this.#context.sink;
+    this.#mustBeWanted(whole.lastTid);
     if (restorer.begun !== undefined) {
       this.#largeEnd = whole;
       return this.#decoder.halt();
@@ -254,6 +257,7 @@ export class NativeIntake implements Intake, NativeHandler {
 
   transaction(head: TransactionHead): void {
     this.#mustBeWelcome();
+    this.#mustBeWanted(head.tid);
     if (head.tid <= this.#lastTid) {
       throw new ProtocolError(
         `Cannot take transaction ${describeTid(head.tid)}: its tid must be greater than the last, ` +
@@ -359,6 +363,7 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#beatMs = message.beatMs;
     this.#source = message;
     const { lastTid, end, fit = "unknown" } = message;
+    this.#promisedTid = lastTid;
     this.#context.options.once?.judge({ lastTid, end, fit });
     if (message.notice !== undefined) log.warning(`${connection.peer}: ${message.notice}`);
     this.#resume(message.resumeAt);
@@ -401,6 +406,14 @@ export class NativeIntake implements Intake, NativeHandler {
         }, which it names as the last`,
       );
     }
+    if (lastTid < this.#promisedTid && this.#promisedTid <= this.#context.options.once!.until) {
+      throw new ProtocolError(
+        `Cannot take message complete: the source ends with ${
+          describeTid(lastTid)
+        }, and it has promised all ` +
+          `up to ${describeTid(this.#promisedTid)}`,
+      );
+    }
     await this.#context.sink.drain();
     await this.#speaker.say(
       encodeControl({ type: "bye", code: "stopping", reason: "this copy is complete" }),
@@ -422,6 +435,18 @@ export class NativeIntake implements Intake, NativeHandler {
 
   #mustBeWelcome(): void {
     if (!this.#welcome) throw new ProtocolError("Cannot take transaction: it comes before the welcome");
+  }
+
+  /** A source that sends more than was asked for once has not understood. */
+  #mustBeWanted(tid: bigint): void {
+    const { once } = this.#context.options;
+    if (once === undefined || tid <= once.until) return;
+    throw new ProtocolError(
+      `Cannot take transaction ${describeTid(tid)}: nothing later than ${
+        describeTid(once.until)
+      } was asked for`,
+      { tid },
+    );
   }
 
   #passed(tid: bigint): void {

@@ -1,17 +1,10 @@
 /**
  * A complete new copy of a source that takes a replica's place. It grows beside it, as `.sync`, and is gone on with
- * when a run was killed. Then, each step durable before the next:
- *
- * 1. the replica's index is removed: nothing tells any more where its records are;
- * 2. where the old file is to be kept, it gets `.old` as another name;
- * 3. the new file is renamed to the replica's name;
- * 4. the new file's index is written.
- *
- * At each instant the replica's name leads to a whole file, the old one or the new one, and an index that lies there
- * is its own. The replica's lock is held all the time.
+ * when a run was killed. Once it is complete it is put in the replica's place (filestorage/replace_file.ts). The
+ * replica's lock is held all the time.
  */
-import { directoryOf, Storage, writeIndexFile } from "../filestorage/mod.ts";
-import { DiskFullError, DivergedError, UsageError, ZrsError } from "../errors.ts";
+import { directoryOf, likePermissions, replaceFile, Storage } from "../filestorage/mod.ts";
+import { DiskFullError, DivergedError } from "../errors.ts";
 import { describeTid } from "../zodb/mod.ts";
 import { PackedAwayError } from "./catch_up.ts";
 import { catchUpFrom, type ReachedSource } from "./one_catch_up.ts";
@@ -51,17 +44,18 @@ export class NewCopy {
   async make(
     sourceEnd: number | undefined,
     signal: AbortSignal,
-  ): Promise<Omit<SyncReport, "created" | "newCopy" | "before">> {
+  ): Promise<Omit<SyncReport, "created" | "newCopy" | "before" | "check">> {
     const { disk } = this.#ports;
     if (sourceEnd !== undefined) this.#checkRoom(sourceEnd);
     const copied = await this.#copy(signal);
     this.#checkAge(copied.after.lastTid);
-    const keptAs = await this.#swap();
-    try {
-      await writeIndexFile(disk, this.#old.path, copied.index, copied.after.end);
-    } catch (error) {
-      if (!(error instanceof ZrsError)) throw error;
-      this.#ports.log.warning(`Cannot save the index of ${this.#old.path}: ${error.message}`);
+    const { path } = this.#old;
+    const replacement = { path: this.#path, index: copied.index, end: copied.after.end };
+    const { keptAs, indexProblem } = await replaceFile(disk, path, replacement, {
+      keepOld: this.#options.keepOld === true,
+    });
+    if (indexProblem !== undefined) {
+      this.#ports.log.warning(`Cannot save the index of ${path}: ${indexProblem.message}`);
     }
     this.#removeBeside();
     const { index: _index, ...made } = copied;
@@ -93,9 +87,9 @@ export class NewCopy {
   }
 
   async #catchUp(signal: AbortSignal) {
-    const { disk, clock } = this.#ports;
+    const { disk, clock, log } = this.#ports;
     await using storage = await Storage.open(disk, this.#path, { pause: pauser(clock), signal });
-    disk.copyPermissions(this.#target, this.#path);
+    likePermissions(disk, this.#target, this.#path, (message) => log.warning(message));
     const start = storage.end;
     const catchUp = catchUpFrom(this.#ports, this.#source, storage, this.#options, "copy");
     const restsOn = await catchUp.run(signal);
@@ -108,30 +102,6 @@ export class NewCopy {
       isDurableThere: catchUp.isDurableThere,
       restsOn,
     };
-  }
-
-  async #swap(): Promise<string | undefined> {
-    const { disk } = this.#ports;
-    const directory = directoryOf(this.#target);
-    const kept = `${this.#target}.old`;
-    for (const path of new Set([this.#old.path, this.#target])) {
-      disk.remove(`${path}.index`);
-      await disk.syncDirectory(directoryOf(path));
-    }
-    if (this.#options.keepOld) {
-      disk.remove(kept);
-      disk.remove(`${kept}.index`);
-      if (!disk.link(this.#target, kept)) {
-        throw new UsageError(
-          `Cannot keep ${this.#target} as ${kept}: the file system gives no file two names; it has not been changed`,
-          { path: this.#target, hint: "copy it elsewhere, and leave out --keep-old" },
-        );
-      }
-      await disk.syncDirectory(directory);
-    }
-    disk.rename(this.#path, this.#target);
-    await disk.syncDirectory(directory);
-    return this.#options.keepOld ? kept : undefined;
   }
 
   /** @throws DivergedError where the source has lost what the replica has, since that was compared */

@@ -3,16 +3,18 @@
  * until the replica has all that the source had when it began. Where the source has been packed so that this is
  * not to be had any more, a complete new copy takes the replica's place.
  */
-import { Storage } from "../filestorage/mod.ts";
+import { likePermissions, Storage } from "../filestorage/mod.ts";
 import { UsageError } from "../errors.ts";
 import { NO_TID } from "../zodb/mod.ts";
 import { type CatchUpOptions, PackedAwayError } from "./catch_up.ts";
-import { FarSource } from "./far_source.ts";
+import { FAR_CHECK_OBSTACLE, FarFileSource, FarSource } from "./far_source.ts";
+import { checkHistory, type HistoryCheck, type HistoryCheckOptions } from "./history_check.ts";
 import type { Completeness } from "./intake.ts";
 import { NewCopy } from "./new_copy.ts";
 import { catchUpFrom, type ReachedSource } from "./one_catch_up.ts";
 import type { Ports } from "./ports.ts";
 import type { SyncSource } from "./sync_source.ts";
+import { DEFAULT_SOFTWARE } from "./primary.ts";
 import { tellOpened } from "./tell_opened.ts";
 import { pauser } from "./waiting.ts";
 
@@ -25,6 +27,8 @@ export interface SyncOptions extends CatchUpOptions {
   readonly repack?: boolean;
   /** Makes a complete new copy without asking first whether one is needed: somebody has asked before. */
   readonly anew?: boolean;
+  /** Is told how much of the replica has been compared in full, of how many bytes. */
+  readonly onCheck?: (position: number, end: number) => void;
   /** Keeps the replica as `.old` when a new copy takes its place. */
   readonly keepOld?: boolean;
   /** Asks somebody else for the source's last transaction: for a source that does not tell it, which then must send it. */
@@ -54,6 +58,8 @@ export interface SyncReport {
   /** Whether the source had on its disk what was copied; false where nothing there could see to that. */
   readonly isDurableThere: boolean;
   readonly restsOn: Completeness;
+  /** What of the replica was compared before. */
+  readonly check: HistoryCheck;
 }
 
 /**
@@ -73,17 +79,47 @@ export async function syncReplica(
   const { created } = storage.report;
   try {
     refuseItself(storage, source);
-    if (created && model !== undefined) disk.copyPermissions(model, path);
+    if (created && model !== undefined) {
+      likePermissions(disk, model, path, (message) => ports.log.warning(message));
+    }
     tellOpened(ports.log, storage);
+    const reached = source instanceof FarSource ? await source.reach(signal) : source;
+    const check = await checkBefore(ports, reached, storage, options, signal);
     // Only now: before, another run might have copied what comes after.
     const sourceLastTid = await options.askLastTid?.();
-    const reached = source instanceof FarSource ? await source.reach(signal) : source;
-    return await bringUpToDate(ports, reached, storage, { ...options, sourceLastTid }, signal);
+    return { check, ...await bringUpToDate(ports, reached, storage, { ...options, sourceLastTid }, signal) };
   } catch (error) {
     // Nobody is helped by an empty database where there was none.
     if (created && storage.lastTid === NO_TID) disk.remove(path);
     throw error;
   }
+}
+
+/** Where bytes are all that can be compared, whoever appends to them does so. */
+async function checkBefore(
+  ports: Ports,
+  source: ReachedSource,
+  storage: Storage,
+  options: SyncOptions,
+  signal: AbortSignal,
+): Promise<HistoryCheck> {
+  const { check = "quick" } = options;
+  if (storage.lastTid === NO_TID) return { kind: check, transactions: 0, obstacle: undefined };
+  if (source instanceof FarFileSource) return { kind: check, transactions: 0, obstacle: FAR_CHECK_OBSTACLE };
+  if (isOnce(source)) return { kind: check, transactions: 0, obstacle: ONCE_CHECK_OBSTACLE };
+  return await checkHistory(ports, source, storage, checkOptions(options, storage.end), signal);
+}
+
+function checkOptions(options: SyncOptions, end: number): HistoryCheckOptions {
+  const { check = "quick", software = DEFAULT_SOFTWARE, secret, protocol, peerTimeoutMs, onCheck } = options;
+  return {
+    kind: check,
+    software,
+    secret,
+    isZrs2: protocol === "zrs2" && secret === undefined,
+    peerTimeoutMs,
+    onProgress: onCheck && ((position) => onCheck(position, end)),
+  };
 }
 
 async function bringUpToDate(
@@ -92,7 +128,7 @@ async function bringUpToDate(
   storage: Storage,
   options: SyncOptions,
   signal: AbortSignal,
-): Promise<SyncReport> {
+): Promise<Omit<SyncReport, "check">> {
   const before: SyncEnd = { lastTid: storage.lastTid, end: storage.end };
   const { created } = storage.report;
   const copy = new NewCopy(ports, source, storage, options);
@@ -135,6 +171,9 @@ function refuseItself(
     { path, hint: "name another file for the copy" },
   );
 }
+
+/** A conversation that compares transactions copies none. */
+const ONCE_CHECK_OBSTACLE = "there is one conversation, which copies";
 
 function isOnce(source: ReachedSource): boolean {
   return "isOnce" in source && source.isOnce === true;

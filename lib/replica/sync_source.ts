@@ -10,6 +10,8 @@ import { limitedConnection, Throttle } from "./throttle.ts";
 export interface SyncSource extends AsyncDisposable {
   /** As messages name it. */
   readonly name: string;
+  /** Where it is a file of this machine. */
+  readonly path?: string | undefined;
   /** Whether only a process of this machine can be there. */
   readonly isThisMachine: boolean;
   /** Whether there is one conversation only: {@link connect} throws {@link OnceError} when it is called again. */
@@ -20,8 +22,16 @@ export interface SyncSource extends AsyncDisposable {
   readonly problem: string | undefined;
 }
 
-/** All that was to be said in the one conversation that there is has been said; another one goes on from there. */
-export class OnceError extends UnavailableError {}
+/** All that can be said in the one conversation that there is has been said; another one goes on from there. */
+export class OnceError extends UnavailableError {
+  /** Whether the bytes that come next do not fit behind ours, so that they must come record by record. */
+  readonly isMisfit: boolean;
+
+  constructor(message: string, isMisfit: boolean) {
+    super(message, { hint: "run it again" });
+    this.isMisfit = isMisfit;
+  }
+}
 
 /** How messages name what {@link stdioSource} makes. */
 export const STDIO_NAME = "standard input";
@@ -36,9 +46,10 @@ export function stdioSource({ network }: Pick<Ports, "network">): SyncSource {
     problem: undefined,
     connect: (signal) => {
       if (isTaken) {
-        throw new OnceError("Cannot ask again over standard input and output: there is one connection", {
-          hint: "run it again",
-        });
+        throw new OnceError(
+          "Cannot ask again over standard input and output: there is one connection",
+          false,
+        );
       }
       isTaken = true;
       return network.connect({ transport: "stdio" }, { signal });
@@ -79,6 +90,7 @@ export async function openFileSource(
   running.catch(() => {}); // told when it is closed
   return {
     name: path,
+    path,
     isThisMachine: true,
     connect: () => network.connect(),
     get problem() {
@@ -104,6 +116,7 @@ export function limitedSource(
   const throttle = new Throttle(clock, bytesPerSecond);
   return {
     name: source.name,
+    path: source.path,
     isThisMachine: source.isThisMachine,
     isOnce: source.isOnce === true,
     connect: async (signal) => limitedConnection(clock, await source.connect(signal), throttle, signal),

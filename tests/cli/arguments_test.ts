@@ -288,6 +288,7 @@ Deno.test("--help lists the commands that there are, and how to go on", async ()
       "  rewind",
       "  promote",
       "  verify",
+      "  pack",
       "  completion",
     ]);
   }
@@ -353,7 +354,7 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       "replica-sync",
       /^Usage: zrs replica-sync SOURCE DATA_FS \[OPTION\.\.\.\]$/m,
       [
-        ...["--until TIME", "--repack", "--keep-old", "--dry-run", "--push"],
+        ...["--until TIME", "--repack", "--keep-old", "--check HOW", "--dry-run", "--push"],
         ...["--ask-zeo ADDR", "--settle SECONDS"],
         ...["--protocol NAME", "--compress WHEN", "--bwlimit RATE", "--blobs MODE"],
         ...["--ssh COMMAND", "--far-zrs PROGRAM", "--json"],
@@ -365,6 +366,11 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       "status",
       /^Usage: zrs status DATA_FS\|SOCKET \[OPTION\.\.\.\]$/m,
       ["--json", "--max-lag SECONDS", "--max-lag-bytes SIZE", "--nagios"],
+    ],
+    [
+      "pack",
+      /^Usage: zrs pack DATA_FS \[OPTION\.\.\.\]$/m,
+      ["--days N", "--to TIME", "--no-gc", "--no-keep-old", "--json", "-q, --quiet"],
     ],
     [
       "verify",

@@ -27,10 +27,10 @@ interface Outcome {
 }
 
 /** One transaction is applied, three wait. */
-async function waitingDisk(): Promise<MemoryDisk> {
+async function waitingDisk(segmentBytes = 100): Promise<MemoryDisk> {
   const disk = new MemoryDisk();
   disk.put(PATH, FILE.bytes.slice(0, FILE.transactions[0]!.end));
-  await using storage = await DelayedStorage.open(disk, PATH, { segmentBytes: 100 });
+  await using storage = await DelayedStorage.open(disk, PATH, { segmentBytes });
   await replay(FILE.bytes, storage.received, { after: storage.received.lastTid, runBytes: () => 1 });
   return disk;
 }
@@ -128,6 +128,22 @@ Deno.test("what has been applied is not taken back, and that is said", async () 
   assert.equal(none.code, 0);
   assert.match(none.out, /^To be applied: 0 transactions, 0 bytes\nNot to be applied: 3 transactions/);
   assert.equal(none.disk.bytes(PATH).length, FILE.transactions[0]!.end);
+});
+
+Deno.test("a segment that somebody has taken away is named, with what to do, and that helps", async () => {
+  const disk = await waitingDisk(50);
+  const [, missing, behind] = otherFiles(disk).filter((path) => path.includes(".pending."));
+  disk.remove(missing!);
+  for (const options of [["--all"], ["--dry-run"], ["--before", TIDS[1]]]) {
+    const { code, err } = await zrs(disk, ["promote", PATH, ...options]);
+    assert.equal(code, 7);
+    assert(err.includes(`${missing} is missing, which has what comes before ${behind}`), err);
+    assert.match(err, /put it back; or move what comes behind it away/);
+  }
+  await assert.rejects(DelayedStorage.open(disk, PATH), /pending\.\w+ is missing/);
+  disk.remove(behind!);
+  await using storage = await DelayedStorage.open(disk, PATH);
+  assert.equal(storage.received.end, FILE.transactions[1]!.end);
 });
 
 Deno.test("a copy that nothing waits for is ready as it is, and gets its index", async () => {

@@ -259,6 +259,76 @@ Deno.test("a power loss at any moment loses nothing that was told of, and the Da
   assert(images > 1000 && behind > 300, `${images} images, ${behind} with something waiting`);
 });
 
+for (
+  const [kept, what] of [[0, "all of it applied"], [4, "some of it kept elsewhere"]] as const
+) {
+  Deno.test(`a power loss while the segments are removed, with ${what}, leaves what can be opened again`, async () => {
+    const scheduler = new Scheduler(new SeededRandom(1));
+    await using _ = scheduler;
+    const disk = new MachineDisk(scheduler, new SeededRandom(2), "m");
+    disk.place(PATH, FILE.bytes.slice(0, 4));
+    const draws = new SeededRandom(3);
+    const images: Map<string, Uint8Array>[] = [];
+    let done = false;
+    const work = (async () => {
+      await using storage = await open(disk.port(new Life("m/delayed#1", "delayed")));
+      await receive(storage);
+      const operated = () => {
+        for (let i = 0; i < 40; i++) images.push(disk.crashImage(draws));
+      };
+      disk.observers.add({ operated });
+      await apply(storage, tidAt(8 - kept));
+      await storage.discardWaiting();
+      operated();
+    })().finally(() => done = true);
+    const settled = work.catch((error) => error);
+    await scheduler.runUntil(() => done);
+    assert.equal(await settled, undefined);
+
+    let left = 0;
+    for (const files of images) {
+      const after = new MemoryDisk();
+      for (const [path, bytes] of files) after.put(path, bytes);
+      left += Number(segmentsOf(after).length > 0);
+      await using storage = await open(after);
+      assertSameBytes(after.bytes(PATH), FILE.bytes.slice(0, storage.applied.end));
+      await receive(storage);
+      await apply(storage);
+      assertSameBytes(after.bytes(PATH), FILE.bytes);
+    }
+    assert(left > 100 && left < images.length, `segments are left in ${left} of ${images.length} images`);
+  });
+}
+
+Deno.test("whoever asks for the next transaction while it is being taken back gets it, or hears of none", async () => {
+  const scheduler = new Scheduler(new SeededRandom(1));
+  await using _ = scheduler;
+  const disk = new MachineDisk(scheduler, new SeededRandom(2), "m");
+  disk.place(PATH, FILE.bytes.slice(0, ENDS[1]));
+  const port = disk.port(new Life("m/delayed#1", "delayed"));
+  const answers = new Set<bigint | undefined>();
+  let done = false;
+  const work = (async () => {
+    await using storage = await open(port);
+    await receive(storage);
+    let isAsking = false;
+    disk.observers.add({
+      operated: () => {
+        if (isAsking) return;
+        isAsking = true;
+        answers.add(storage.nextTid);
+        isAsking = false;
+      },
+    });
+    await rewindStorage(port, storage.received, tidAt(1));
+    answers.add(storage.nextTid);
+  })().finally(() => done = true);
+  const settled = work.catch((error) => error);
+  await scheduler.runUntil(() => done);
+  assert.equal(await settled, undefined);
+  assert.deepEqual(answers, new Set([tidAt(2), undefined]));
+});
+
 const OPERATIONS: readonly Operation[] = [
   ...["open", "create", "read", "write", "truncate", "sync", "remove", "syncDirectory"] as const,
 ];

@@ -1,7 +1,7 @@
 /** A file and its segments read and write as one file would. */
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { DiskFullError } from "../../lib/errors.ts";
+import { DiskError, DiskFullError } from "../../lib/errors.ts";
 import { JoinedFile } from "../../lib/filestorage/joined_file.ts";
 import { findSegments, segmentPaths } from "../../lib/filestorage/segment.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
@@ -134,6 +134,18 @@ Deno.test("of many segments few are open at a time, and all can be read, in any 
     }
   }
   assert(most > 10 && most < 50, `${most} were open`);
+});
+
+Deno.test("a segment that goes while it is used is a failure of the disk, and named", async () => {
+  const disk = diskWith();
+  using file = await manySegments(disk);
+  const gone = segmentPaths(disk, PATH)[50]!;
+  disk.remove(gone);
+  assert.throws(() => file.readAt(new Uint8Array(600), BEGINNING.length), (error) => {
+    assert(error instanceof DiskError, String(error));
+    assert(error.message.includes(`${gone} has gone`), error.message);
+    return true;
+  });
 });
 
 Deno.test("segments that are wholly in the file go, but for the last, and what they held is read there", async () => {

@@ -8,7 +8,17 @@ import { assertSameBytes } from "../kit/same_bytes.ts";
 import { NO_SSHD, type SshdOptions, sshTest } from "../kit/sshd.ts";
 import { sizeOf, waitForChanges } from "./processes.ts";
 import { assertSameDatabase, assertSameFile } from "./sameness.ts";
-import { BYTES, endOf, FIRST_TID, history, HUNDRED, LAST, Scene, TRANSACTIONS } from "./ssh_scene.ts";
+import {
+  BYTES,
+  changedAt,
+  endOf,
+  FIRST_TID,
+  history,
+  HUNDRED,
+  LAST,
+  Scene,
+  TRANSACTIONS,
+} from "./ssh_scene.ts";
 
 /** What is here is {@link BYTES}, and nothing is there. */
 async function sceneOfPush(options: SshdOptions = {}): Promise<Scene> {
@@ -50,7 +60,8 @@ sshTest("pushed over ssh: up to a time, and what would be done", async () => {
   const { near, far, source: target } = scene;
   const until = (FIRST_TID + 149n).toString(16).padStart(16, "0");
   const bytes = BYTES.length - 4;
-  const dry = { dryRun: true, source: near, dataFs: target, would: "append", until: LAST, bytes };
+  const check = { kind: "quick", transactions: 0, obstacle: null };
+  const dry = { dryRun: true, source: near, dataFs: target, would: "append", until: LAST, bytes, check };
   assert.deepEqual(await scene.push("--dry-run"), dry);
   assert.deepEqual(scene.filesOf("far.fs"), []);
   assert.equal((await scene.push("--until", until)).after.tid, until);
@@ -76,7 +87,7 @@ sshTest("pushed over ssh: a copy with other history is left alone", async () => 
     assert.deepEqual([code, out], [3, ""], err);
     assert.match(
       err,
-      /^zrs replica-sync: Cannot push to 127\.0\.0\.1:\S*far\.fs: the histories differ.*forked: /,
+      /^zrs replica-sync: Cannot push \S+ to 127\.0\.0\.1:\S*far\.fs: the histories differ.*forked: /,
     );
     assert.match(err, /the last common one is 03f5945817777763/);
   }
@@ -84,6 +95,39 @@ sshTest("pushed over ssh: a copy with other history is left alone", async () => 
   const { complete, exitCode, source, dataFs: there } = JSON.parse(failed.out);
   assert.deepEqual([complete, exitCode, source, there], [false, 3, near, target]);
   assertSameBytes(Deno.readFileSync(far), bytes);
+});
+
+sshTest("pushed over ssh: the copy's past is compared first", async () => {
+  await using scene = await sceneOfPush();
+  const { near, far, source: target } = scene;
+  Deno.writeFileSync(far, HUNDRED);
+  const quick = await scene.push();
+  assert.deepEqual(quick.check, { kind: "quick", transactions: 16, obstacle: null });
+  const well = await scene.run("--push", near, target, "--check", "full");
+  assert.match(well.out, /before, all of it was compared: 300 transactions the same$/);
+  const changed = changedAt(50);
+  Deno.writeFileSync(far, changed);
+  const { code, out, err } = await scene.run("--push", near, target, "--check", "full");
+  assert.deepEqual([code, out], [3, ""], err);
+  assert.match(
+    err,
+    /^zrs replica-sync: Cannot push .*far\.fs differs from it, nothing was written: transaction 03f5945817777732 /,
+  );
+  assertSameBytes(Deno.readFileSync(far), changed);
+});
+
+sshTest("pushed over ssh: what does not fit byte by byte comes record by record", async () => {
+  await using scene = await sceneOfPush();
+  const { near, far } = scene;
+  const described = history(300);
+  const [record] = described[150]!.records;
+  // It says that another object's record is the one before.
+  const damage = { previous: BigInt(TRANSACTIONS[101]!.records[0]!.position) };
+  const { bytes } = dataFs(described.with(150, { ...described[150]!, records: [{ ...record!, damage }] }));
+  Deno.writeFileSync(near, bytes);
+  const report = await scene.push();
+  assert.deepEqual([report.complete, report.newCopy, report.after.tid], [true, false, LAST]);
+  assertSameBytes(Deno.readFileSync(far), BYTES); // whose links are right
 });
 
 sshTest("pushed over ssh: killed half way, the next one goes on; no faster than it may", async () => {
@@ -132,7 +176,7 @@ sshTest("pushed over ssh: what hinders has its exit code, and leaves the copy", 
     [[near, sshd.at(directory.path)], 2, /is a directory/],
     [[near, sshd.at(nowhere)], 2, /there is no directory/],
     [[near, sshd.at(text)], 2, /is not a FileStorage/],
-    [[near, sshd.at(damaged)], 7, /Cannot push to .*: Cannot open .*damaged\.fs/],
+    [[near, sshd.at(damaged)], 7, /Cannot push .*damaged\.fs: Cannot read transaction 03f5945817777732 /],
     [[near, "no-such-host.invalid:Data.fs"], 4, /no-such-host\.invalid.*[Cc]ould not resolve/],
     [[near, target, "--ssh", sshd.sshWith({ key: "other" })], 4, /Permission denied \(publickey\)/],
     [[near, target, "--ssh", "no-such-program"], 2, /Cannot run no-such-program/],
@@ -143,7 +187,7 @@ sshTest("pushed over ssh: what hinders has its exit code, and leaves the copy", 
     [[near, target, "--ask-zeo", "127.0.0.1:1"], 2, /Cannot use --ask-zeo/],
     [[near, target, "--protocol", "zrs2"], 2, /Cannot use .*--protocol zrs2/],
     [[near, target, "--auth-file", text], 2, /Cannot use --auth-file/],
-    [[near, target, "--anew"], 2, /Cannot use --anew/],
+    [[near, target, "--step", "copy"], 2, /Cannot use --step/],
   ];
   for (const [args, code, words] of table) {
     const ssh = args.includes("--ssh") ? [] : ["--ssh", sshd.ssh];
@@ -161,7 +205,7 @@ sshTest("pushed over ssh: what hinders has its exit code, and leaves the copy", 
     await lock.lock(true);
     const { code, err } = await scene.run("--push", near, target);
     assert.equal(code, 5, err);
-    assert.match(err, /Cannot push to 127\.0\.0\.1:.*lock/);
+    assert.match(err, /Cannot push \S+ to 127\.0\.0\.1:.*lock/);
   }
   assertSameBytes(Deno.readFileSync(far), HUNDRED);
 });
@@ -185,7 +229,7 @@ sshTest("a zrs there that cannot be pushed to is told by its own words", async (
   Deno.writeTextFileSync(scene.directory.join("bin", "zrs"), `#!/bin/sh\n${script}\n`);
   const { code, out, err } = await scene.run("--push", scene.near, scene.source);
   assert.deepEqual([code, out], [2, ""]);
-  assert.match(err, /^zrs replica-sync: Cannot push to 127\.0\.0\.1:.*far\.fs: zrs: no such command$/);
+  assert.match(err, /^zrs replica-sync: Cannot push \S+ to 127\.0\.0\.1:.*far\.fs: zrs: no such command$/);
 });
 
 sshTest("a damaged file is pushed as far as it is whole, and that is told", async () => {
@@ -195,7 +239,7 @@ sshTest("a damaged file is pushed as far as it is whole, and that is told", asyn
     [
       TRANSACTIONS[200]!.position + 8,
       200,
-      /Cannot push to .*: cannot read transaction 03f59458177777c8 .*; what had/,
+      /Cannot push .*: cannot read transaction 03f59458177777c8 .*; what had/,
     ],
     [last - 8, 299, /Cannot push all of .*near\.fs: .*; all before that has been pushed; .*zrs verify/],
   ];

@@ -8,7 +8,18 @@ import { NO_SSHD, sshTest } from "../kit/sshd.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { sizeOf, waitForChanges } from "./processes.ts";
 import { assertSameDatabase, assertSameFile } from "./sameness.ts";
-import { BYTES, endOf, FIRST_TID, history, HUNDRED, LAST, Scene, THERE, TRANSACTIONS } from "./ssh_scene.ts";
+import {
+  BYTES,
+  changedAt,
+  endOf,
+  FIRST_TID,
+  history,
+  HUNDRED,
+  LAST,
+  Scene,
+  THERE,
+  TRANSACTIONS,
+} from "./ssh_scene.ts";
 
 for (const there of THERE) {
   sshTest(`over ssh, with ${there} there: first copy, catch-up, nothing missing`, async () => {
@@ -46,6 +57,7 @@ for (const there of THERE) {
       would: "append",
       until: LAST,
       bytes: BYTES.length - 4,
+      check: { kind: "quick", transactions: 0, obstacle: null },
     });
     assert.deepEqual(scene.beside, []);
     for (let run = 0; run < 2; run++) {
@@ -70,7 +82,7 @@ for (const there of THERE) {
       assert.deepEqual([code, out], [3, ""], err);
       assert.match(err, /the histories differ.*forked: .*the last common one is 03f5945817777763/);
       if (!args.includes("--dry-run")) {
-        assert.match(err, /the first that only .*near\.fs has is .*"only here"/);
+        assert.match(err, /then \S*near\.fs has 03f5945817777764 \(.*\) "only here"/);
       }
     }
     const failed = await scene.run(scene.source, scene.near, "--json");
@@ -78,6 +90,33 @@ for (const there of THERE) {
     assert.deepEqual([complete, exitCode], [false, 3]);
     assertSameBytes(scene.copied, bytes);
   });
+
+  sshTest(
+    `over ssh, with ${there} there: all of the copy's past is compared where that is asked for`,
+    async () => {
+      await using scene = await Scene.make(there);
+      Deno.writeFileSync(scene.near, HUNDRED);
+      const well = await scene.run(scene.source, scene.near, "--check", "full");
+      assert.deepEqual([well.code, well.err], [0, ""]);
+      assert.match(
+        well.out,
+        /before, all of it(s bytes were compared| was compared: 100 transactions the same)$/,
+      );
+      const changed = changedAt(50);
+      for (const args of [[], ["--dry-run"]]) {
+        Deno.writeFileSync(scene.near, changed);
+        const { code, out, err } = await scene.run(scene.source, scene.near, "--check", "full", ...args);
+        assert.deepEqual([code, out], [there === "zrs" ? 3 : 2, ""], err);
+        assert.match(
+          err,
+          there === "zrs"
+            ? /near\.fs differs from it, nothing was written: transaction 03f5945817777732 /
+            : /Cannot compare all of /,
+        );
+        assertSameBytes(scene.copied, changed);
+      }
+    },
+  );
 
   sshTest(`over ssh, with ${there} there: killed half way, it goes on; no faster than it may`, async () => {
     await using scene = await Scene.make(there);

@@ -242,3 +242,36 @@ peerTest("bad input has its exit code, and leaves the copy as it is", ["zodb55"]
   ]);
   assert.deepEqual(await sync(source, copy, "-q"), { code: 0, out: "", err: "" });
 });
+
+peerTest(
+  "a ZEO server says how much a primary of zc.zrs must send, also while it commits",
+  ["zodb55"],
+  async () => {
+    await using directory = await TempDirectory.make();
+    const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
+    await using writer = await ZodbWriter.start("zodb55", {
+      path: source,
+      fsync: false,
+      replicateTo: "127.0.0.1:0",
+      zeo: true,
+    });
+    const url = `zrs://${writer.address}`;
+    const args = [url, copy, "--ask-zeo", writer.zeoAddress, "--settle", "600"];
+    for (let round = 0; round < 2; round++) {
+      const { tid } = await writer.commitMany({ count: 50, size: 500, objects: 3, keys: 10 });
+      const { restsOn, after } = await syncWell(...args);
+      assert.deepEqual([restsOn, after.tid], ["reached", tid]);
+    }
+    const committing = writer.commitMany({ count: 300, size: 500, objects: 3, keys: 10 });
+    const { after } = await syncWell(...args);
+    await committing;
+    await assertSameStretch(copy, source, after.bytes);
+    // Nothing new: the source says nothing, and need not be waited for.
+    const { tid } = await writer.commitMany({ count: 1, size: 500 });
+    await syncWell(...args);
+    assert.deepEqual([(await syncWell(...args)).transactions, (await syncWell(...args)).after.tid], [0, tid]);
+    const wrong = await sync(url, copy, "--ask-zeo", writer.address);
+    assert.equal(wrong.code, 4, wrong.err);
+    assert.match(wrong.err, /Cannot (ask|take the answer of) .*/);
+  },
+);

@@ -22,6 +22,14 @@ export const { bytes: BYTES, transactions: TRANSACTIONS } = dataFs(history(300))
 export const LAST = (FIRST_TID + 299n).toString(16).padStart(16, "0");
 export const HUNDRED = BYTES.subarray(0, TRANSACTIONS[99]!.end);
 
+/** {@link HUNDRED} with another byte in the data of one transaction. */
+export function changedAt(transaction: number): Uint8Array {
+  const bytes = HUNDRED.slice();
+  const at = TRANSACTIONS[transaction]!.records[0]!.end - 1;
+  bytes[at] = bytes[at]! ^ 1;
+  return bytes;
+}
+
 /** What is on the other machine. */
 export const THERE = ["zrs", "tools"] as const;
 export type There = typeof THERE[number];

@@ -17,6 +17,7 @@ export type Operation =
   | "sync"
   | "rename"
   | "link"
+  | "chmod"
   | "remove"
   | "syncDirectory";
 
@@ -46,6 +47,8 @@ export class MemoryDisk implements Disk {
   readonly performed: Performed[] = [];
   /** The disk is full beyond this many bytes in all files together. */
   capacity = Infinity;
+  /** Whether a file can have two names. */
+  hasLinks = true;
   /** From which file each one got its permissions that got any. */
   readonly permissions = new Map<string, string>();
   readonly #files = new Map<string, MemoryFile>();
@@ -138,12 +141,14 @@ export class MemoryDisk implements Disk {
     this.#needDirectory(dirname(name));
     const file = this.#find(path);
     if (this.#files.has(name)) throw new UsageError(`Cannot link ${name}: it exists`, { path: name });
+    if (!this.hasLinks) return false;
     this.#files.set(name, file);
     this.#changed(name);
     return true;
   }
 
   copyPermissions(from: string, to: string): void {
+    this.#perform("chmod", to);
     this.#find(from);
     this.#find(to);
     this.permissions.set(to, from);

@@ -64,6 +64,7 @@ for (const source of SOURCES) {
         protocol: "native",
         isDurableThere: true,
         restsOn: "said",
+        check: { kind: "quick", transactions: Math.max(0, count), obstacle: undefined },
       });
       assert.deepEqual(log.complaints(), []);
       assert.deepEqual(
@@ -106,13 +107,16 @@ for (const source of SOURCES) {
     const table: readonly (readonly [TransactionDescription[], RegExp])[] = [
       [
         history(8),
-        /ahead: .*; the first that only \/copy\/Data.fs has is 04c91f0000000007 \(.*\) "jim: shared 6"$/,
+        /ahead: .* common one is 04c91f0000000006 \(.*\) "jim: shared 5"; then \/copy\/Data.fs has 04c91f0000000007 \(.*\) "jim: shared 6"$/,
       ],
       [
         [...history(3), ...history(5, { from: 3, name: "fork" })],
-        /forked: .* the last common one is 04c91f0000000003 .* has is 04c91f0000000004 \(.*\) "jim: fork 3"$/,
+        /forked: .*; the last common one is 04c91f0000000003 \(.*\) "jim: shared 2"; then \/copy\/Data.fs has 04c91f0000000004 \(.*\) "jim: fork 3"; then .* has 04c91f0000000004 \(.*\) "jim: shared 3"$/,
       ],
-      [history(2, { name: "other" }), /no transaction is common to both.* "jim: other 0"$/],
+      [
+        history(2, { name: "other" }),
+        /no transaction is common to both.* "jim: other 0"; then .* has .* "jim: shared 0"$/,
+      ],
     ];
     for (const [copy, message] of table) {
       const scene = sceneOf(history(6), copy);
@@ -220,6 +224,31 @@ Deno.test("a new copy has the permissions and the owner of the source, or of the
   const packed = sceneOf([...history(5, { status: "p" }).slice(2)], history(4));
   await syncFrom(packed, "file", { model: ORIGINAL });
   assert.deepEqual([...packed.disk.permissions], [[`${COPY}.sync`, COPY]]);
+});
+
+Deno.test("permissions that a file system does not know are told, and end no run", async () => {
+  const packed = [...history(5, { status: "p" }).slice(2), ...history(8, { from: 5 })];
+  for (const [original, copy] of [[history(6), undefined], [packed, history(4)]] as const) {
+    const scene = sceneOf(original, copy);
+    scene.disk.fail({ operation: "chmod", lasting: true });
+    const { failure, log } = await syncFrom(scene, "file", { model: ORIGINAL });
+    assert.equal(failure, undefined);
+    assertSameBytes(scene.disk.bytes(COPY), dataFs(original).bytes);
+    assert.match(
+      log.complaints().join("\n"),
+      /^warning: Cannot chmod .*; look whether its owner and mode are/m,
+    );
+  }
+});
+
+Deno.test("where a file can have one name only, the copy before is kept all the same", async () => {
+  const packed = [...history(5, { status: "p" }).slice(2), ...history(8, { from: 5 })];
+  const scene = sceneOf(packed, history(4));
+  scene.disk.hasLinks = false;
+  const { report, failure } = await syncFrom(scene, "file", { keepOld: true });
+  assert.deepEqual([failure, report?.keptAs], [undefined, `${COPY}.old`]);
+  assertSameBytes(scene.disk.bytes(COPY), dataFs(packed).bytes);
+  assertSameBytes(scene.disk.bytes(`${COPY}.old`), dataFs(history(4)).bytes);
 });
 
 Deno.test("room is looked for before anything is written", async () => {
