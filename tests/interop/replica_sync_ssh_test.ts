@@ -1,8 +1,9 @@
 /** `zrs replica-sync` from another machine, over a real ssh: with zrs there, and with nothing but its own tools. */
 import assert from "node:assert/strict";
 import { dataFs } from "../kit/data_fs.ts";
+import { beforeDeadline } from "../kit/feed.ts";
 import { OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
-import { startZrs } from "../kit/process.ts";
+import { ChildProcess, startZrs } from "../kit/process.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { NO_SSHD, sshTest } from "../kit/sshd.ts";
 import { TempDirectory } from "../kit/temp.ts";
@@ -16,10 +17,16 @@ import {
   history,
   HUNDRED,
   LAST,
+  MAIN,
   Scene,
   THERE,
   TRANSACTIONS,
 } from "./ssh_scene.ts";
+
+/** Whether there is the program that gives others a terminal. */
+function hasScript(): boolean {
+  return new Deno.Command("sh", { args: ["-c", "script --version"] }).outputSync().success;
+}
 
 for (const there of THERE) {
   sshTest(`over ssh, with ${there} there: first copy, catch-up, nothing missing`, async () => {
@@ -182,6 +189,25 @@ for (const there of THERE) {
     await first.stop("SIGTERM");
   });
 }
+
+sshTest("nobody is asked for a password from cron, even where there is a terminal", async () => {
+  await using scene = await Scene.make("tools", { passwords: true });
+  const { sshd, source, near, directory } = scene;
+  for (const args of [["--push", near, source], [source, near]]) {
+    Deno.writeFileSync(near, HUNDRED);
+    const words = [Deno.execPath(), "run", "--allow-all", MAIN, "replica-sync", ...args];
+    const command = [...words, "--ssh", sshd.sshWith({ key: "other" })].map((word) => `'${word}'`).join(" ");
+    // `script` gives it a terminal, on which ssh would ask; what cron has of the command goes to a file.
+    const errors = directory.join("errors");
+    const options = ["--quiet", "--return", "--command", `${command} 2>${errors}`, "/dev/null"];
+    await using process = ChildProcess.start("script", options);
+    const { code } = await beforeDeadline("the end of a login that fails", process.exited);
+    assert.equal(code, 4);
+    assert.match(Deno.readTextFileSync(errors), /Permission denied \(publickey,password\)/);
+    assert.deepEqual(process.stdout.items, []);
+    assertSameBytes(scene.copied, HUNDRED);
+  }
+}, { ignore: !hasScript() });
 
 sshTest("a damaged file there is copied as far as it is whole, and that is told", async () => {
   await using scene = await Scene.make("tools");

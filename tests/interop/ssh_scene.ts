@@ -6,7 +6,8 @@ import { ChildProcess, startZrs } from "../kit/process.ts";
 import { Sshd, type SshdOptions } from "../kit/sshd.ts";
 import { TempDirectory } from "../kit/temp.ts";
 
-const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
+/** The command, as from a checkout. */
+export const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
 export const FIRST_TID = 0x03f5945817777700n;
 
 /** Transactions of one record each. @param size of the smallest, in bytes */
