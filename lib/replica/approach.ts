@@ -46,6 +46,11 @@ export class Approach {
     this.#misfitAfter = misfitAfter;
   }
 
+  /** What the connection that was prepared last speaks. */
+  get protocol(): "native" | "zrs2" {
+    return this.#isZrs2 ? "zrs2" : "native";
+  }
+
   /**
    * Gets ready for the next connection.
    * @param lastTid the last transaction that is durable here

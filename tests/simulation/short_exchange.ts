@@ -79,6 +79,7 @@ export async function exchange(options: ExchangeOptions): Promise<Exchanged> {
     report: (checker, what) => scheduler.fail(new PromiseBroken(checker, what)),
     secondary: { ...OPTIONS, protocol: "native", keepAliveMs: 1_000, retryMaxMs: 100, indexSaveMs: 1 },
     rewindLimit: 100,
+    applyDelayMs: 0,
     secret: undefined,
     imageLikelihood: options.death === undefined ? 0.01 : 0.2,
     isCalm: () => false,
