@@ -37,11 +37,13 @@ export class Approach {
    */
   #misfitAfter: bigint | undefined;
 
-  constructor(clock: Clock, log: Log, source: string, protocol: Protocol) {
+  /** @param misfitAfter the last transaction here, where it is known already that what follows does not fit */
+  constructor(clock: Clock, log: Log, source: string, protocol: Protocol, misfitAfter?: bigint) {
     this.#clock = clock;
     this.#log = log;
     this.#source = source;
     this.#protocol = protocol;
+    this.#misfitAfter = misfitAfter;
   }
 
   /** What the connection that was prepared last speaks. */
