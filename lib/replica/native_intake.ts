@@ -46,6 +46,12 @@ export class MisfitError extends UnavailableError {}
 /** Clocks that differ by more are worth a warning: lag in seconds and new tids depend on them. */
 const CLOCK_TOLERANCE_MS = 60_000;
 
+/**
+ * A buffer that is written has several runs of the source in it, and little of the next one, which has to be moved:
+ * more is written between two syncs than with one or two large runs.
+ */
+const RUNS_IN_A_BUFFER = 3;
+
 /** How often one that catches up once wants to hear of the source. */
 const ONCE_BEAT_MS = 1_000;
 /** A source that asks nothing for so many beats, and has less than we have, waits until it has caught up itself. */
@@ -315,7 +321,7 @@ export class NativeIntake implements Intake, NativeHandler {
       digest: await lastDigest(storage.view, () => this.#pause()),
       end: storage.end,
       begun: this.#begun,
-      runBytes: options.runBytes - 1, // at that many it would be taken for a single transaction
+      runBytes: Math.floor(options.runBytes / RUNS_IN_A_BUFFER),
       beatMs: once === undefined ? wantedBeatMs(options.peerTimeoutMs) : ONCE_BEAT_MS,
       capabilities: [
         ...(this.#raw ? ["raw"] : []),

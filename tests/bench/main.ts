@@ -20,12 +20,13 @@ import { opening } from "./opening.ts";
 import { type Options, parseOptions, USAGE } from "./options.ts";
 import { describeMachine, formatJson, formatTable } from "./report.ts";
 import { pack } from "./pack.ts";
+import { replicaSync } from "./replica_sync.ts";
 import { TemporaryDirectories } from "./temporary.ts";
 import { verify } from "./verify.ts";
 
 const CASES: readonly Case[] = [
   ...[catchUp, link, handshake, idle, latency],
-  ...[opening, verify, compare, pack, memory],
+  ...[opening, verify, compare, pack, replicaSync, memory],
 ];
 
 async function main(options: Options): Promise<void> {
