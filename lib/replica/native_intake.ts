@@ -2,7 +2,7 @@
  * Receiving by the native stream: a hello, questions about our history, then runs. Acknowledges what is durable,
  * says now and then that we are there, and knows when it has all that the source has.
  */
-import type { ExamineRecord } from "../filestorage/mod.ts";
+import type { BlobKey, ExamineRecord } from "../filestorage/mod.ts";
 import { CorruptError, ProtocolError, RefusedError, UnavailableError, type ZrsError } from "../errors.ts";
 import {
   type Begun,
@@ -16,10 +16,13 @@ import {
   SecondaryHandshake,
   SecretError,
   VERSION,
+  type WantedBlobs,
   type Whole,
 } from "../native/mod.ts";
 import { describeTid, NO_TID, type TransactionHead } from "../zodb/mod.ts";
+import type { BlobChoice } from "./blob_use.ts";
 import { Incoming, UnwantedError } from "./incoming.ts";
+import type { IncomingBlobs } from "./incoming_blobs.ts";
 import { IdleEnd, type Intake, type IntakeContext, readWithin, type SourceState } from "./intake.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { answerQuestion, lastDigest } from "./lineage.ts";
@@ -35,6 +38,14 @@ export class AgainError extends IdleEnd {}
 
 /** What the source's file holds does not fit behind ours, byte by byte: to be asked for record by record. */
 export class MisfitError extends UnavailableError {}
+
+/** Who refuses blobs says nothing of them: the source then ends the stream at the first, with the reason. */
+const WANTED_BLOBS: Readonly<Record<BlobChoice, WantedBlobs | undefined>> = {
+  refuse: undefined,
+  none: "nothing",
+  shared: "presence",
+  replicate: "content",
+};
 
 /** Clocks that differ by more are worth a warning: lag in seconds and new tids depend on them. */
 const CLOCK_TOLERANCE_MS = 60_000;
@@ -204,6 +215,8 @@ export class NativeIntake implements Intake, NativeHandler {
       count = restorer.endRaw(this.#examine);
     } catch (error) {
       throw misfitOf(error);
+    } finally {
+      this.#incoming.keepBlobs(); // what is whole counts, also before one that is refused
     }
     this.#ended(whole, count);
   }
@@ -217,6 +230,7 @@ export class NativeIntake implements Intake, NativeHandler {
     } catch (error) {
       throw misfitOf(error);
     }
+    this.#incoming.keepBlobs();
     this.#ended(whole, 1);
   }
 
@@ -262,9 +276,28 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#incoming.recordEnd();
   }
 
+  blob(key: BlobKey, from: number): void {
+    this.#mustBeWelcome();
+    this.#contents.begin(key, from);
+  }
+
+  blobData(source: Uint8Array, from: number, to: number): void {
+    this.#contents.data(source, from, to);
+  }
+
+  blobEnd(): void {
+    this.#contents.end();
+  }
+
   commit(): void {
     this.#incoming.commit();
     this.#passed(this.#context.sink.restorer.lastTid);
+  }
+
+  get #contents(): IncomingBlobs {
+    const { blobs } = this.#context.options;
+    if (blobs.choice === "replicate") return blobs.incoming;
+    throw new ProtocolError("Cannot take blob: it was not asked for");
   }
 
   /** Whether the source has still to prove that it has our secret. */
@@ -290,6 +323,10 @@ export class NativeIntake implements Intake, NativeHandler {
       digest: await lastDigest(storage.view, () => this.#pause()),
       end: storage.end,
       begun: this.#begun,
+      blobs: WANTED_BLOBS[options.blobs.choice],
+      begunBlobs: options.blobs.choice === "replicate"
+        ? await options.blobs.incoming.begun(() => this.#pause())
+        : undefined,
       runBytes: options.runBytes - 1, // at that many it would be taken for a single transaction
       beatMs: wantedBeatMs(options.peerTimeoutMs),
       capabilities: [...(this.#raw ? ["raw"] : []), ...(options.compress === "off" ? [] : ["zstd"])],

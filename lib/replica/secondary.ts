@@ -2,15 +2,17 @@
  * `zrs secondary`: keeps a Data.fs equal to a source's, transaction by transaction, and serves it on to
  * chained secondaries. Owns its file; connects again whenever the connection ends, for as long as it runs.
  */
-import { type OpenReport, Storage } from "../filestorage/mod.ts";
+import { BlobDirectory, type OpenReport, Storage } from "../filestorage/mod.ts";
 import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
 import { type Address, type Connection, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { AutoRewind } from "./auto_rewind.ts";
+import { type BlobOptions, type BlobReception, type BlobSupply, WITHOUT_BLOBS } from "./blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
 import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
+import { IncomingBlobs } from "./incoming_blobs.ts";
 import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
 import { AgainError, MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
 import { type Begun, type Secret, SecretError } from "../native/mod.ts";
@@ -26,7 +28,7 @@ import type { NodeStatus } from "./status.ts";
 import { pauser, sleep } from "./waiting.ts";
 import { ZrsIntake } from "./zrs_intake.ts";
 
-export interface SecondaryOptions {
+export interface SecondaryOptions extends BlobOptions {
   readonly path: string;
   readonly replicateFrom: Address;
   /** Where chained secondaries connect to. */
@@ -45,8 +47,6 @@ export interface SecondaryOptions {
   readonly retryMaxMs?: number;
   /** How often to save the index when it has changed. */
   readonly indexSaveMs?: number;
-  /** `refuse` ends the stream at the first blob; `none` keeps records without the blobs' files. */
-  readonly blobs: "refuse" | "none";
   /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
@@ -80,6 +80,7 @@ export class Secondary {
   readonly #options: SecondaryOptions;
   readonly #storage: Storage;
   readonly #server: Server | undefined;
+  readonly #blobs: BlobReception;
   readonly #source: SourceWatch;
   readonly #rewinding: AutoRewind;
   /** While replicating. */
@@ -92,13 +93,22 @@ export class Secondary {
   /** How many connections in a row ended without a word of the native stream, and whether there was ever one. */
   #unheard = 0;
   #hasHeard = false;
+  /** Whether the source has said that it has no files of blobs. */
+  #isWithoutBlobs = false;
   /**
    * Our last transaction when what follows in the source's file did not fit behind it. That comes record by record;
    * once it has, the files may agree again, and every run is checked whatever has been before.
    */
   #misfitAfter: bigint | undefined;
 
-  private constructor(ports: Ports, options: SecondaryOptions, storage: Storage, server: Server | undefined) {
+  private constructor(
+    ports: Ports,
+    options: SecondaryOptions,
+    storage: Storage,
+    blobs: BlobReception,
+    server: Server | undefined,
+  ) {
+    this.#blobs = blobs;
     this.#ports = ports;
     this.#options = options;
     this.#storage = storage;
@@ -122,10 +132,11 @@ export class Secondary {
     );
     refuseItself(storage, options.replicateFrom);
     tellOpened(ports, storage);
+    const blobs = await openBlobs(ports, options, storage.lastTid);
     const server = options.replicateTo === undefined
       ? undefined
       : await Server.listen(ports, options.replicateTo, storage, {
-        blobs: options.blobs,
+        blobs: supplyOf(blobs),
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
         chained: true,
@@ -141,7 +152,7 @@ export class Secondary {
         `Blobs are left out (--blobs none): ${options.path} will have the records of blobs, not their files`,
       );
     }
-    const secondary = new Secondary(ports, options, storage, server);
+    const secondary = new Secondary(ports, options, storage, blobs, server);
     // Should we be killed before it is due, the next start does not have to scan again.
     if (storage.report.scanned > MANY_SCANNED) await secondary.#saveIndex();
     return secondary;
@@ -278,7 +289,8 @@ export class Secondary {
 
   #newSink(signal: AbortSignal): Sink {
     const buffers = this.#options.buffers ?? DEFAULT_BUFFER_SIZES;
-    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal);
+    const blobs = this.#blobs.choice === "replicate" ? this.#blobs.incoming : undefined;
+    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal, blobs);
   }
 
   #tellRefusal(source: string, failure: ZrsError): void {
@@ -316,6 +328,7 @@ export class Secondary {
   async #attend(sink: Sink, signal: AbortSignal): Promise<ZrsError> {
     const { network } = this.#ports;
     const isZrs2 = this.#isZrs2;
+    if (this.#blobs.choice === "replicate") this.#blobs.incoming.forget(this.#storage.lastTid);
     let begun: Begun | undefined;
     if (!isZrs2 && this.#mayBeRaw) begun = await sink.begun();
     else await sink.abort(); // nobody could go on behind what is kept
@@ -330,7 +343,7 @@ export class Secondary {
     }
     const context = this.#contextOf(sink, connection);
     const intake: Intake = this.#current = isZrs2
-      ? new ZrsIntake(context)
+      ? new ZrsIntake(context, this.#zrsVersion)
       : new NativeIntake(context, this.#mayBeRaw, begun);
     this.#source.connected(intake.protocol);
     const stop = () => intake.stop();
@@ -363,7 +376,7 @@ export class Secondary {
       connection,
       options: {
         path: options.path,
-        blobs: options.blobs,
+        blobs: this.#blobs,
         keepAliveMs: options.keepAliveMs ?? DEFAULT_KEEP_ALIVE_MS,
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         readBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).readBytes,
@@ -382,6 +395,11 @@ export class Secondary {
       protocol === "auto" && this.#ports.clock.monotonic() < this.#zrs2UntilMs;
   }
 
+  /** A source without blobs refuses, in words, whoever says that it takes some; one with blobs whoever says it does not. */
+  get #zrsVersion(): "zrs2.0" | "zrs2.1" {
+    return this.#blobs.choice === "none" && this.#isWithoutBlobs ? "zrs2.0" : "zrs2.1";
+  }
+
   /** Whether the source may send bytes as they lie in its file. */
   get #mayBeRaw(): boolean {
     return this.#misfitAfter === undefined || this.#storage.lastTid > this.#misfitAfter;
@@ -398,6 +416,12 @@ export class Secondary {
       this.#misfitAfter = this.#storage.lastTid;
       log.info(`${failure.message}; asking ${source} for it record by record`);
       return true;
+    }
+    if (failure instanceof RefusedError && this.#zrsVersion === "zrs2.1" && this.#blobs.choice === "none") {
+      this.#isWithoutBlobs = failure.message.includes(WITHOUT_BLOBS);
+      if (this.#isWithoutBlobs) return true;
+    } else if (!(failure instanceof NotConnected)) {
+      this.#isWithoutBlobs &&= failure instanceof IdleEnd; // it may be another source by now
     }
     if (this.#protocol !== "auto") return false;
     if (!(failure instanceof NoNativeError)) {
@@ -438,6 +462,31 @@ function saysNothingAgainst(failure: ZrsError): boolean {
 
 /** There was nobody to connect to: no judgement on what the source sends. */
 class NotConnected extends UnavailableError {}
+
+/** @throws UsageError about the directory; DiskError */
+async function openBlobs(
+  { disk }: Ports,
+  { blobs, blobDir }: SecondaryOptions,
+  lastTid: bigint,
+): Promise<BlobReception> {
+  if (blobs === "refuse" || blobs === "none") return { choice: blobs };
+  if (blobDir === undefined) throw new RangeError(`Blobs cannot be ${blobs} without a directory`);
+  return blobs === "shared"
+    ? { choice: blobs, directory: BlobDirectory.open(disk, blobDir) }
+    : { choice: blobs, incoming: IncomingBlobs.open(await BlobDirectory.prepare(disk, blobDir), lastTid) };
+}
+
+/** What this node can serve of what it receives. */
+function supplyOf(blobs: BlobReception): BlobSupply {
+  switch (blobs.choice) {
+    case "shared":
+      return blobs.directory;
+    case "replicate":
+      return blobs.incoming.directory;
+    default:
+      return blobs.choice;
+  }
+}
 
 /** @throws UsageError when the file is most likely the one that the source follows */
 function refuseItself(storage: Storage, from: Address): void {

@@ -3,6 +3,7 @@
  * or kept for it on the way of a transaction. Times are milliseconds since 1970 UTC, by the Clock port.
  */
 import { NO_TID, timeOfTid } from "../zodb/mod.ts";
+import type { BlobChoice } from "./blob_use.ts";
 
 /** How far something is behind something else; what is undefined is not known. */
 export interface Lag {
@@ -65,7 +66,7 @@ export interface NodeStatus {
   /** The end of that transaction in the file. */
   readonly bytes: number;
   /** `none`: the copies made here hold the records of blobs, not their files. */
-  readonly blobs: "refuse" | "none";
+  readonly blobs: BlobChoice;
   /** What keeps the node from going on, though it is trying; undefined when nothing does. */
   readonly problem: string | undefined;
   /** Undefined for a node that follows its file. */

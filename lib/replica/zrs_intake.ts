@@ -2,7 +2,7 @@
 import { ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
 import type { Connection } from "../ports/mod.ts";
 import { describeTid, NO_TID } from "../zodb/mod.ts";
-import { encodeGreeting, KEEP_ALIVE, StreamDecoder } from "../zrs/mod.ts";
+import { encodeGreeting, KEEP_ALIVE, StreamDecoder, type Version } from "../zrs/mod.ts";
 import { Incoming } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext, readWithin } from "./intake.ts";
 import type { Ports } from "./ports.ts";
@@ -13,17 +13,16 @@ const IDLE_MS = 2_000;
 /** After so much silence the source has most likely sent all it has. */
 const CALM_MS = 1_000;
 
-/** It takes blobs. */
-const PROTOCOL = "zrs2.1";
-
 export class ZrsIntake implements Intake {
-  readonly protocol = PROTOCOL;
+  readonly protocol: Version;
   readonly source = undefined;
   readonly #context: IntakeContext;
   /** Whether it has been told that this connection has brought all there was. */
   #calmTold = false;
 
-  constructor(context: IntakeContext) {
+  /** @param version `zrs2.1` says that we take blobs, without which a primary of zc.zrs that has some closes at once */
+  constructor(context: IntakeContext, version: Version) {
+    this.protocol = version;
     this.#context = context;
   }
 
@@ -46,7 +45,7 @@ export class ZrsIntake implements Intake {
       options.peerTimeoutMs,
     );
     try {
-      await keepAlive.write(encodeGreeting(PROTOCOL, start));
+      await keepAlive.write(encodeGreeting(this.protocol, start));
       keepAlive.start();
       for (;;) {
         const sinceMs = clock.monotonic();
