@@ -11,7 +11,9 @@ import { type Address, formatAddress } from "../ports/mod.ts";
 import { Secondary } from "../replica/mod.ts";
 import { leadsToItself } from "./address.ts";
 import {
-  blobsOption,
+  blobOptions,
+  type BlobsCommand,
+  blobsOptions,
   bwlimitOption,
   compressOption,
   controlOption,
@@ -23,14 +25,13 @@ import {
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
-import { address, type Blobs, file, seconds, wholeNumber } from "./values.ts";
+import { address, file, seconds, wholeNumber } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
-export interface SecondaryCommand extends ServerOptions, SendingOptions {
+export interface SecondaryCommand extends BlobsCommand, ServerOptions, SendingOptions {
   readonly command: "secondary";
   readonly replicateFrom: Address;
   readonly replicateTo?: Address | undefined;
-  readonly blobs: Blobs;
   readonly protocol: "auto" | "native" | "zrs2";
   readonly rewind: "never" | "auto";
   /** In transactions. */
@@ -83,7 +84,7 @@ export const secondaryParser = command(
     ),
     compress: compressOption,
     bwlimit: bwlimitOption,
-    blobs: blobsOption,
+    ...blobsOptions,
     keepAlive: withDefault(
       option("--keep-alive", seconds(), {
         description: message`How often to tell the primary that we are there.`,
@@ -115,7 +116,7 @@ export const secondaryParser = command(
 
 /** Runs until a signal ends it. @throws ZrsError */
 export async function runSecondary(options: SecondaryCommand, host: Host): Promise<void> {
-  const { dataFs, replicateFrom, replicateTo, blobs, maxSecondaries } = options;
+  const { dataFs, replicateFrom, replicateTo, maxSecondaries } = options;
   if (replicateTo !== undefined && leadsToItself(replicateFrom, replicateTo)) {
     throw new UsageError(`Cannot replicate from ${formatAddress(replicateFrom)}: that is where we listen`, {
       hint: "Give the primary's address for --replicate-from, and our own for --replicate-to",
@@ -131,12 +132,13 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       hint: "Leave out one of them",
     });
   }
+  const blobs = blobOptions(options);
   await serve("zrs secondary", options, host, "owned", (ports, signal, secret) => {
     return Secondary.open(ports, {
       path: dataFs,
       replicateFrom,
       ...(replicateTo !== undefined && { replicateTo }),
-      blobs,
+      ...blobs,
       maxSecondaries,
       protocol: options.protocol,
       rewindLimit: options.rewind === "auto" ? options.rewindLimit : 0,

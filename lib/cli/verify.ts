@@ -56,7 +56,7 @@ export const verifyParser = command(
       }),
       false,
     ),
-    blobDir: optional(option("--blob-dir", file("PATH"), {
+    blobDir: optional(option("--blob-dir", file("DIR"), {
       description: message`Compare the blob directory with the records, both ways.`,
     })),
     maxFindings: withDefault(

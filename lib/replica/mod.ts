@@ -10,3 +10,4 @@ export type { Lag, NodeStatus, PeerStatus, SourceStatus } from "./status.ts";
 export { RepeatedLog } from "./repeated_log.ts";
 export type { Secret } from "../native/mod.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";
+export type { BlobChoice, BlobOptions } from "./blob_use.ts";

@@ -124,7 +124,7 @@ Deno.test("a secondary without its source says since when, why, and when it trie
       "secondary  zrs 0.1.0, process 4711, up 2 d 4 h",
       "file       /srv/replica/Data.fs, 1.5 GiB",
       "last       no transaction yet",
-      "blobs      left out (--blobs none)",
+      "BLOBS      left out (--blobs none): records without their files",
       "source     10.0.0.1:5000, NOT CONNECTED for 2 min 6 s, trying again in 44 s",
       "           last error 6 s ago: Cannot connect to 10.0.0.1:5000: connection refused",
       "           all that was received is on disk",
