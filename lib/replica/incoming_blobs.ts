@@ -3,7 +3,7 @@
  * things are received, and moves to its place before the run counts that holds its record. Memory does not depend on
  * their lengths. What a lost connection left is kept, to be gone on with.
  */
-import { DiskError, DiskFullError, ProtocolError } from "../errors.ts";
+import { DiskError, DiskFullError, ProtocolError, ZrsError } from "../errors.ts";
 import { type BlobDirectory, type BlobKey, GrowingDigest } from "../filestorage/mod.ts";
 import type { BegunBlob } from "../native/mod.ts";
 import type { BlockFile } from "../ports/mod.ts";
@@ -225,6 +225,7 @@ export class IncomingBlobs {
 
   #sync(blob: Arriving, file: BlockFile): void {
     const synced = file.sync().catch((error) => {
+      this.#discard(blob.key);
       // A disk that is full is no reason to try again: what a failed sync was to keep may be gone.
       throw error instanceof DiskFullError ? new DiskError(error.message, error.facts) : error;
     }).finally(() => {
@@ -234,6 +235,15 @@ export class IncomingBlobs {
     const settled = synced.catch(() => {}); // told to whoever places it
     this.#syncs.add(settled);
     blob.synced = synced;
+  }
+
+  /** The bytes of a file whose sync failed may look written, and be on no disk: nobody is to go on behind them. */
+  #discard(key: BlobKey): void {
+    try {
+      this.#remove(key);
+    } catch (error) {
+      if (!(error instanceof ZrsError)) throw error; // the first failure is the one worth telling
+    }
   }
 
   #close(blob: Arriving): void {

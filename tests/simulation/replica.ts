@@ -5,6 +5,7 @@
  */
 import { Secondary, type SecondaryOptions } from "../../lib/replica/mod.ts";
 import type { Connection } from "../../lib/ports/mod.ts";
+import { BLOB_DIRECTORY, BlobsChecker, type SimulatedBlob } from "./blobs.ts";
 import { DurableChecker, IndexChecker, OpensChecker, PrefixChecker, type Report } from "./checkers.ts";
 import { checkRefusal, RefusalChecker, refusalWord } from "./convergence.ts";
 import { ConversationChecker } from "./conversation.ts";
@@ -43,6 +44,8 @@ export interface ReplicaOptions {
     SecondaryOptions,
     "path" | "replicateFrom" | "replicateTo" | "blobs" | "rewindLimit"
   >;
+  /** The blobs of the source, which it replicates; undefined where there are none. */
+  readonly blobs?: readonly SimulatedBlob[] | undefined;
   /** How many transactions it may take back by itself; 0 for none. */
   readonly rewindLimit: number;
   readonly secret: string | undefined;
@@ -80,6 +83,7 @@ export class Replica implements Upstream {
   readonly refusal: RefusalChecker;
   readonly rewinds: RewindChecker;
   readonly stranger: StrangerChecker;
+  readonly #blobs: BlobsChecker;
   #indexInode: unknown;
   readonly #rightWords = new Set<string>();
   #conversation: ConversationChecker | undefined;
@@ -98,6 +102,7 @@ export class Replica implements Upstream {
     this.#durable = new DurableChecker(name, this.rewinds, report);
     this.#index = new IndexChecker(name, report);
     this.refusal = new RefusalChecker(name, report);
+    this.#blobs = new BlobsChecker(name, options.blobs ?? [], report);
     this.file = new TrackedFile(machine.disk, DATA_FS);
     const saved = () => durablySaved(machine.disk);
     this.file.onLive = (unchanged) => {
@@ -105,6 +110,7 @@ export class Replica implements Upstream {
       this.stranger.changed(this.file.live);
       this.#opens.check(this.file.live, "");
       this.#durable.check(this.file.live, "", saved);
+      this.#blobs.check(this.file.live, (path) => machine.disk.bytes(path), "");
       this.refusal.changed(this.file.live, this.#upstreamView(), this.rewinds.limit > 0);
     };
     this.file.onDurable = () => this.#durable.check(this.file.durable, "", saved);
@@ -169,7 +175,9 @@ export class Replica implements Upstream {
       path: DATA_FS,
       replicateFrom: { transport: "tcp", host: this.upstream.machine.name, port: this.upstream.port },
       replicateTo: { transport: "tcp", host: "0.0.0.0", port: this.port },
-      blobs: "refuse",
+      ...(this.#options.blobs === undefined
+        ? { blobs: "refuse" }
+        : { blobs: "replicate", blobDir: BLOB_DIRECTORY }),
     };
     this.opened = false;
     this.process = this.machine.start("zrs", async (ports, signal) => {
@@ -259,6 +267,7 @@ export class Replica implements Upstream {
     this.#opens.check(view, when);
     this.#prefix.image(view, this.file.live);
     this.#durable.check(view, when, () => savedIn(files));
+    this.#blobs.check(view, (path) => files.get(path), when);
     const index = files.get(`${DATA_FS}.index`);
     if (data !== undefined && index !== undefined) this.#index.check(view, data, index, false, when);
   }
