@@ -4,9 +4,10 @@ import { createHash } from "node:crypto";
 import { dataFs } from "../kit/data_fs.ts";
 import { latin1 } from "../kit/hex.ts";
 import { content, hello, type NativeWire, type ReadBlob, welcome } from "../kit/native_wire.ts";
+import { startSecondary } from "../kit/node.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { attach, bytesOf, digestOf, sceneWith, tidText, welcomed } from "./native_kit.ts";
-import { COPY, Scene, type ScriptedPrimary } from "./scene.ts";
+import { COPY, HERE, Scene, type ScriptedPrimary } from "./scene.ts";
 
 const BLOB = latin1("\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N.");
 const TID = 0x036c_9000_0000_0001n;
@@ -151,6 +152,24 @@ Deno.test("a source that has left out the blobs' files serves nobody who wants t
     assert.equal(code, "blobs");
     assert.match(`${reason}`, /--blobs none/);
   }
+});
+
+Deno.test("by zrs2, too, it serves a secondary that wants none, and in words refuses any other", async () => {
+  const scene = sourceScene();
+  await using _primary = await scene.startPrimary({ blobs: "none" });
+  const options = { path: COPY, replicateFrom: HERE, protocol: "zrs2", retryMaxMs: 60_000 } as const;
+  {
+    scene.disk.addDirectory(COPY_BLOBS);
+    await using wanting = await startSecondary(
+      { ...options, blobs: "replicate", blobDir: COPY_BLOBS },
+      scene,
+    );
+    await wanting.log.waitFor(/the records of blobs and not their files \(--blobs none\)/);
+    assert.equal(wanting.lastTid, 0n);
+  }
+  await using secondary = await startSecondary({ ...options, blobs: "none" }, scene);
+  await secondary.waitForTid(TID + 2n);
+  assert.equal(secondary.node.status().source?.protocol, "zrs2.0");
 });
 
 /** A secondary that has the first transaction, and so much of the blob when the connection ends, waits to come again. */
