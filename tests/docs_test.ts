@@ -386,6 +386,7 @@ Deno.test("the printed status has the fields that are sent and described, and ca
     lastTid: FIRST,
     bytes: 1610612736,
     blobs: "refuse",
+    missingBlobs: undefined,
     problem: undefined,
     source: {
       address: "10.0.0.1:5000",

@@ -32,6 +32,7 @@ export interface SecondaryCommand extends BlobsCommand, ServerOptions, SendingOp
   readonly command: "secondary";
   readonly replicateFrom: Address;
   readonly replicateTo?: Address | undefined;
+  readonly missingBlobs?: "fail" | "mark" | undefined;
   readonly protocol: "auto" | "native" | "zrs2";
   readonly rewind: "never" | "auto";
   /** In transactions. */
@@ -85,6 +86,13 @@ export const secondaryParser = command(
     compress: compressOption,
     bwlimit: bwlimitOption,
     ...blobsOptions,
+    missingBlobs: optional(option("--missing-blobs", choice(["fail", "mark"], { metavar: "MODE" }), {
+      description: message`What to do where the source has no file for a blob, or cannot read it: ${
+        text("fail")
+      }, the default, goes no further; ${
+        text("mark")
+      } takes the record alone and puts the blob on a list that zrs status and zrs verify tell of.`,
+    })),
     keepAlive: withDefault(
       option("--keep-alive", seconds(), {
         description: message`How often to tell the primary that we are there.`,
@@ -133,12 +141,18 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
     });
   }
   const blobs = blobOptions(options);
+  if (options.missingBlobs === "mark" && blobs.blobs !== "replicate") {
+    throw new UsageError("Cannot mark missing blobs where none are replicated", {
+      hint: "Give --missing-blobs mark with --blob-dir, and neither --blobs none nor --blobs shared",
+    });
+  }
   await serve("zrs secondary", options, host, "owned", (ports, signal, secret) => {
     return Secondary.open(ports, {
       path: dataFs,
       replicateFrom,
       ...(replicateTo !== undefined && { replicateTo }),
       ...blobs,
+      missingBlobs: options.missingBlobs,
       maxSecondaries,
       protocol: options.protocol,
       rewindLimit: options.rewind === "auto" ? options.rewindLimit : 0,

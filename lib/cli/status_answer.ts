@@ -19,6 +19,7 @@ export interface StatusAnswer {
   readonly lastTime: string | null;
   readonly bytes: number;
   readonly blobs: string;
+  readonly missingBlobs: number | null;
   readonly problem: string | null;
   readonly replicateTo: string | null;
   readonly source: SourceAnswer | null;
@@ -75,6 +76,7 @@ export function toAnswer(node: NodeStatus, facts: ProcessFacts): StatusAnswer {
     lastTime: timeOf(node.lastTid),
     bytes: node.bytes,
     blobs: node.blobs,
+    missingBlobs: node.missingBlobs ?? null,
     problem: node.problem ?? null,
     replicateTo: facts.replicateTo ?? null,
     source: node.source === undefined ? null : toSource(node.source),
@@ -179,6 +181,7 @@ const FIELDS: Readonly<Record<keyof StatusAnswer, Check>> = {
   lastTime: or(time),
   bytes: count,
   blobs: text,
+  missingBlobs: or(count),
   problem: or(text),
   replicateTo: or(text),
   source: or(SOURCE),

@@ -26,8 +26,14 @@ export function formatStatus(status: StatusAnswer): string {
 }
 
 /** Copies without blobs' files are whole in no other sense, so it is said each time. */
-function formatBlobs({ role, blobs }: StatusAnswer): Row[] {
+function formatBlobs({ role, blobs, missingBlobs, path }: StatusAnswer): Row[] {
   if (blobs === "none") return [["BLOBS", "left out (--blobs none): records without their files"]];
+  if (missingBlobs !== null && missingBlobs > 0) {
+    return [[
+      "BLOBS",
+      `${missingBlobs} MISSING: the source had no files for them; ${path}.missing-blobs lists them`,
+    ]];
+  }
   if (blobs === "replicate") {
     return [["blobs", role === "primary" ? "sent with their records" : "replicated"]];
   }

@@ -56,6 +56,8 @@ export interface Hello {
   /** Undefined: the source is to end the stream at the first blob. */
   readonly blobs?: WantedBlobs | undefined;
   readonly begunBlobs?: readonly BegunBlob[] | undefined;
+  /** `mark`: where the source has no file for a blob, the record is to come all the same, with word of the hole. */
+  readonly missingBlobs?: "mark" | undefined;
   /** A run of several transactions may have so many bytes: the secondary holds it until it is whole. */
   readonly runBytes: number;
   /** How often the secondary wants to hear from the source, and will say a `beat` itself, in milliseconds. */
@@ -207,6 +209,9 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         begun: fields.has("begun") ? begunOf(fields.nested("begun")) : undefined,
         blobs: fields.has("blobs") ? fields.oneOf("blobs", WANTED_BLOBS) : undefined,
         begunBlobs: fields.has("begunBlobs") ? fields.list("begunBlobs").map(begunBlobOf) : undefined,
+        missingBlobs: fields.has("missingBlobs")
+          ? fields.oneOf("missingBlobs", ["mark"] as const)
+          : undefined,
         runBytes: fields.count("runBytes"),
         beatMs: fields.count("beatMs"),
         capabilities: fields.names("capabilities"),

@@ -16,6 +16,7 @@ import {
   KIND,
   MAX_CONTROL_BYTES,
   MAX_DATA_BYTES,
+  NO_CONTENT,
   RECORD_FRAME,
   TRANSACTION_FRAME,
   WHOLE,
@@ -61,9 +62,9 @@ export interface NativeHandler {
   recordEnd(): void;
   /**
    * The content of a blob begins, behind its record or before the run that has it.
-   * @param from how much of its content is left out, because the secondary has it
+   * @param from how much of its content is left out, because the secondary has it; undefined: the source has none
    */
-  blob(key: { readonly oid: bigint; readonly tid: bigint }, from: number): void;
+  blob(key: { readonly oid: bigint; readonly tid: bigint }, from: number | undefined): void;
   blobData(source: Uint8Array, from: number, to: number): void;
   blobEnd(): void;
   commit(): void;
@@ -359,7 +360,8 @@ class Receiver implements MessageSink {
 
   #blob(body: Uint8Array): void {
     const view = viewOf(body);
-    const length = readU64(view, BLOB_FRAME.length);
+    const isMissing = view.getBigUint64(BLOB_FRAME.length) === NO_CONTENT;
+    const length = isMissing ? 0 : readU64(view, BLOB_FRAME.length);
     const from = readU64(view, BLOB_FRAME.from);
     if (!Number.isSafeInteger(length) || from > length) throw this.#unexpected(KIND.blob);
     this.checksum.update(body, 0, body.length);
@@ -369,7 +371,7 @@ class Receiver implements MessageSink {
     this.handler.blob({
       oid: view.getBigUint64(BLOB_FRAME.oid),
       tid: view.getBigUint64(BLOB_FRAME.tid),
-    }, from);
+    }, isMissing ? undefined : from);
     if (this.#dataLeft === 0) this.#endBlob();
   }
 

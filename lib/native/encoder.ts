@@ -13,6 +13,7 @@ import {
   COMPRESSED,
   KIND,
   MAX_DATA_BYTES,
+  NO_CONTENT,
   RECORD_FRAME,
   TRANSACTION_FRAME,
   WHOLE,
@@ -145,17 +146,23 @@ export class NativeEncoder {
   /**
    * Begins the content of a blob, behind its record or before the run that has it; needs room for
    * {@link MAX_HEAD_FRAME}.
+   * @param length undefined: there is no content, and none follows
    * @param from how much of its `length` bytes the peer has
    */
-  beginBlob(key: { readonly oid: bigint; readonly tid: bigint }, length: number, from: number): void {
+  beginBlob(
+    key: { readonly oid: bigint; readonly tid: bigint },
+    length: number | undefined,
+    from: number,
+  ): void {
     if (this.#dataLeft > 0) throw new Error("Cannot write stream: data is missing");
     const at = this.#begin(KIND.blob, BLOB_FRAME.size);
     this.#view.setBigUint64(at + BLOB_FRAME.oid, key.oid);
     this.#view.setBigUint64(at + BLOB_FRAME.tid, key.tid);
-    writeU64(this.#view, at + BLOB_FRAME.length, length);
+    if (length === undefined) this.#view.setBigUint64(at + BLOB_FRAME.length, NO_CONTENT);
+    else writeU64(this.#view, at + BLOB_FRAME.length, length);
     writeU64(this.#view, at + BLOB_FRAME.from, from);
     this.#checksum.update(this.#target, at, at + BLOB_FRAME.size);
-    this.#blobLeft = length - from;
+    this.#blobLeft = (length ?? 0) - from;
   }
 
   /**

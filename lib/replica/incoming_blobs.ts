@@ -4,7 +4,7 @@
  * their lengths. What a lost connection left is kept, to be gone on with.
  */
 import { DiskError, DiskFullError, ProtocolError, ZrsError } from "../errors.ts";
-import { type BlobDirectory, type BlobKey, GrowingDigest } from "../filestorage/mod.ts";
+import { type BlobDirectory, type BlobKey, GrowingDigest, type MissingBlobs } from "../filestorage/mod.ts";
 import type { BegunBlob } from "../native/mod.ts";
 import type { BlockFile } from "../ports/mod.ts";
 import { describeTid, formatOid } from "../zodb/mod.ts";
@@ -15,6 +15,12 @@ const MAX_SYNCS = 16;
 const MAX_TOLD = 100;
 /** Nobody else reads what is not whole. */
 const PART_MODE = 0o600;
+
+/** What becomes of blobs for which the source has no file. */
+export interface MissingOptions {
+  readonly missing: MissingBlobs;
+  readonly marksMissing: boolean;
+}
 
 /** One whose content is coming, or has come. */
 interface Arriving {
@@ -28,6 +34,8 @@ interface Arriving {
   file: BlockFile | undefined;
   /** Once it has ended, and all of it is in the file. */
   synced: Promise<void> | undefined;
+  /** The source has no content for it. */
+  readonly isMissing: boolean;
 }
 
 export class IncomingBlobs {
@@ -43,8 +51,15 @@ export class IncomingBlobs {
   #current: Arriving | undefined;
   readonly #syncs = new Set<Promise<void>>();
 
-  private constructor(directory: BlobDirectory) {
+  /** Those for which the source had none. */
+  readonly missing: MissingBlobs;
+  /** Whether records may come for which the source has no file: they are put on that list. */
+  readonly marksMissing: boolean;
+
+  private constructor(directory: BlobDirectory, { missing, marksMissing }: MissingOptions) {
     this.directory = directory;
+    this.missing = missing;
+    this.marksMissing = marksMissing;
   }
 
   /**
@@ -53,8 +68,8 @@ export class IncomingBlobs {
    * @param lastTid the replica's last transaction: what is not later will not come again
    * @throws DiskError
    */
-  static open(directory: BlobDirectory, lastTid: bigint): IncomingBlobs {
-    const blobs = new IncomingBlobs(directory);
+  static open(directory: BlobDirectory, lastTid: bigint, missing: MissingOptions): IncomingBlobs {
+    const blobs = new IncomingBlobs(directory, missing);
     for (const key of directory.temporaryFiles()) {
       const bytes = directory.disk.status(directory.temporaryPathOf(key))?.size ?? 0;
       blobs.#left.set(nameOf(key), { key, bytes });
@@ -65,12 +80,13 @@ export class IncomingBlobs {
 
   /**
    * Begins the content of a revision, anew or behind what an earlier connection left.
-   * @param from how much of it is left out because it is here
-   * @throws ProtocolError when so much is not here
+   * @param from how much of it is left out because it is here; undefined: the source has no content
+   * @throws ProtocolError when so much is not here, or a hole is not to be taken
    */
-  begin(key: BlobKey, from: number): void {
+  begin(key: BlobKey, from: number | undefined): void {
     const name = nameOf(key);
     const left = this.#left.get(name);
+    if (from === undefined) return this.#beginMissing(key);
     if (from > 0 && from !== left?.bytes) {
       throw new ProtocolError(
         `Cannot take blob ${formatOid(key.oid)} of transaction ${describeTid(key.tid)}: it goes on behind ` +
@@ -89,9 +105,29 @@ export class IncomingBlobs {
       hasEnded: false,
       file: undefined,
       synced: undefined,
+      isMissing: false,
     };
     this.#arrived.set(name, this.#current);
     this.#unfinished.add(this.#current);
+  }
+
+  #beginMissing(key: BlobKey): void {
+    if (!this.marksMissing) {
+      throw new ProtocolError(
+        `Cannot take blob ${formatOid(key.oid)} of transaction ${
+          describeTid(key.tid)
+        }: the source has no file ` +
+          `for it`,
+        { oid: key.oid, tid: key.tid },
+      );
+    }
+    const name = nameOf(key);
+    const before = this.#arrived.get(name);
+    if (before !== undefined) this.#close(before);
+    if (before !== undefined || this.#left.delete(name)) this.#remove(key);
+    const nothing = { bytes: 0, written: 0, pieces: [], hasEnded: false, file: undefined, synced: undefined };
+    this.#current = { key, ...nothing, isMissing: true };
+    this.#arrived.set(name, this.#current);
   }
 
   /** A part of the content, copied before the call returns. */
@@ -146,7 +182,9 @@ export class IncomingBlobs {
     if (kept.length === 0) return;
     this.#flush();
     for (const { synced } of kept) await synced;
-    await this.directory.place(kept.map(({ key }) => key));
+    await this.directory.place(kept.filter(({ isMissing }) => !isMissing).map(({ key }) => key));
+    const missing = kept.filter(({ isMissing, key }) => isMissing && !this.directory.has(key));
+    await this.missing.add(missing.map(({ key }) => key));
   }
 
   /** The connection is over: what has come of transactions that are not whole is left for the next one. */

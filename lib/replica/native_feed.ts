@@ -378,6 +378,9 @@ export class NativeFeed implements Service, NativeHandler {
       supply: this.#options.blobs,
       wanted: hello.blobs,
       begun: hello.begunBlobs,
+      marksMissing: hello.missingBlobs === "mark",
+      unreadable: this.#shared.unreadableBlobs,
+      log: this.#ports.log,
       pause: () => this.#pause(),
     });
     const rawOutgoing = raw

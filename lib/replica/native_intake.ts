@@ -276,7 +276,7 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#incoming.recordEnd();
   }
 
-  blob(key: BlobKey, from: number): void {
+  blob(key: BlobKey, from: number | undefined): void {
     this.#mustBeWelcome();
     this.#contents.begin(key, from);
   }
@@ -326,6 +326,9 @@ export class NativeIntake implements Intake, NativeHandler {
       blobs: WANTED_BLOBS[options.blobs.choice],
       begunBlobs: options.blobs.choice === "replicate"
         ? await options.blobs.incoming.begun(() => this.#pause())
+        : undefined,
+      missingBlobs: options.blobs.choice === "replicate" && options.blobs.incoming.marksMissing
+        ? "mark"
         : undefined,
       runBytes: options.runBytes - 1, // at that many it would be taken for a single transaction
       beatMs: wantedBeatMs(options.peerTimeoutMs),

@@ -116,6 +116,7 @@ export class Primary {
       lastTid,
       bytes: end,
       blobs,
+      missingBlobs: undefined,
       problem: this.#failure ?? (this.#absence?.told ? `${path} is not there any more` : this.#file.problem),
       source: undefined,
       peers: this.#server.peers,

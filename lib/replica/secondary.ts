@@ -2,7 +2,7 @@
  * `zrs secondary`: keeps a Data.fs equal to a source's, transaction by transaction, and serves it on to
  * chained secondaries. Owns its file; connects again whenever the connection ends, for as long as it runs.
  */
-import { BlobDirectory, type OpenReport, Storage } from "../filestorage/mod.ts";
+import { BlobDirectory, MissingBlobs, type OpenReport, Storage } from "../filestorage/mod.ts";
 import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
 import { type Address, type Connection, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
@@ -52,6 +52,11 @@ export interface SecondaryOptions extends BlobOptions {
   readonly buffers?: BufferSizes;
   /** `auto`: the native stream where the source speaks it, else zrs2. */
   readonly protocol?: "auto" | "native" | "zrs2";
+  /**
+   * Where the source has no file for a blob's record: `mark` takes the record alone, by the native stream, and puts
+   * the blob on a list beside the file; default: fail, the stream ends before it.
+   */
+  readonly missingBlobs?: "fail" | "mark" | undefined;
   /**
    * Where the source refuses this replica as ahead or forked, by the native stream, so many transactions may be
    * taken back to go on with it; default: 0, never.
@@ -185,6 +190,9 @@ export class Secondary {
       lastTid,
       bytes: end,
       blobs,
+      missingBlobs: this.#blobs.choice === "replicate"
+        ? this.#blobs.incoming.missing.count(this.#blobs.incoming.directory)
+        : undefined,
       problem: this.#sink?.problem,
       source: this.#source.status(received, durable, this.#current?.source),
       peers: this.#server?.peers ?? [],
@@ -466,14 +474,16 @@ class NotConnected extends UnavailableError {}
 /** @throws UsageError about the directory; DiskError */
 async function openBlobs(
   { disk }: Ports,
-  { blobs, blobDir }: SecondaryOptions,
+  { path, blobs, blobDir, missingBlobs }: SecondaryOptions,
   lastTid: bigint,
 ): Promise<BlobReception> {
   if (blobs === "refuse" || blobs === "none") return { choice: blobs };
   if (blobDir === undefined) throw new RangeError(`Blobs cannot be ${blobs} without a directory`);
-  return blobs === "shared"
-    ? { choice: blobs, directory: BlobDirectory.open(disk, blobDir) }
-    : { choice: blobs, incoming: IncomingBlobs.open(await BlobDirectory.prepare(disk, blobDir), lastTid) };
+  if (blobs === "shared") return { choice: blobs, directory: BlobDirectory.open(disk, blobDir) };
+  const directory = await BlobDirectory.prepare(disk, blobDir);
+  const missing = await MissingBlobs.open(disk, path, directory, lastTid);
+  const options = { missing, marksMissing: missingBlobs === "mark" };
+  return { choice: blobs, incoming: IncomingBlobs.open(directory, lastTid, options) };
 }
 
 /** What this node can serve of what it receives. */

@@ -35,6 +35,8 @@ export interface Shared {
   readonly look: SharedLook;
   /** What limits the sending of all together; undefined for no limit. */
   readonly throttle: Throttle | undefined;
+  /** The paths of blobs' files that could not be read, so that a stream broke off in their middle. */
+  readonly unreadableBlobs: Set<string>;
   /** Takes a place among those that are served; undefined when there is none. */
   readonly admit: () => Disposable | undefined;
   /** As {@link admit}, for whoever compares a copy: reading for one is enough beside the real work. */

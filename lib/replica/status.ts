@@ -67,6 +67,8 @@ export interface NodeStatus {
   readonly bytes: number;
   /** `none`: the copies made here hold the records of blobs, not their files. */
   readonly blobs: BlobChoice;
+  /** How many blobs the source had no files for are missing here; undefined where no list of them is kept. */
+  readonly missingBlobs: number | undefined;
   /** What keeps the node from going on, though it is trying; undefined when nothing does. */
   readonly problem: string | undefined;
   /** Undefined for a node that follows its file. */

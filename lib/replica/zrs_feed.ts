@@ -176,6 +176,7 @@ export class ZrsFeed implements Service {
     return new OutgoingBlobs({
       supply: this.#options.blobs,
       wanted: this.#wantedBlobs,
+      log: this.#ports.log,
       pause: () => this.#pause(),
     });
   }

@@ -189,7 +189,7 @@ export class StreamEncoder {
   }
 
   /** The content of a blob follows: here its length has been said before. */
-  beginBlob(_key: unknown, length: number, from: number): void {
+  beginBlob(_key: unknown, length: number | undefined, from: number): void {
     must(from === 0 && length === this.#blobLeft, "a blob comes whole");
   }
 

@@ -36,6 +36,7 @@ const SECONDARY: StatusAnswer = {
   lastTime: "2024-01-02T03:04:05.500Z",
   bytes: 1_610_612_736,
   blobs: "refuse",
+  missingBlobs: null,
   problem: null,
   replicateTo: null,
   source: SOURCE,
@@ -115,6 +116,12 @@ Deno.test("a secondary's screen says what it has, where from, and what is not kn
       "",
     ].join("\n"),
   );
+});
+
+Deno.test("a secondary that was told to go on without some blobs says each time how many are missing", () => {
+  const text = formatStatus({ ...SECONDARY, blobs: "replicate", missingBlobs: 2 });
+  assert.match(text, /\nBLOBS +2 MISSING: .*\/srv\/replica\/Data\.fs\.missing-blobs lists them\n/);
+  assert.match(formatStatus({ ...SECONDARY, blobs: "replicate", missingBlobs: 0 }), /\nblobs +replicated\n/);
 });
 
 Deno.test("a secondary without its source says since when, why, and when it tries again", () => {

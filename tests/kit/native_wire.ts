@@ -184,7 +184,8 @@ export class NativeReader {
         this.#add(kind, body);
         const [oid, tid, length, from] = [0, 8, 16, 24].map((at) => view.getBigUint64(at));
         const head = { oid: oid!, tid: tid!, length: Number(length), from: Number(from) };
-        this.#blob = { head, parts: [], missing: head.length - head.from };
+        const isMissing = length === 0xffff_ffff_ffff_ffffn;
+        this.#blob = { head, parts: [], missing: isMissing ? 0 : head.length - head.from };
         this.#endBlob();
         return undefined;
       }
@@ -354,7 +355,7 @@ export class NativeWriter {
       tid: bigint;
       content: Uint8Array;
       from?: number;
-      length?: number;
+      length?: number | bigint;
       frameBytes?: number;
     },
   ): Uint8Array {

@@ -50,7 +50,7 @@ export class Recorder implements NativeHandler {
     this.#tell("record end");
   }
 
-  blob({ oid, tid }: { oid: bigint; tid: bigint }, from: number): void {
+  blob({ oid, tid }: { oid: bigint; tid: bigint }, from: number | undefined): void {
     this.#tell(`blob ${oid} ${tid} behind ${from}`);
   }
 

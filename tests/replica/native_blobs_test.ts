@@ -122,6 +122,32 @@ for (const capabilities of [["raw"], []]) {
     await primary.log.waitFor(new RegExp(`its file cannot be read \\(${SOURCE_BLOBS}/${NAME}\\)`));
   });
 
+  Deno.test(`a source without the file says so to who marks that, and sends the record: ${form}`, async () => {
+    const scene = sourceScene();
+    scene.disk.remove(`${SOURCE_BLOBS}/${NAME}`);
+    await using primary = await scene.startPrimary(SUPPLY);
+    const { wire } = await attach(scene, hello({ capabilities, blobs: "content", missingBlobs: "mark" }));
+    const { blobs, tids, last } = await receiveAll(wire);
+    assert.deepEqual(blobs, [{ ...KEY, length: 2 ** 64, from: 0, content: new Uint8Array() }]);
+    assert.deepEqual([tids.at(-1), last?.type], [TID + 2n, "complete"]);
+    await primary.log.waitFor(/object 0x07 .*its file is missing.*the secondary marks it as missing/);
+  });
+
+  Deno.test(`a source whose file turns out to be unreadable says so in the next connection to who marks that: ${form}`, async () => {
+    const scene = sourceScene();
+    await using _primary = await scene.startPrimary(SUPPLY);
+    const marking = hello({ capabilities, blobs: "content", missingBlobs: "mark" });
+    const receive = async () => await receiveAll((await attach(scene, marking)).wire);
+    scene.disk.fail({ operation: "read", path: NAME });
+    assert.match(`${(await receive()).last?.reason}`, /its file cannot be read/);
+    assert.deepEqual((await receive()).blobs.map(({ length }) => length), [CONTENT.length], "it can again");
+    scene.disk.fail({ operation: "read", path: NAME, lasting: true });
+    assert.match(`${(await receive()).last?.reason}`, /its file cannot be read/);
+    const { blobs, last } = await receive();
+    assert.deepEqual(blobs.map(({ length }) => length), [2 ** 64]);
+    assert.equal(last?.type, "complete");
+  });
+
   for (const blobs of ["presence", "nothing"]) {
     Deno.test(`a source with blobs sends no contents to who wants ${blobs}: ${form}`, async () => {
       const scene = sourceScene();
@@ -294,6 +320,14 @@ const LIES: readonly { what: string; send: (wire: NativeWire) => Uint8Array[]; s
       writer.run({ bytes: bytesOf(FILE, 1), tid: BLOB_TID, count: 1 }),
     ],
     says: /object 0x07 .*the source has sent the record without the content/,
+  },
+  {
+    what: "says that there is no file to who marks nothing",
+    send: ({ writer }) => [
+      writer.blob({ ...KEY, content: new Uint8Array(), length: 0xffff_ffff_ffff_ffffn }),
+      writer.run({ bytes: bytesOf(FILE, 1), tid: BLOB_TID, count: 1 }),
+    ],
+    says: /Cannot take blob 0x07 .*the source has no file for it/,
   },
   {
     what: "goes on behind what nobody has",

@@ -2,14 +2,24 @@
 import type { Report } from "./checkers.ts";
 import type { FileView } from "./file_view.ts";
 
+const DATA_FS = "/db/Data.fs";
+
+/** As in the names of files: no leading zero bytes. */
+function digits(id: bigint): string {
+  const text = id.toString(16);
+  return `0x${text.padStart(text.length + text.length % 2, "0")}`;
+}
+
 /** Where the machines of a world keep their blobs. */
 export const BLOB_DIRECTORY = "/db/blobs";
 
 export interface SimulatedBlob {
+  readonly oid: bigint;
   readonly tid: bigint;
   /** Below the blob directory. */
   readonly path: string;
-  readonly content: Uint8Array;
+  /** Undefined: the source has no file for it. */
+  readonly content: Uint8Array | undefined;
 }
 
 /** Holds the promise that a record and its blob arrive together. */
@@ -31,8 +41,14 @@ export class BlobsChecker {
    */
   check(view: FileView, bytesOf: (path: string) => Uint8Array | undefined, when: string): void {
     const counted = new Set(view.transactions.map(({ tid }) => tid));
-    for (const { tid, path, content } of this.#blobs) {
+    const list = new TextDecoder().decode(bytesOf(`${DATA_FS}.missing-blobs`));
+    for (const { oid, tid, path, content } of this.#blobs) {
       if (!counted.has(tid)) continue;
+      if (content === undefined) {
+        if (list.split("\n").includes(`${digits(oid)} ${digits(tid)}`)) continue;
+        this.#report("BlobsChecker", `${when}${this.#name}: blob ${path} is missing, and is not on the list`);
+        continue;
+      }
       const found = bytesOf(`${BLOB_DIRECTORY}/${path}`);
       if (found?.length === content.length && found.every((byte, at) => byte === content[at])) continue;
       const what = found === undefined ? "is missing" : `has other content (${found.length} bytes)`;

@@ -178,6 +178,7 @@ export class Replica implements Upstream {
       ...(this.#options.blobs === undefined
         ? { blobs: "refuse" }
         : { blobs: "replicate", blobDir: BLOB_DIRECTORY }),
+      missingBlobs: this.#options.blobs?.some(({ content }) => content === undefined) ? "mark" : "fail",
     };
     this.opened = false;
     this.process = this.machine.start("zrs", async (ports, signal) => {

@@ -71,7 +71,7 @@ export async function exchange(options: ExchangeOptions): Promise<Exchanged> {
   source.disk.place(DATA_FS, options.before);
   source.disk.place(DATA_FS, options.source);
   for (const { path, content } of options.blobs ?? []) {
-    source.disk.place(`${BLOB_DIRECTORY}/${path}`, content);
+    if (content !== undefined) source.disk.place(`${BLOB_DIRECTORY}/${path}`, content);
     source.disk.place(`${BLOB_DIRECTORY}/.layout`, new TextEncoder().encode("bushy"));
   }
   let bytes = 0;

@@ -24,7 +24,7 @@ function blob(oid: number, number: number, length: number): SimulatedBlob {
   const tid = TID + 16n * BigInt(number);
   const digits = tid.toString(16).padStart(16, "0");
   const content = Uint8Array.from({ length }, (_, at) => (at * 7 + number) % 251);
-  return { tid, path: `${"0x00/".repeat(7)}0x0${oid}/0x${digits}.blob`, content };
+  return { oid: BigInt(oid), tid, path: `${"0x00/".repeat(7)}0x0${oid}/0x${digits}.blob`, content };
 }
 
 const scene = {
@@ -60,14 +60,30 @@ for (const protocol of ["native", "zrs2"] as const) {
   }
 }
 
-/** A disk that lies about having synced the files or directories of blobs. */
-class Liar extends DisguisedDisk {
-  readonly #what: "files" | "directories";
+const marked = {
+  ...scene,
+  blobs: scene.blobs.map((each, at) => at === 0 || at === 2 ? { ...each, content: undefined } : each),
+};
 
-  constructor(disk: Disk, what: "files" | "directories") {
+for (const kind of ["killed", "power lost", "disk full", "disk error"] as const) {
+  Deno.test(`blobs that the source lacks are on the list before their records count, although the replica meets "${kind}" at any change of its disk`, async () => {
+    let skip = 0;
+    for (let befell = true; befell; skip++) {
+      ({ befell } = await exchange({ ...marked, seed: `marked ${kind} ${skip}`, death: { skip, kind } }));
+    }
+    assert(skip > 40, `only ${skip} changes`);
+  });
+}
+
+/** A disk that lies about having synced the files or directories of blobs, or the list of those that are missing. */
+class Liar extends DisguisedDisk {
+  readonly #what: "files" | "directories" | "list";
+
+  constructor(disk: Disk, what: "files" | "directories" | "list") {
+    const suffix = { files: ".part", directories: undefined, list: ".missing-blobs" }[what];
     super(
       disk,
-      (file) => what === "files" && file.path.endsWith(".part") ? new Unsynced(file) : file as BlockFile,
+      (file) => suffix !== undefined && file.path.endsWith(suffix) ? new Unsynced(file) : file as BlockFile,
     );
     this.#what = what;
   }
@@ -81,6 +97,18 @@ class Liar extends DisguisedDisk {
 class Unsynced extends DisguisedFile {
   override async sync(): Promise<void> {}
 }
+
+Deno.test("it would be found if the list of missing blobs were not synced before their records count", async () => {
+  let found = 0;
+  for (let skip = 20; skip < 80 && found === 0; skip++) {
+    const planted = { ...marked, seed: `list ${skip}`, disguise: (disk: Disk) => new Liar(disk, "list") };
+    await exchange({ ...planted, death: { skip, kind: "power lost" } }).catch((error) => {
+      assert.match(`${error.cause}`, /BlobsChecker: after a power loss.*is not on the list/);
+      found++;
+    });
+  }
+  assert.equal(found, 1);
+});
 
 for (const what of ["files", "directories"] as const) {
   Deno.test(`it would be found if the ${what} of blobs were not synced before their records count`, async () => {
