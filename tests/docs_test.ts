@@ -388,6 +388,13 @@ Deno.test("the printed status has the fields that are sent and described, and ca
     blobs: "refuse",
     missingBlobs: undefined,
     problem: undefined,
+    delay: {
+      delayMs: 3_600_000,
+      appliedTid: parseTid("03f5941c17777777"),
+      appliedBytes: 1608515584,
+      waitingBytes: 2097152,
+      nextDueMs: Date.parse("2024-01-02T03:05:00Z"),
+    },
     source: {
       address: "10.0.0.1:5000",
       connected: true,
@@ -423,6 +430,7 @@ Deno.test("the printed status has the fields that are sent and described, and ca
   const described = [...control.matchAll(/^\| `(\w+)` /gm)].map(([, name]) => name);
   assert.deepEqual(described, [
     ...Object.keys(answer),
+    ...Object.keys(answer.delay),
     ...Object.keys(answer.source),
     ...Object.keys(answer.peers[0]),
   ]);

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { OPENSSL } from "./kit/certificates.ts";
 import { type Environment, ENVIRONMENTS, prepare } from "./kit/environments.ts";
 import { eachLine } from "./kit/lines.ts";
+import { NO_SSHD } from "./kit/sshd.ts";
 import { type Counts, formatCounts, Tally } from "./kit/tally.ts";
 
 /** A run in which no test ends for so long hangs; in milliseconds. No test comes near it. */
@@ -77,6 +78,7 @@ const { variables, missing } = await prepareAll();
 const counts = await runTests(args, variables);
 const mustBeComplete = Deno.env.get("CI") === "true";
 const leftOut = missing.map(({ holds }) => `all tests with ${holds}`);
+if (NO_SSHD !== undefined) leftOut.push(`all tests over ssh, for ${NO_SSHD}`);
 if (!OPENSSL) leftOut.push("all tests of TLS, for there is no openssl command");
 for (const what of leftOut) console.error(`Left out: ${what}`);
 const failed = counts.failed + (mustBeComplete ? leftOut.length : 0);

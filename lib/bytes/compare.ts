@@ -17,17 +17,17 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && equalAt(a, 0, b, 0, a.length);
 }
 
-/** Shorter stretches are compared sooner than views of them are made. */
+/** Shorter stretches are compared sooner than arrays of words are made. */
 const WORTH_WORDS = 512;
 
 /**
- * How many bytes two stretches have in common before they differ; `length` where they are the same. Both arrays
- * reach so far. Fast where both begin at the same distance from a multiple of four in their buffers.
+ * How many bytes two stretches have in common before they differ; `length` where they are the same. Both views
+ * reach so far. Views, because they read words at any offset: four times as fast as single bytes.
  */
 export function commonLength(
-  a: Uint8Array,
+  a: DataView,
   aOffset: number,
-  b: Uint8Array,
+  b: DataView,
   bOffset: number,
   length: number,
 ): number {
@@ -37,14 +37,22 @@ export function commonLength(
   if (length >= WORTH_WORDS && (aStart - bStart) % 4 === 0) {
     const lead = (4 - aStart % 4) % 4;
     for (; at < lead; at++) {
-      if (a[aOffset + at] !== b[bOffset + at]) return at;
+      if (a.getUint8(aOffset + at) !== b.getUint8(bOffset + at)) return at;
     }
     const words = Math.floor((length - lead) / 32) * 8;
     const x = new Int32Array(a.buffer, aStart + lead, words);
     const y = new Int32Array(b.buffer, bStart + lead, words);
     at += commonWords(x, y) * 4;
+  } else {
+    for (; at + 16 <= length; at += 16) {
+      const x = aOffset + at;
+      const y = bOffset + at;
+      const differs = (a.getInt32(x) ^ b.getInt32(y)) | (a.getInt32(x + 4) ^ b.getInt32(y + 4)) |
+        (a.getInt32(x + 8) ^ b.getInt32(y + 8)) | (a.getInt32(x + 12) ^ b.getInt32(y + 12));
+      if (differs !== 0) break;
+    }
   }
-  while (at < length && a[aOffset + at] === b[bOffset + at]) at++;
+  while (at < length && a.getUint8(aOffset + at) === b.getUint8(bOffset + at)) at++;
   return at;
 }
 

@@ -42,8 +42,9 @@ export function readAddress(text: string, use: AddressUse): Address | string {
 
 /** Whether a connection to `to` arrives at our own listener `at`, as far as the addresses tell. */
 export function leadsToItself(to: Address, at: Address): boolean {
+  if (to.transport === "stdio") return false;
   if (to.transport === "unix") return at.transport === "unix" && to.path === at.path;
-  if (at.transport === "unix" || to.port !== at.port) return false;
+  if (at.transport !== "tcp" || to.port !== at.port) return false;
   const host = to.host.toLowerCase();
   return host === at.host.toLowerCase() || (isLoopback(host) && (isLoopback(at.host) || isAny(at.host)));
 }

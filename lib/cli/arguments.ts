@@ -19,7 +19,10 @@ import { extractOptionNames } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type LogCommand, logParser } from "./log.ts";
+import { type PackCommand, packParser } from "./pack.ts";
 import { type PrimaryCommand, primaryParser } from "./primary.ts";
+import { type PromoteCommand, promoteParser } from "./promote.ts";
+import { type ReplicaSyncCommand, replicaSyncParser } from "./replica_sync.ts";
 import { type RewindCommand, rewindParser } from "./rewind.ts";
 import { type SecondaryCommand, secondaryParser } from "./secondary.ts";
 import { type StatusCommand, statusParser } from "./status.ts";
@@ -30,18 +33,24 @@ import { VERSION } from "./version.ts";
 export type Command =
   | PrimaryCommand
   | SecondaryCommand
+  | ReplicaSyncCommand
   | StatusCommand
   | LogCommand
   | RewindCommand
-  | VerifyCommand;
+  | PromoteCommand
+  | VerifyCommand
+  | PackCommand;
 
 const PARSERS = {
   primary: primaryParser,
   secondary: secondaryParser,
+  "replica-sync": replicaSyncParser,
   status: statusParser,
   log: logParser,
   rewind: rewindParser,
+  promote: promoteParser,
   verify: verifyParser,
+  pack: packParser,
 };
 
 const COMPLETION = "completion";
@@ -68,7 +77,9 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
   function answer(): void {
     answered = true;
   }
-  const commands = or(primaryParser, secondaryParser, statusParser, logParser, rewindParser, verifyParser, {
+  const { primary, secondary, status, log, rewind, promote, verify, pack } = PARSERS;
+  const replicaSync = PARSERS["replica-sync"];
+  const commands = or(primary, secondary, replicaSync, status, log, rewind, promote, verify, pack, {
     errors: {
       noMatch: message`Missing command`,
       unexpectedInput: (token) => describeUnexpected(token, args[0]),

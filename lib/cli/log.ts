@@ -1,14 +1,15 @@
 /** `zrs log`: the transactions of a database, newest last. */
 
 import { object } from "@optique/core/constructs";
-import { commandLine, lineBreak, message } from "@optique/core/message";
+import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
-import { UnavailableError } from "../errors.ts";
-import { listTransactions } from "../filestorage/mod.ts";
+import { UnavailableError, ZrsError } from "../errors.ts";
+import { listTransactions, openWithPending, pendingBytes } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { Listing, openHistory } from "./listing.ts";
 import { usageLine } from "./options.ts";
+import { formatBytes } from "./quantities.ts";
 import { file, moment, oid, wholeNumber } from "./values.ts";
 
 export interface LogCommand {
@@ -18,6 +19,8 @@ export interface LogCommand {
   /** The tid at which the list begins. */
   readonly since?: bigint | undefined;
   readonly oid?: bigint | undefined;
+  /** Also what waits beside the database to be applied. */
+  readonly pending: boolean;
   readonly records: boolean;
   readonly json: boolean;
 }
@@ -43,6 +46,14 @@ export const logParser = command(
     oid: optional(option("--oid", oid(), {
       description: message`Show those that touch this object: 16 hexadecimal digits, or a decimal number.`,
     })),
+    pending: withDefault(
+      flag("--pending", {
+        description: message`Show also what a secondary with ${
+          text("--apply-delay")
+        } has received and not applied yet.`,
+      }),
+      false,
+    ),
     records: withDefault(
       flag("--records", { description: message`Show each record: its object, class, and length of data.` }),
       false,
@@ -67,7 +78,9 @@ export const logParser = command(
 export async function runLog(options: LogCommand, host: Host): Promise<void> {
   const { dataFs, since, oid, records, json } = options;
   const last = options.last ?? (since === undefined ? DEFAULT_LAST : undefined);
-  using history = await openHistory(host, dataFs);
+  using history = options.pending
+    ? await openWithPending(host.disk, dataFs)
+    : await openHistory(host, dataFs);
   const listing = new Listing(host, history, { records, json });
   let count = 0;
   try {
@@ -84,8 +97,20 @@ export async function runLog(options: LogCommand, host: Host): Promise<void> {
     throw error;
   }
   if (history.damage !== undefined) throw history.damage;
+  if (!options.pending) tellWaiting(host, dataFs, history.end);
   if (count === 0 && !json) {
     const none = since === undefined && oid === undefined ? "has no transactions" : "has no such transaction";
     host.err(`${dataFs} ${none}\n`);
+  }
+}
+
+/** Whoever asked for what has been applied has got it, whatever can be said of the rest. */
+function tellWaiting(host: Host, dataFs: string, end: number): void {
+  try {
+    const waiting = pendingBytes(host.disk, dataFs, end);
+    if (waiting > 0) host.err(`${formatBytes(waiting)} more wait to be applied; --pending shows them\n`);
+  } catch (error) {
+    if (!(error instanceof ZrsError)) throw error;
+    host.err(`Cannot tell whether more waits to be applied: ${error.message}\n`);
   }
 }

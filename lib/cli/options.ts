@@ -10,7 +10,7 @@ import type { LogOptions, TlsFiles } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
 import type { BlobOptions, Compress } from "../replica/mod.ts";
 import { controlPathOf } from "./control_protocol.ts";
-import { file, rate, wholeNumber } from "./values.ts";
+import { blobs, file, rate, wholeNumber } from "./values.ts";
 
 /** What is said about encryption: the paths of three files, and whose certificate the other end shows. */
 export interface TlsOptions {
@@ -88,6 +88,15 @@ export function controlOption(use: "owned" | "followed") {
       : message`Listen for ${text("zrs status")} on the Unix socket PATH; without, on none.`,
   }));
 }
+
+/** `--blobs`, of who makes a copy once. */
+export const blobsOption = withDefault(
+  option("--blobs", blobs(), {
+    description: message`What to do about blobs: ${text("none")} leaves them out.`,
+  }),
+  "refuse",
+  { message: message`the first blob ends the replication` },
+);
 
 /** What is said about blobs, the same for both ends of a stream. */
 export interface BlobsCommand {
@@ -169,7 +178,8 @@ export function logOptions({ quiet, verbose, logFile }: ServerOptions): LogOptio
 }
 
 /** What stands beside a database and belongs to it, the control socket included. */
-const DATABASE_FILES = /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.rewound-.*)$/;
+const DATABASE_FILES =
+  /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.sync.*|\.rewound-.*)$/;
 
 /** @throws UsageError when only some of the files that belong together were given */
 export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: TlsOptions): TlsFiles | undefined {
@@ -188,7 +198,13 @@ export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: TlsOptions): TlsFi
  * Sees to it that no log line, ready file or socket lands in the database, also through links.
  * @throws UsageError
  */
-export function checkOutputs({ dataFs, logFile, readyFile, control }: ServerOptions, disk: Disk): void {
+export function checkOutputs(
+  { dataFs, logFile, readyFile, control }: Pick<
+    ServerOptions,
+    "dataFs" | "logFile" | "readyFile" | "control"
+  >,
+  disk: Disk,
+): void {
   const database = disk.status(dataFs)?.identity;
   const outputs = [["--log-file", logFile], ["--ready-file", readyFile], ["--control", control]] as const;
   for (const [option, path] of outputs) {

@@ -1,7 +1,7 @@
 /** `zrs primary`: follows a database beside whoever writes it, and sends it to its secondaries. */
 
 import { object } from "@optique/core/constructs";
-import { commandLine, lineBreak, message } from "@optique/core/message";
+import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { argument, command, constant, option } from "@optique/core/primitives";
 import type { Host } from "../host/mod.ts";
 import type { Address } from "../ports/mod.ts";
@@ -20,7 +20,7 @@ import {
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
-import { address, file } from "./values.ts";
+import { addressOrStdio, file } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
 export interface PrimaryCommand extends BlobsCommand, ServerOptions, SendingOptions {
@@ -36,8 +36,10 @@ export const primaryParser = command(
       description: message`The database to follow, such as /srv/zope/var/Data.fs. It is only ever read.`,
       errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
     }),
-    replicateTo: option("--replicate-to", address("listen"), {
-      description: message`Listen here for secondaries.`,
+    replicateTo: option("--replicate-to", addressOrStdio(), {
+      description: message`Listen here for secondaries; ${
+        text("-")
+      } serves the one on standard input and output.`,
     }),
     ...blobsOptions,
     maxSecondaries: maxSecondariesOption,

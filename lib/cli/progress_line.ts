@@ -1,6 +1,5 @@
-/** How far long work is, drawn in one line of the terminal; nothing anywhere else. */
+/** How far long work is, drawn in one line of the terminal over and over; nothing anywhere else. */
 
-import type { Progress } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { formatBytes, formatDuration } from "./quantities.ts";
 
@@ -10,38 +9,50 @@ const REDRAW_MS = 200;
 /** Back to the line's beginning, and clear it. */
 const CLEAR = "\r\x1b[K";
 
-const WORDS = {
-  structure: "checking structure",
-  records: "looking into records",
-  blobs: "comparing blobs",
-} as const;
+/** What is being done, and how far it is. */
+export interface Progress<Doing extends string> {
+  readonly doing: Doing;
+  /** Bytes, or things of a kind that the line counts. */
+  readonly done: number;
+  /** Undefined where nobody knows. */
+  readonly total: number | undefined;
+}
 
-export class ProgressLine {
+export class ProgressLine<Doing extends string> implements Disposable {
   readonly #host: Host;
+  readonly #words: Readonly<Record<Doing, string>>;
+  readonly #counted: readonly Doing[];
   readonly #isSeen: boolean;
-  #doing: Progress["doing"] | undefined;
-  readonly #start: number;
-  #phaseStart: number;
-  #drawnAt = -Infinity;
+  readonly #startMs: number;
+  /** When this kind of work was first shown, and how far it was then: it need not begin with the file. */
+  #phase: { readonly doing: Doing; readonly startMs: number; readonly done: number } | undefined;
+  #drawnMs = -Infinity;
   #isDrawn = false;
 
-  constructor(host: Host) {
+  /**
+   * Draws nothing where standard error is no terminal.
+   * @param words what the kinds of work are called
+   * @param counted those that are not measured in bytes
+   */
+  constructor(host: Host, words: Readonly<Record<Doing, string>>, counted: readonly NoInfer<Doing>[] = []) {
     this.#host = host;
+    this.#words = words;
+    this.#counted = counted;
     this.#isSeen = host.isTerminal("err");
-    this.#start = this.#phaseStart = host.clock.monotonic();
+    this.#startMs = host.clock.monotonic();
   }
 
-  show(progress: Progress): void {
+  show(progress: Progress<Doing>): void {
     if (!this.#isSeen) return;
-    const now = this.#host.clock.monotonic();
-    if (progress.doing !== this.#doing) {
-      this.#doing = progress.doing;
-      this.#phaseStart = now;
-    }
-    if (now - this.#start < PATIENCE_MS || now - this.#drawnAt < REDRAW_MS) return;
-    this.#drawnAt = now;
+    const { doing, done } = progress;
+    const nowMs = this.#host.clock.monotonic();
+    if (doing !== this.#phase?.doing) this.#phase = { doing, done, startMs: nowMs };
+    if (nowMs - this.#startMs < PATIENCE_MS || nowMs - this.#drawnMs < REDRAW_MS) return;
+    this.#drawnMs = nowMs;
     this.#isDrawn = true;
-    this.#host.err(`${CLEAR}${lineOf(progress, (now - this.#phaseStart) / 1000)}`);
+    const rate = rateOf(done - this.#phase.done, nowMs - this.#phase.startMs);
+    const amount = this.#counted.includes(doing) ? String(done) : amountOf(progress, rate);
+    this.#host.err(`${CLEAR}${this.#words[doing]}: ${amount}`);
   }
 
   /** Takes the line away, before anything else is written. */
@@ -49,13 +60,21 @@ export class ProgressLine {
     if (this.#isDrawn) this.#host.err(CLEAR);
     this.#isDrawn = false;
   }
+
+  [Symbol.dispose](): void {
+    this.hide();
+  }
 }
 
-/** @param seconds since this kind of work began */
-function lineOf({ doing, done, total }: Progress, seconds: number): string {
-  if (total === undefined) return `${WORDS[doing]}: ${done}`;
-  const percent = total === 0 ? 100 : Math.floor(done * 100 / total);
-  const rate = seconds > 0 ? done / seconds : 0;
-  const left = rate > 0 ? `, ${formatDuration((total - done) / rate)} left` : "";
-  return `${WORDS[doing]}: ${percent} %, ${formatBytes(Math.round(rate))}/s${left}`;
+/** @returns bytes a second; 0 where it is not known yet */
+function rateOf(bytes: number, ms: number): number {
+  return ms > 0 ? bytes * 1000 / ms : 0;
+}
+
+/** `1.2 GiB of 4.0 GiB, 210.0 MiB/s, 14 s left`; without what is not known. */
+function amountOf({ done, total }: Progress<string>, rate: number): string {
+  const of = total === undefined ? "" : ` of ${formatBytes(total)}`;
+  const speed = rate > 0 ? `, ${formatBytes(Math.round(rate))}/s` : "";
+  const left = total === undefined || rate <= 0 ? "" : `, ${formatDuration((total - done) / rate)} left`;
+  return `${formatBytes(done)}${of}${speed}${left}`;
 }

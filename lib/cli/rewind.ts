@@ -13,6 +13,7 @@ import {
   listTransactions,
   planRewind,
   type Readable,
+  refusePending,
   type RewindPlan,
   rewindStorage,
   Storage,
@@ -111,6 +112,7 @@ export async function runRewind(options: RewindCommand, host: Host): Promise<voi
     // Whoever only looks, or asked for what cannot be done, touches nothing: not even the lock.
     using history = await openHistory(host, dataFs);
     if (history.damage !== undefined) throw history.damage;
+    refusePending(disk, dataFs);
     to = options.to ?? await askSource(options.from!, history, options, host);
     if (to === undefined) return;
     const plan = await planRewind(disk, history, to);

@@ -3,11 +3,12 @@
 import { DivergedError } from "../errors.ts";
 import { Generation, type History } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
-import { type Address, formatAddress, type Network } from "../ports/mod.ts";
-import { queryLineage } from "../replica/mod.ts";
+import { type Address, formatAddress } from "../ports/mod.ts";
+import { networkSource, queryLineage } from "../replica/mod.ts";
 import { describeTid, NO_TID } from "../zodb/mod.ts";
 import { AuthFile } from "./auth_file.ts";
-import { tlsFiles, type TlsOptions } from "./options.ts";
+import type { TlsOptions } from "./options.ts";
+import { networkFor } from "./secure_network.ts";
 import { SOFTWARE } from "./version.ts";
 
 /**
@@ -27,9 +28,10 @@ export async function askSource(
   const secret = security.authFile === undefined ? undefined : AuthFile.open(disk, security.authFile);
   for (const warning of secret?.warnings ?? []) host.err(`${warning}\n`);
   const view = { generation: new Generation(0, file), end, lastTid };
-  const verdict = await queryLineage({ network, clock, random }, source, view, {
+  const verdict = await queryLineage({ clock, random }, networkSource({ network }, source), view, {
     software: SOFTWARE,
     secret,
+    hint: "If it is zc.zrs, find the last common transaction by zrs log, and give it with --to",
   });
   const name = formatAddress(source);
   if (verdict.kind === "welcome") {
@@ -53,17 +55,4 @@ export async function askSource(
     );
   }
   return common;
-}
-
-/** The network, encrypted where the options say so. @throws UsageError about the files of TLS */
-export async function networkFor(tls: TlsOptions, host: Host): Promise<Network> {
-  const files = tlsFiles(tls);
-  if (files === undefined) return host.network;
-  const network = await host.openSecureNetwork({
-    ...files,
-    ...(tls.tlsName !== undefined && { name: tls.tlsName }),
-    onRefused: () => {}, // nobody connects to us
-  });
-  for (const warning of network.warnings) host.err(`${warning}\n`);
-  return network;
 }

@@ -6,7 +6,10 @@ import { EXIT, type ExitCode, exitCodeOf } from "./exit_codes.ts";
 import { formatFailure } from "./failure.ts";
 import { runLog } from "./log.ts";
 import { nagiosFailure } from "./nagios.ts";
+import { runPack } from "./pack.ts";
 import { runPrimary } from "./primary.ts";
+import { runPromote } from "./promote.ts";
+import { runReplicaSync } from "./replica_sync.ts";
 import { runRewind } from "./rewind.ts";
 import { runSecondary } from "./secondary.ts";
 
@@ -19,14 +22,23 @@ import { runVerify } from "./verify.ts";
  * @returns the exit code
  */
 export async function run(args: readonly string[], host: Host): Promise<ExitCode> {
+  let command: Command | undefined;
+  let code: ExitCode = EXIT.ok;
   try {
-    const command = parseArguments(args, host);
-    return command === undefined ? EXIT.ok : await runCommand(command, host);
+    command = parseArguments(args, host);
+    if (command !== undefined) code = await runCommand(command, host);
   } catch (error) {
     if (isNagiosCheck(args)) return failNagios(error, host);
     host.err(`${formatFailure(programOf(args), error)}\n`);
-    return exitCodeOf(error);
+    code = exitCodeOf(error);
   }
+  // Nothing interrupts the reading of standard input: the process would wait for a peer that may stay for ever.
+  if (command !== undefined && isOverStdio(command)) host.exit(code);
+  return code;
+}
+
+function isOverStdio(command: Command): boolean {
+  return command.command === "primary" && command.replicateTo.transport === "stdio";
 }
 
 async function runCommand(command: Command, host: Host): Promise<ExitCode> {
@@ -37,13 +49,20 @@ async function runCommand(command: Command, host: Host): Promise<ExitCode> {
     case "secondary":
       await runSecondary(command, host);
       return EXIT.ok;
+    case "replica-sync":
+      return await runReplicaSync(command, host);
     case "status":
       return await runStatus(command, host);
     case "log":
       await runLog(command, host);
       return EXIT.ok;
+    case "pack":
+      return await runPack(command, host);
     case "rewind":
       await runRewind(command, host);
+      return EXIT.ok;
+    case "promote":
+      await runPromote(command, host);
       return EXIT.ok;
     case "verify":
       return await runVerify(command, host);

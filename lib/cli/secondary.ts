@@ -25,7 +25,7 @@ import {
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
-import { address, file, seconds, wholeNumber } from "./values.ts";
+import { address, duration, file, seconds, wholeNumber } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
 export interface SecondaryCommand extends BlobsCommand, ServerOptions, SendingOptions {
@@ -34,6 +34,8 @@ export interface SecondaryCommand extends BlobsCommand, ServerOptions, SendingOp
   readonly replicateTo?: Address | undefined;
   readonly missingBlobs?: "fail" | "mark" | undefined;
   readonly protocol: "auto" | "native" | "zrs2";
+  /** In seconds. */
+  readonly applyDelay: number;
   readonly rewind: "never" | "auto";
   /** In transactions. */
   readonly rewindLimit: number;
@@ -66,6 +68,16 @@ export const secondaryParser = command(
       }),
       "auto" as const,
       { message: message`${text("auto")}` },
+    ),
+    applyDelay: withDefault(
+      option("--apply-delay", duration(), {
+        description:
+          message`Receive at once, and keep safe beside the copy, but apply to it only what is so old, as in ${
+            text("1h")
+          }: a mistake at the primary can then be kept out by ${text("zrs promote")}.`,
+      }),
+      0,
+      { message: message`${text("0")}` },
     ),
     rewind: withDefault(
       option("--rewind", choice(["never", "auto"], { metavar: "WHEN" }), {
@@ -155,6 +167,7 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       missingBlobs: options.missingBlobs,
       maxSecondaries,
       protocol: options.protocol,
+      applyDelayMs: options.applyDelay * 1000,
       rewindLimit: options.rewind === "auto" ? options.rewindLimit : 0,
       compress: options.compress,
       bytesPerSecond: options.bwlimit,

@@ -4,7 +4,8 @@ import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
-import { UnavailableError, UsageError } from "../errors.ts";
+import { UnavailableError, UsageError, ZrsError } from "../errors.ts";
+import { segmentPaths } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
 import { ask } from "./control_client.ts";
@@ -107,9 +108,25 @@ function socketOf(place: string, disk: Disk): string {
   const beside = controlPathOf(disk.realPath(place));
   const found = [place, controlPathOf(place), beside].find(isSocket);
   if (found !== undefined) return found;
-  throw new UnavailableError(`Cannot ask about ${place}: no node listens at ${controlPathOf(place)}`, {
-    path: place,
-    hint: "start zrs secondary, which listens there once it has opened its file; a node that was given " +
-      "--control PATH, as a zrs primary needs it, is asked by that path",
-  });
+  const waiting = hasPending(disk, place)
+    ? "; what has been received and not applied waits beside it (zrs log --pending)"
+    : "";
+  throw new UnavailableError(
+    `Cannot ask about ${place}: no node listens at ${controlPathOf(place)}${waiting}`,
+    {
+      path: place,
+      hint: "start zrs secondary, which listens there once it has opened its file; a node that was given " +
+        "--control PATH, as a zrs primary needs it, is asked by that path",
+    },
+  );
+}
+
+/** That no node answers says more than why nobody may look what lies there. */
+function hasPending(disk: Disk, place: string): boolean {
+  try {
+    return segmentPaths(disk, place).length > 0;
+  } catch (error) {
+    if (!(error instanceof ZrsError)) throw error;
+    return false;
+  }
 }

@@ -1,6 +1,6 @@
 /** What a node answers to `status` (docs/control_protocol.md, "status"): made on one side, read on the other. */
 import { ProtocolError } from "../errors.ts";
-import type { Lag, NodeStatus, PeerStatus, SourceStatus } from "../replica/mod.ts";
+import type { DelayStatus, Lag, NodeStatus, PeerStatus, SourceStatus } from "../replica/mod.ts";
 import { formatTid, NO_TID, timeOfTid } from "../zodb/mod.ts";
 import { isObject, type JsonObject } from "./control_protocol.ts";
 import { VERSION } from "./version.ts";
@@ -22,8 +22,18 @@ export interface StatusAnswer {
   readonly missingBlobs: number | null;
   readonly problem: string | null;
   readonly replicateTo: string | null;
+  readonly delay: DelayAnswer | null;
   readonly source: SourceAnswer | null;
   readonly peers: readonly PeerAnswer[];
+}
+
+export interface DelayAnswer {
+  readonly seconds: number;
+  readonly appliedTid: string;
+  readonly appliedTime: string | null;
+  readonly appliedBytes: number;
+  readonly waitingBytes: number;
+  readonly nextDue: string | null;
 }
 
 export interface LagAnswer {
@@ -79,8 +89,22 @@ export function toAnswer(node: NodeStatus, facts: ProcessFacts): StatusAnswer {
     missingBlobs: node.missingBlobs ?? null,
     problem: node.problem ?? null,
     replicateTo: facts.replicateTo ?? null,
+    delay: node.delay === undefined ? null : toDelay(node.delay),
     source: node.source === undefined ? null : toSource(node.source),
     peers: node.peers.map(toPeer),
+  };
+}
+
+function toDelay({ delayMs, appliedTid, appliedBytes, waitingBytes, nextDueMs }: DelayStatus): DelayAnswer {
+  return {
+    seconds: delayMs / 1000,
+    appliedTid: formatTid(appliedTid),
+    appliedTime: timeOf(appliedTid),
+    appliedBytes,
+    waitingBytes,
+    nextDue: nextDueMs === undefined || Number.isNaN(new Date(nextDueMs).getTime())
+      ? null
+      : isoTime(nextDueMs),
   };
 }
 
@@ -170,6 +194,15 @@ const SOURCE = shape({
   nextAttempt: or(time),
 });
 
+const DELAY = shape({
+  seconds: count,
+  appliedTid: tid,
+  appliedTime: or(time),
+  appliedBytes: count,
+  waitingBytes: count,
+  nextDue: or(time),
+});
+
 const FIELDS: Readonly<Record<keyof StatusAnswer, Check>> = {
   role: text,
   version: text,
@@ -184,6 +217,7 @@ const FIELDS: Readonly<Record<keyof StatusAnswer, Check>> = {
   missingBlobs: or(count),
   problem: or(text),
   replicateTo: or(text),
+  delay: or(DELAY),
   source: or(SOURCE),
   peers: (value) => Array.isArray(value) && value.every(PEER),
 };

@@ -1,6 +1,6 @@
 /** A node's status for a person: one screen, aligned. */
 import { formatBytes, formatDuration, oneLine } from "./quantities.ts";
-import type { LagAnswer, PeerAnswer, SourceAnswer, StatusAnswer } from "./status_answer.ts";
+import type { DelayAnswer, LagAnswer, PeerAnswer, SourceAnswer, StatusAnswer } from "./status_answer.ts";
 
 /** More secondaries would not fit; those farthest behind are shown. */
 const MAX_PEERS = 12;
@@ -12,8 +12,9 @@ export function formatStatus(status: StatusAnswer): string {
   const { role, version, pid, source, peers } = status;
   const rows: Row[] = [
     [role, `zrs ${version}, process ${pid}, up ${since(status.since, status.now)}`],
-    ["file", `${status.path}, ${formatBytes(status.bytes)}`],
-    ["last", formatLast(status)],
+    ["file", `${status.path}, ${formatBytes(status.delay?.appliedBytes ?? status.bytes)}`],
+    [status.delay === null ? "last" : "received", formatLast(status), ...tellFuture(status)],
+    ...(status.delay === null ? [] : [formatDelay(status.delay, status.now)]),
     ...(status.problem === null ? [] : [["PROBLEM", status.problem] as const]),
     ...formatBlobs(status),
     ...(source === null ? [] : [formatSource(source, status.now)]),
@@ -41,9 +42,31 @@ function formatBlobs({ role, blobs, missingBlobs, path }: StatusAnswer): Row[] {
 }
 
 /** The age of the last transaction says when something was last written, not how far behind anybody is. */
-function formatLast({ lastTid, lastTime, now }: StatusAnswer): string {
+function formatLast(
+  { lastTid, lastTime, now }: Pick<StatusAnswer, "lastTid" | "lastTime" | "now">,
+): string {
   if (/^0+$/.test(lastTid)) return "no transaction yet";
   return lastTime === null ? lastTid : `${lastTid}, written ${lastTime} (${since(lastTime, now)} ago)`;
+}
+
+/** Tids are times of the primary's clock; by such a one what waits would wait for longer than the delay. */
+function tellFuture({ lastTime, now, delay }: StatusAnswer): string[] {
+  if (delay === null || lastTime === null) return [];
+  const aheadMs = Date.parse(lastTime) - Date.parse(now);
+  if (aheadMs <= delay.seconds * 1000) return [];
+  return [
+    `DATED ${formatDuration(aheadMs / 1000)} AHEAD of this machine's clock: it is applied that much later`,
+  ];
+}
+
+function formatDelay(
+  { seconds, appliedTid, appliedTime, waitingBytes, nextDue }: DelayAnswer,
+  now: string,
+): Row {
+  const last = formatLast({ lastTid: appliedTid, lastTime: appliedTime, now });
+  const due = nextDue === null ? "" : `, the next is due in ${since(now, nextDue)}`;
+  const waiting = waitingBytes === 0 ? "nothing waits" : `${formatBytes(waitingBytes)} wait${due}`;
+  return ["applied", last, `${waiting} (--apply-delay ${formatDuration(seconds)})`];
 }
 
 function formatSource(source: SourceAnswer, now: string): Row {

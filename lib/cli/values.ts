@@ -17,6 +17,9 @@ const MIN_SECONDS = 0.1;
 /** Longer is a mistake: a day. */
 const MAX_SECONDS = 86_400;
 
+/** Longer is a mistake: a year. */
+const MAX_DURATION_SECONDS = 366 * 86_400;
+
 /** A value that a function reads, which says what is wrong by throwing. */
 function parsedBy<T>(
   metavar: "ADDR" | "TIME" | "OID" | "TID",
@@ -46,6 +49,16 @@ export function address(use: AddressUse): ValueParser<"sync", Address> {
   return parsedBy("ADDR", placeholder, (input) => parseAddress(input, use), formatAddress);
 }
 
+/** ADDR to listen on, or `-`: the one secondary that holds the other end of standard input and output. */
+export function addressOrStdio(): ValueParser<"sync", Address> {
+  const addresses = address("listen");
+  return {
+    ...addresses,
+    parse: (input) =>
+      input === "-" ? { success: true, value: { transport: "stdio" } } : addresses.parse(input),
+  };
+}
+
 /** TIME: a moment, as the tid that it begins with. */
 export function moment(): ValueParser<"sync", bigint> {
   return parsedBy("TIME", NO_TID, parseMoment, formatTid);
@@ -73,6 +86,27 @@ export function seconds(): ValueParser<"sync", number> {
       aboveMaximum: (value) => secondsError(String(value)),
     },
   });
+}
+
+const DURATION_FACTORS: Readonly<Record<string, number>> = { "": 1, s: 1, m: 60, h: 3600, d: 86_400 };
+
+/** DURATION: seconds, or with `s`, `m`, `h` or `d` behind the number that unit; in seconds. */
+export function duration(): ValueParser<"sync", number> {
+  return {
+    mode: "sync",
+    metavar: "DURATION",
+    placeholder: 0,
+    parse(input) {
+      const [, digits, unit] = /^(\d{1,9}(?:\.\d{1,3})?)([smhd]?)$/.exec(input) ?? [];
+      const value = Number(digits) * DURATION_FACTORS[unit ?? ""]!;
+      if (value <= MAX_DURATION_SECONDS) return { success: true, value };
+      return {
+        success: false,
+        error: message`Expected a duration of at most a year, such as 90s, 30m, 1h or 7d, but got ${input}`,
+      };
+    },
+    format: String,
+  };
 }
 
 /** How far behind a copy may be, in seconds, fractions allowed. */
@@ -144,6 +178,19 @@ export function wholeNumber(): ValueParser<"sync", number> {
   });
 }
 
+/** A number of days, fractions allowed. */
+export function days(): ValueParser<"sync", number> {
+  return float({
+    metavar: "N",
+    min: 0,
+    errors: { invalidNumber: daysError, belowMinimum: (value) => daysError(String(value)) },
+  });
+}
+
+function daysError(found: string): Message {
+  return message`Expected a number of days, 0 or more, but got ${found}`;
+}
+
 function countError(found: string): Message {
   return message`Expected a whole number from 1 on, but got ${found}`;
 }
@@ -153,4 +200,33 @@ export function file(
   metavar: "DATA_FS" | "DATA_FS|SOCKET" | "DIR" | "FILE" | "OTHER" | "PATH",
 ): ValueParser<"sync", string> {
   return path({ metavar, type: "file" });
+}
+
+/** What to do about blobs: leave them out, or (the default) refuse to. */
+export type Blobs = "refuse" | "none";
+
+/** MODE of `--blobs`. */
+export function blobs(): ValueParser<"sync", Blobs> {
+  return {
+    mode: "sync",
+    metavar: "MODE",
+    placeholder: "none",
+    choices: ["none"],
+    parse(input) {
+      if (input === "none") return { success: true, value: "none" };
+      if (input === "replicate" || input === "shared") {
+        return {
+          success: false,
+          error: message`This version cannot replicate blobs: ${input} comes with a later one; ${
+            text("none leaves them out")
+          }`,
+        };
+      }
+      return { success: false, error: message`Expected ${"none"}, but got ${input}` };
+    },
+    format: (value) => value,
+    *suggest(prefix) {
+      if ("none".startsWith(prefix)) yield { kind: "literal", text: "none" };
+    },
+  };
 }

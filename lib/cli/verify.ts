@@ -8,13 +8,15 @@ import { UnavailableError, UsageError } from "../errors.ts";
 import { gravityOf, Verification } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { EXIT, type ExitCode } from "./exit_codes.ts";
-import { usageLine } from "./options.ts";
+import { serverOptions, tlsNameOption, type TlsOptions } from "./options.ts";
 import { ProgressLine } from "./progress_line.ts";
-import { file, wholeNumber } from "./values.ts";
-import { openScanner } from "./verify_scanner.ts";
+import { isSourceUrl } from "./source_url.ts";
+import { file, tid, wholeNumber } from "./values.ts";
+import { verifyDigest } from "./verify_digest.ts";
+import { verifyOther } from "./verify_other.ts";
 import { FindingLines } from "./verify_text.ts";
 
-export interface VerifyCommand {
+export interface VerifyCommand extends TlsOptions {
   readonly command: "verify";
   readonly dataFs: string;
   /** What it is to be compared with. */
@@ -22,12 +24,24 @@ export interface VerifyCommand {
   readonly pickles: boolean;
   readonly refs: boolean;
   readonly blobDir?: string | undefined;
-  readonly maxFindings: number;
+  readonly maxFindings?: number | undefined;
   readonly json: boolean;
+  readonly bytes: boolean;
+  readonly digest: boolean;
+  /** Compare or digest from this transaction on, and digest up to that one. */
+  readonly since?: bigint | undefined;
+  readonly to?: bigint | undefined;
+  readonly authFile?: string | undefined;
 }
 
 /** Nobody reads more; a program that does says so. */
 const DEFAULT_MAX_FINDINGS = 1000;
+
+const DOING = {
+  structure: "checking structure",
+  records: "looking into records",
+  blobs: "comparing blobs",
+} as const;
 
 /** A commit takes milliseconds, as a rule. */
 const COMMIT_WAIT_MS = 50;
@@ -41,7 +55,8 @@ export const verifyParser = command(
       errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
     }),
     other: optional(argument(file("OTHER"), {
-      description: message`Another copy, to compare with; not in this version.`,
+      description:
+        message`Compare DATA_FS, a copy, with this, which it should be a copy of: a file, or a running primary or secondary as zrs://host:port or zrs+unix:PATH.`,
     })),
     pickles: withDefault(
       flag("--pickles", {
@@ -59,43 +74,76 @@ export const verifyParser = command(
     blobDir: optional(option("--blob-dir", file("DIR"), {
       description: message`Compare the blob directory with the records, both ways.`,
     })),
-    maxFindings: withDefault(
-      option("--max-findings", wholeNumber(), {
-        description: message`Show the first N findings, and only count the others.`,
-      }),
-      DEFAULT_MAX_FINDINGS,
-      { message: message`1000` },
+    maxFindings: optional(option("--max-findings", wholeNumber(), {
+      description:
+        message`Show the first N findings, and only count the others; 1000 unless told otherwise. With OTHER, stop after N; 20 unless told otherwise.`,
+    })),
+    bytes: withDefault(
+      flag("--bytes", { description: message`With OTHER, a file: every byte must be the same.` }),
+      false,
     ),
+    digest: withDefault(
+      flag("--digest", {
+        description: message`Only print a digest of the history, short enough to be read to another site.`,
+      }),
+      false,
+    ),
+    since: optional(option("--since", tid(), {
+      description: message`With OTHER or --digest: only this transaction and later ones.`,
+    })),
+    to: optional(option("--to", tid(), {
+      description: message`With --digest: up to this transaction, which must be there.`,
+    })),
     json: withDefault(
       flag("--json", {
         description: message`Write one JSON object per finding, a line each, and a summary.`,
       }),
       false,
     ),
+    authFile: optional(option("--auth-file", file("FILE"), {
+      description: message`The running node has the same secret, the first line of FILE.`,
+    })),
+    tlsName: tlsNameOption,
+    tlsCert: optional(option("--tls-cert", file("FILE"), {
+      description: message`Encrypt the connection to a running node, and show this certificate.`,
+    })),
+    tlsKey: serverOptions.tlsKey,
+    tlsCa: serverOptions.tlsCa,
   }),
   {
-    brief: message`Check a database for damage.`,
+    brief: message`Check a database for damage, or compare two.`,
     description:
-      message`Checks every transaction and record of DATA_FS and the index file beside it, goes on behind damage, and says what is lost. Reads only, takes no lock, and can stand beside whoever writes the database. Exits with 1 when something was found. Without --pickles the data itself is not looked at: the file has no checksums.`,
+      message`Checks every transaction and record of DATA_FS and the index file beside it, goes on behind damage, and says what is lost. Reads only, takes no lock, and can stand beside whoever writes the database. Exits with 1 when something was found. Without --pickles the data itself is not looked at: the file has no checksums. With OTHER, DATA_FS is not checked but compared: what replication and packs explain is no finding.`,
     footer: message`Example:${lineBreak()}  ${
-      commandLine("zrs verify /srv/zope/var/Data.fs --pickles --refs --blob-dir /srv/zope/var/blobstorage")
-    }`,
-    usageLine: usageLine(),
+      commandLine("zrs verify /srv/zope/var/Data.fs --pickles --refs")
+    }${lineBreak()}  ${commandLine("zrs verify /srv/replica/Data.fs zrs://db1.example.com:5000")}`,
+    usageLine: [{
+      type: "sequence",
+      terms: [
+        { type: "argument", metavar: "DATA_FS" },
+        { type: "optional", terms: [{ type: "argument", metavar: "OTHER" }] },
+        { type: "multiple", min: 0, terms: [{ type: "argument", metavar: "OPTION" }] },
+      ],
+    }],
   },
 );
 
 /** Writes the findings and a summary. @throws ZrsError where the file cannot be verified */
 export async function runVerify(options: VerifyCommand, host: Host): Promise<ExitCode> {
-  const { dataFs, other, pickles, refs, blobDir } = options;
-  if (other !== undefined) {
-    throw new UsageError(`Cannot compare ${dataFs} with ${other}: this version verifies one database only`, {
-      hint: "Give one DATA_FS; comparing comes with a later version",
-    });
+  checkTogether(options);
+  if (options.digest) {
+    await verifyDigest(options, host);
+    return EXIT.ok;
   }
+  if (options.other !== undefined) {
+    const { other, maxFindings: limit } = options;
+    const { differences } = await verifyOther({ ...options, other, limit }, host);
+    return differences === 0 ? EXIT.ok : EXIT.checkFailed;
+  }
+  const { dataFs, pickles, refs, blobDir, maxFindings = DEFAULT_MAX_FINDINGS } = options;
   using verification = Verification.open(host.disk, dataFs);
-  await using scanner = openScanner(host, dataFs, verification.file);
-  const lines = new FindingLines(host, options);
-  const progress = new ProgressLine(host);
+  const lines = new FindingLines(host, { ...options, maxFindings });
+  using progress = new ProgressLine(host, DOING, ["blobs"]);
   const wait = (ms: number) => new Promise<void>((resolve) => void host.clock.schedule(ms, resolve));
   let isDamaged = false;
   try {
@@ -103,7 +151,6 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
       pickles,
       references: refs,
       blobDir,
-      scanner,
       pause: async () => {
         progress.show(verification.progress);
         lines.flush();
@@ -126,4 +173,25 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
     lines.flush();
   }
   return isDamaged ? EXIT.checkFailed : EXIT.ok;
+}
+
+/** @throws UsageError for options that are of no use together */
+function checkTogether(options: VerifyCommand): void {
+  const { other, digest, bytes, since, to, pickles, refs, blobDir, maxFindings } = options;
+  const { authFile, tlsCert, tlsKey, tlsCa, tlsName } = options;
+  const given = (values: readonly unknown[]) => values.some((each) => each !== undefined && each !== false);
+  const refuse = (what: string, why: string) => {
+    throw new UsageError(`Cannot use ${what} ${why}`);
+  };
+  if (digest && given([other, maxFindings])) refuse("--digest", "with OTHER or --max-findings");
+  if ((digest || other !== undefined) && given([pickles, refs, blobDir])) {
+    refuse("--pickles, --refs or --blob-dir", "with OTHER or --digest: nothing is checked then");
+  }
+  if (bytes && other === undefined) refuse("--bytes", "without OTHER");
+  if (since !== undefined && !digest && other === undefined) refuse("--since", "without OTHER or --digest");
+  if (to !== undefined && !digest) refuse("--to", "without --digest");
+  const isNode = other !== undefined && isSourceUrl(other);
+  if (!isNode && given([authFile, tlsCert, tlsKey, tlsCa, tlsName])) {
+    refuse("--auth-file or --tls-…", "without a running node: there is no connection");
+  }
 }

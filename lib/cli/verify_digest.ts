@@ -5,6 +5,7 @@ import { digestHistory, type HistoryDigest, spokenDigest, startOf } from "../fil
 import type { Host } from "../host/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { openHistory } from "./listing.ts";
+import { ProgressLine } from "./progress_line.ts";
 
 export interface VerifyDigestOptions {
   readonly dataFs: string;
@@ -25,8 +26,12 @@ export async function verifyDigest(options: VerifyDigestOptions, host: Host): Pr
   if (history.damage !== undefined && (to === undefined || to > history.lastTid)) throw history.damage;
   const through = to ?? history.lastTid;
   const from = await startOf(history, since);
-  const pause = () => new Promise<void>((resolve) => void host.clock.schedule(0, resolve));
-  const found = await digestHistory(history, { from, through }, pause);
+  using line = new ProgressLine(host, { digest: "digesting" });
+  const found = await digestHistory(history, { from, through }, async (position) => {
+    line.show({ doing: "digest", done: position, total: history.end });
+    await new Promise<void>((resolve) => void host.clock.schedule(0, resolve));
+  });
+  line.hide();
   if (to !== undefined && found.lastTid !== to) {
     throw new UsageError(
       `Cannot digest ${dataFs} up to ${describeTid(to)}: it has no such transaction there`,

@@ -17,7 +17,8 @@ import { describeTid, formatOidDigits, formatTid, formatTidTime, NO_TID } from "
 import { AuthFile } from "./auth_file.ts";
 import { escapeControls, openHistory, textOf } from "./listing.ts";
 import type { TlsOptions } from "./options.ts";
-import { networkFor } from "./rewind_source.ts";
+import { ProgressLine } from "./progress_line.ts";
+import { networkFor } from "./secure_network.ts";
 import { isSourceUrl, parseSourceUrl } from "./source_url.ts";
 import { SOFTWARE } from "./version.ts";
 
@@ -36,8 +37,6 @@ export interface VerifyOtherOptions extends TlsOptions {
   readonly limit?: number | undefined;
   /** Holds the secret of all nodes. */
   readonly authFile?: string | undefined;
-  /** Called now and then with how far the copy has been compared, in bytes. */
-  readonly progress?: ((position: number) => void) | undefined;
 }
 
 /** What came of it. */
@@ -57,17 +56,19 @@ const DEFAULT_LIMIT = 20;
  */
 export async function verifyOther(options: VerifyOtherOptions, host: Host): Promise<VerifiedOther> {
   using copy = await openHistory(host, options.dataFs);
+  using line = new ProgressLine(host, { comparison: "comparing" });
   return isSourceUrl(options.other)
-    ? await verifyWithNode(options, copy, host)
-    : await verifyWithFile(options, copy, host);
+    ? await verifyWithNode(options, copy, host, line)
+    : await verifyWithFile(options, copy, host, line);
 }
 
 async function verifyWithFile(
   options: VerifyOtherOptions,
   copy: History,
   host: Host,
+  line: ProgressLine<"comparison">,
 ): Promise<VerifiedOther> {
-  const { since, bytes, progress } = options;
+  const { since, bytes } = options;
   if (bytes && since !== undefined) {
     throw new UsageError("Cannot use both --bytes and --since: byte by byte is from the beginning on");
   }
@@ -75,16 +76,18 @@ async function verifyWithFile(
   if (other.file.identity() === copy.file.identity()) {
     throw new UsageError(`Cannot compare ${options.dataFs} with ${options.other}: they are the same file`);
   }
+  const progress = progressOf(copy, line);
   const comparison = new FileComparison(copy, other, { since, bytes, progress, pause: pauseOf(host) });
-  return await report(options, host, comparison, other);
+  return await report(options, host, comparison, other, line);
 }
 
 async function verifyWithNode(
   options: VerifyOtherOptions,
   copy: History,
   host: Host,
+  line: ProgressLine<"comparison">,
 ): Promise<VerifiedOther> {
-  const { other, since, progress, authFile } = options;
+  const { other, since, authFile } = options;
   const address = parseSourceUrl(other);
   if (options.bytes) {
     throw new UsageError(`Cannot compare with ${other} byte by byte: a node tells contents, not bytes`, {
@@ -95,17 +98,17 @@ async function verifyWithNode(
   const secret = authFile === undefined ? undefined : AuthFile.open(disk, authFile);
   const network = await networkFor(options, host);
   const settings = { software: SOFTWARE, secret };
-  const how = { since, progress, pause: pauseOf(host) };
+  const how = { since, progress: progressOf(copy, line), pause: pauseOf(host) };
   const source = await connectOrNot({ network, clock, random }, address, settings);
   if (source === undefined) {
     const note = `${other} does not answer in zrs's native stream: receiving all that it has, by zrs2`;
     if (host.isTerminal("err")) host.err(`${note}\n`);
     using stream = await StreamComparison.connect({ network, clock }, address, copy, how);
-    return await report(options, host, stream, undefined);
+    return await report(options, host, stream, undefined, line);
   }
   await using compared = source;
   const ask = compared.ask.bind(compared);
-  return await report(options, host, new SourceComparison(copy, compared.end, ask, how), undefined);
+  return await report(options, host, new SourceComparison(copy, compared.end, ask, how), undefined, line);
 }
 
 /** @returns undefined where it most likely is zc.zrs: a node with a secret must be one of ours */
@@ -126,6 +129,10 @@ function pauseOf({ clock }: Host): () => Promise<void> {
   return () => new Promise<void>((resolve) => void clock.schedule(0, resolve));
 }
 
+function progressOf({ end }: History, line: ProgressLine<"comparison">): (position: number) => void {
+  return (position) => line.show({ doing: "comparison", done: position, total: end });
+}
+
 interface AnyComparison {
   readonly result: Comparison;
   differences(): AsyncGenerator<Difference>;
@@ -136,6 +143,7 @@ async function report(
   host: Host,
   comparison: AnyComparison,
   other: History | undefined,
+  line: ProgressLine<"comparison">,
 ): Promise<VerifiedOther> {
   const { json, limit = DEFAULT_LIMIT } = options;
   const names: Names = { here: options.dataFs, there: options.other };
@@ -143,6 +151,7 @@ async function report(
   let isComplete = true;
   const tell = (difference: Difference) => {
     differences++;
+    line.hide();
     host.out(`${json ? JSON.stringify(factsOf(difference)) : lineOf(difference, names)}\n`);
   };
   for await (const difference of comparison.differences()) {
@@ -159,6 +168,7 @@ async function report(
     tell(damageOf(other));
     isComplete = false;
   }
+  line.hide();
   const result = { ...comparison.result, differences, isComplete };
   if (json) host.out(`${JSON.stringify(summaryFacts(result))}\n`);
   else for (const line of summaryLines(result, names)) host.out(`${line}\n`);

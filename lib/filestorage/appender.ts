@@ -53,15 +53,23 @@ export class Appender {
   /** The end of what has been written of a large transaction; 0 when there is none. */
   #partsEnd = 0;
   #failure: DiskError | undefined;
+  readonly #beginAt: (position: number, lastTid: bigint) => void;
 
   /**
    * @param end the end of the file's last whole transaction; the file has been cut there
    * @param lastTid that transaction's tid
+   * @param beginAt told where a transaction is to begin, and the tid before, when nothing of it is written yet
    */
-  constructor(file: BlockFile, end: number, lastTid: bigint) {
+  constructor(
+    file: BlockFile,
+    end: number,
+    lastTid: bigint,
+    beginAt: (position: number, lastTid: bigint) => void = () => {},
+  ) {
     this.file = file;
     this.#end = end;
     this.#lastTid = lastTid;
+    this.#beginAt = beginAt;
   }
 
   /** The end of the last transaction that is durable. */
@@ -211,6 +219,7 @@ export class Appender {
   }
 
   #writeFence(position: number, lastTid: bigint): void {
+    this.#beginAt(position, lastTid);
     this.#write(fenceAfter(lastTid), position, position);
   }
 

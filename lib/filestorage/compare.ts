@@ -10,12 +10,12 @@
  *
  * Memory is bounded, but for 9 bytes or so per record of a transaction that both ends have packed differently.
  */
-import { commonLength, equalAt, readU64, viewOf } from "../bytes/mod.ts";
+import { commonLength, equalAt, readU64 } from "../bytes/mod.ts";
 import { CorruptError, PickleError } from "../errors.ts";
 import { decodePickle, encodePickle, PyDict } from "../pickle/mod.ts";
 import { MAX_METADATA_LENGTH, NO_TID, STATUS } from "../zodb/mod.ts";
 import { RecordComparison } from "./compare_records.ts";
-import { ComparedFile, mayLack } from "./compare_side.ts";
+import { Block, ComparedFile, mayLack } from "./compare_side.ts";
 import type { Difference, MetadataField, RecordDifference, Side, Whereabouts } from "./difference.ts";
 import { type Readable, startOf } from "./history.ts";
 import { FIRST_POSITION, MAGIC, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
@@ -52,7 +52,7 @@ const BLOCK_BYTES = 1024 * 1024;
 const FIRST_BLOCK_BYTES = 16 * 1024;
 /** After so many bytes others run. */
 const BYTES_BETWEEN_PAUSES = 32 * 1024 * 1024;
-/** What a transaction costs that is compared record by record, in bytes. */
+/** What a transaction costs that is compared record by record, in bytes beside its own. */
 const STEP_COST = 256;
 /** So many transactions are compared one by one, at most, before blocks are tried again. */
 const MAX_PATIENCE = 256;
@@ -114,8 +114,7 @@ class Walk {
   readonly #facts: Counted;
   /** Both files are the same so far in content and positions, from the beginning on. */
   #isAligned: boolean;
-  #blockHere: Uint8Array | undefined;
-  #blockThere = new Uint8Array();
+  #blocks: { readonly here: Block; readonly there: Block } | undefined;
   #patience = 0;
   #rest = 0;
   #sincePause = 0;
@@ -157,7 +156,7 @@ class Walk {
       const difference = this.#step();
       if (difference !== undefined) yield difference;
       if (difference?.kind === "ahead") return;
-      await this.#pauseAfter(STEP_COST);
+      await this.#pauseAfter(STEP_COST + this.#here.reader.length, this.#here.position);
     }
   }
 
@@ -283,16 +282,14 @@ class Walk {
   /** @returns the end of the last transaction that is the same, of those from `at` on */
   async #sameUntil(start: number): Promise<number> {
     const limit = Math.min(this.#here.log.end, this.#there.log.end);
-    this.#blockHere ??= new Uint8Array(BLOCK_BYTES);
-    if (this.#blockThere.length === 0) this.#blockThere = new Uint8Array(BLOCK_BYTES);
-    const view = viewOf(this.#blockHere);
+    const { view } = this.#needBlocks().here;
     let size = FIRST_BLOCK_BYTES;
     let at = start;
     while (at < limit) {
       const count = Math.min(size, limit - at);
       const same = this.#sameBytes(at, count);
       if (same < 0) return at;
-      await this.#pauseAfter(count);
+      await this.#pauseAfter(count, at);
       let passed = 0;
       let length = 0;
       while (passed + TRANSACTION.size <= same) {
@@ -330,7 +327,7 @@ class Walk {
       const count = Math.min(BLOCK_BYTES, length - done);
       if (this.#sameBytes(position + done, count) < count) return false;
       done += count;
-      await this.#pauseAfter(count);
+      await this.#pauseAfter(count, position + done);
     }
     // The caller looks at the header again, which has been read over.
     return this.#sameBytes(position, TRANSACTION.size) === TRANSACTION.size;
@@ -338,19 +335,21 @@ class Walk {
 
   /** Reads a block of both. @returns how many of its bytes are the same before one differs; -1: it cannot be read */
   #sameBytes(position: number, count: number): number {
-    const a = this.#blockHere!.subarray(0, count);
-    const b = this.#blockThere.subarray(0, count);
-    if (this.#here.log.file.readAt(a, position) < count) return -1;
-    if (this.#there.log.file.readAt(b, position) < count) return -1;
-    return commonLength(a, 0, b, 0, count);
+    const { here, there } = this.#needBlocks();
+    if (this.#here.log.file.readAt(here.bytes.subarray(0, count), position) < count) return -1;
+    if (this.#there.log.file.readAt(there.bytes.subarray(0, count), position) < count) return -1;
+    return commonLength(here.view, 0, there.view, 0, count);
+  }
+
+  /** Room is made when it is first needed: positions may differ from the beginning on. */
+  #needBlocks(): { readonly here: Block; readonly there: Block } {
+    return this.#blocks ??= { here: new Block(BLOCK_BYTES), there: new Block(BLOCK_BYTES) };
   }
 
   async *#byteDifference(): AsyncGenerator<Difference> {
     const here = this.#here;
     const there = this.#there;
     here.position = there.position = FIRST_POSITION;
-    this.#blockHere = new Uint8Array(BLOCK_BYTES);
-    this.#blockThere = new Uint8Array(BLOCK_BYTES);
     const { end } = here.log;
     const isMagicSame = this.#sameBytes(0, Math.min(MAGIC.length, end, there.log.end)) === MAGIC.length;
     const at = isMagicSame || end === 0 ? await this.#sameUntil(FIRST_POSITION) : 0;
@@ -365,7 +364,7 @@ class Walk {
       const count = Math.min(BLOCK_BYTES, Math.max(0, Math.min(end, there.log.end) - position));
       const same = this.#sameBytes(position, count);
       if (same === count && count === BLOCK_BYTES) {
-        await this.#pauseAfter(count);
+        await this.#pauseAfter(count, position);
         continue;
       }
       position += Math.max(0, same);
@@ -379,11 +378,11 @@ class Walk {
     yield { tid, user, description, here: at, there: at, kind: "bytes", position, byteHere, byteThere };
   }
 
-  async #pauseAfter(bytes: number): Promise<void> {
+  async #pauseAfter(bytes: number, position: number): Promise<void> {
     this.#sincePause += bytes;
     if (this.#sincePause < BYTES_BETWEEN_PAUSES) return;
     this.#sincePause = 0;
-    this.#options.progress?.(this.#here.position);
+    this.#options.progress?.(position);
     await this.#options.pause();
   }
 }

@@ -1,4 +1,5 @@
 /** One of two files that are compared: which transaction it is at, and the data of its records. */
+import { viewOf } from "../bytes/mod.ts";
 import { CorruptError } from "../errors.ts";
 import { STATUS } from "../zodb/mod.ts";
 import { RECORD, TRANSACTION } from "./layout.ts";
@@ -28,6 +29,18 @@ export function mayLack(
 /** Data elsewhere in the file than where the walk is are read in pieces of this size. */
 const FAR_BYTES = 64 * 1024;
 
+/** Room for a piece of a file. */
+export class Block {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+
+  /** @param length in bytes */
+  constructor(length: number) {
+    this.bytes = new Uint8Array(length);
+    this.view = viewOf(this.bytes);
+  }
+}
+
 export class ComparedFile {
   readonly log: Readable;
   readonly reader: TransactionReader;
@@ -38,14 +51,14 @@ export class ComparedFile {
   /** The transaction before the current one. */
   before: Neighbour | undefined;
   readonly #target: RecordReader;
-  #far: Uint8Array | undefined;
+  #far: Block | undefined;
 
   /** The data of the record last resolved; its position is 0 where the object does not exist any more. */
   dataPosition = 0;
   dataLength = 0;
   #isFar = false;
   /** Where the last chunk lies: `length` bytes at `offset` of `chunk`. */
-  chunk: Uint8Array;
+  chunk: DataView;
   chunkOffset = 0;
   chunkLength = 0;
 
@@ -54,7 +67,7 @@ export class ComparedFile {
     this.position = position;
     this.reader = new TransactionReader(new Window(log.file, log.end, DEFAULT_WINDOW_BYTES));
     this.#target = new RecordReader(log.file);
-    this.chunk = this.reader.window.bytes;
+    this.chunk = this.reader.window.view;
   }
 
   /** Reads the next transaction that counts, unless one is current. @throws CorruptError, DiskError */
@@ -157,15 +170,17 @@ export class ComparedFile {
       const { window } = this.reader;
       const at = window.locateSome(position, left);
       if (at < 0) throw this.#short(position);
-      this.chunk = window.bytes;
+      this.chunk = window.view;
       this.chunkOffset = at;
       this.chunkLength = window.located;
       return;
     }
-    this.#far ??= new Uint8Array(FAR_BYTES);
+    this.#far ??= new Block(FAR_BYTES);
     const length = Math.min(FAR_BYTES, left);
-    if (this.log.file.readAt(this.#far.subarray(0, length), position) < length) throw this.#short(position);
-    this.chunk = this.#far;
+    if (this.log.file.readAt(this.#far.bytes.subarray(0, length), position) < length) {
+      throw this.#short(position);
+    }
+    this.chunk = this.#far.view;
     this.chunkOffset = 0;
     this.chunkLength = length;
   }

@@ -1,9 +1,10 @@
 /** Where a file ends for whoever only reads it: behind its last whole transaction. */
+import { readU64, viewOf } from "../bytes/mod.ts";
 import type { Disk, ReadableFile } from "../ports/mod.ts";
 import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { MAX_RUN_BYTES } from "./appender.ts";
 import { readIndexPosition } from "./index_position.ts";
-import { FIRST_POSITION } from "./layout.ts";
+import { FIRST_POSITION, TRAILER_SIZE } from "./layout.ts";
 import { hasUnfinishedBefore, lastTidAt, LOCATE_WINDOW_BYTES } from "./locate.ts";
 import { TransactionReader } from "./transaction.ts";
 import { Window } from "./window.ts";
@@ -33,6 +34,31 @@ function wholeEndOf(reader: TransactionReader, size: number): FileEnd | undefine
   const lastTid = lastTidAt(reader, size);
   if (lastTid === undefined || hasUnfinishedBefore(reader, size, MAX_RUN_BYTES)) return undefined;
   return { end: size, lastTid };
+}
+
+/**
+ * The end of the last whole transaction in a file of which nothing more is known, sought backwards from its end.
+ * @param reach how far, in bytes: what a writer has not finished may be longer
+ * @returns undefined where there is none so near
+ * @throws DiskError
+ */
+export function findEndBackwards(file: ReadableFile, reach: number): FileEnd | undefined {
+  const found = findWholeEnd(file);
+  if (found !== undefined) return found;
+  const size = file.size();
+  const start = Math.max(FIRST_POSITION, size - reach);
+  const bytes = new Uint8Array(size - start);
+  const view = viewOf(bytes);
+  const count = file.readAt(bytes, start);
+  const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
+  for (let end = start + count; end > start; end--) {
+    // A transaction's last 8 bytes are its length; the first of them are zeros in every file there is.
+    const at = end - TRAILER_SIZE - start;
+    if (at < 0 || view.getUint16(at) !== 0 || readU64(view, at) > end) continue;
+    const lastTid = lastTidAt(reader, end);
+    if (lastTid !== undefined && !hasUnfinishedBefore(reader, end, MAX_RUN_BYTES)) return { end, lastTid };
+  }
+  return start === FIRST_POSITION ? { end: FIRST_POSITION, lastTid: NO_TID } : undefined;
 }
 
 /**

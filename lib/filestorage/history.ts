@@ -85,7 +85,15 @@ export class History implements Readable, Disposable {
    * @throws NotFoundError, UsageError (not a FileStorage, a directory, no permission), DiskError
    */
   static async open(disk: Disk, path: string, wait?: () => Promise<void>): Promise<History> {
-    const file = disk.openRead(path);
+    return await History.over(disk, disk.openRead(path), wait);
+  }
+
+  /**
+   * As {@link open}, of what is opened already; it is closed with the history, or where this fails.
+   * @throws UsageError, DiskError
+   */
+  static async over(disk: Disk, file: ReadableFile, wait?: () => Promise<void>): Promise<History> {
+    const { path } = file;
     try {
       readMagic(file);
       let found = findWholeEnd(file);

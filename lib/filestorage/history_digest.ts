@@ -1,14 +1,17 @@
 /**
- * The digest of a stretch of history: SHA-256 over the digests of its transactions' contents (content_digest.ts), 32
- * bytes each, oldest first. Two stretches with the same digest have the same transactions, wherever they lie; a
- * pack changes it, for it removes transactions and records. Cancelled transactions do not count.
+ * The digest of a stretch of history: SHA-256 over what its transactions say (content_feed.ts), oldest first, each
+ * followed by its length in 8 bytes. Two stretches with the same digest have the same transactions, wherever they
+ * lie; a pack changes it, for it removes transactions and records. Cancelled transactions do not count.
+ *
+ * The lengths stand behind, so that read from the end there is one way only to take it apart, and what comes needs
+ * not be measured before it is digested. It is one digest and not a digest of digests, because to begin one for
+ * each of many small transactions costs several times what digesting them does.
  */
 import { createHash } from "node:crypto";
 import { NO_TID, STATUS } from "../zodb/mod.ts";
-import { ContentDigester } from "./content_digest.ts";
-import type { Readable } from "./history.ts";
+import { ContentFeed } from "./content_feed.ts";
 import { TransactionReader } from "./transaction.ts";
-import { Window } from "./window.ts";
+import { type ByteSource, Window } from "./window.ts";
 
 export interface HistoryDigest {
   /** 64 lower-case hexadecimal digits. */
@@ -37,15 +40,16 @@ export interface Stretch {
   readonly maxBytes?: number;
 }
 
-/** @param pause lets other work run. @throws CorruptError, DiskError; what `pause` throws */
+/** @param pause lets other work run; it is told how far in the file the digest is. @throws CorruptError, DiskError; what `pause` throws */
 export async function digestHistory(
-  log: Pick<Readable, "file" | "end">,
+  log: { readonly file: ByteSource; readonly end: number },
   { from, through, maxBytes = Infinity }: Stretch,
-  pause: () => Promise<void>,
+  pause: (position: number) => Promise<void>,
 ): Promise<HistoryDigest> {
   const reader = new TransactionReader(new Window(log.file, log.end));
-  const digester = new ContentDigester(log.file, pause);
+  const feed = new ContentFeed(log.file);
   const hash = createHash("sha256");
+  feed.direct(hash);
   let transactions = 0;
   let firstTid = NO_TID;
   let lastTid = NO_TID;
@@ -58,8 +62,12 @@ export async function digestHistory(
     if (reader.status !== STATUS.undone) {
       const { tid } = reader;
       if (tid > through || transactions > 0 && reader.end - from > maxBytes) break;
-      const { digest } = await digester.transaction(reader);
-      hash.update(digest, "hex");
+      const begin = feed.length;
+      feed.putTid(reader);
+      feed.putTexts(reader);
+      feed.beginRecords(reader);
+      while (!feed.run()) await pause(position);
+      feed.putLength(feed.length - begin);
       if (reader.status === STATUS.packed) {
         isPacked = true;
         unpackedSince = NO_TID;
@@ -71,6 +79,7 @@ export async function digestHistory(
     }
     position = reader.end;
   }
+  feed.flush();
   return {
     digest: hash.digest("hex"),
     transactions,

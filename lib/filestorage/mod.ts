@@ -14,8 +14,11 @@ export {
   type RecordDifference,
   type RecordSpot,
 } from "./difference.ts";
-export { type ContentDigest, ContentDigester, type ReadRecord } from "./content_digest.ts";
+export { type ContentDigest, ContentDigester } from "./content_digest.ts";
+export type { ReadRecord } from "./content_feed.ts";
+export { DelayedStorage } from "./delayed_storage.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
+export { type FileEnd, findEndBackwards } from "./file_end.ts";
 export { digestHistory, type HistoryDigest, spokenDigest, type Stretch } from "./history_digest.ts";
 export {
   History,
@@ -38,18 +41,23 @@ export {
   TidMap,
 } from "./locate.ts";
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
+export { openWithPending } from "./pending_history.ts";
 export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
+export { writeIndexFile } from "./index_file.ts";
 export { GrowingDigest } from "./growing_digest.ts";
 export { type BegunTransaction, type LargeEnd, Restorer } from "./restore.ts";
 export type { ExamineRecord } from "./raw_run.ts";
+export { planPromotion, promote, type PromotionPlan } from "./promote.ts";
+export { likePermissions, type NewFile, type Replaced, replaceFile } from "./replace_file.ts";
 export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";
+export { type PackOptions, type PackProgress, type PackReport, packStorage } from "./pack.ts";
+export type { FindReferences } from "./reachable.ts";
 export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
-export { type OpenReport, Storage } from "./storage.ts";
+export { pendingBytes, segmentPaths } from "./segment.ts";
+export { type OpenReport, refusePending, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
 export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";
 export { describe, type Finding, gravityOf } from "./finding.ts";
-export { type Batch, type RangeScanner, RecordScanner, type Wanted } from "./record_scanner.ts";
 export { type Progress, Verification, type Verified, type VerifyOptions } from "./verify.ts";
-export type { FileRange } from "./verify_ranges.ts";

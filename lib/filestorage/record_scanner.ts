@@ -1,10 +1,9 @@
 /**
  * Looks into the records' data: whether they are well-formed pickles, and to which objects they refer. A range of
- * the file is one piece of work that needs nothing but the file, so that several threads can share the file.
+ * the file is one piece of work that needs nothing but the file.
  */
 import { inflateSync } from "node:zlib";
-import { PickleError } from "../errors.ts";
-import { CorruptError } from "../errors.ts";
+import { CorruptError, PickleError } from "../errors.ts";
 import { ReferenceScanner } from "../pickle/mod.ts";
 import { STATUS } from "../zodb/mod.ts";
 import type { Finding } from "./finding.ts";
@@ -35,11 +34,6 @@ export interface Batch {
 /** What became of a record's data. */
 export const OBJECT_STATE = { loaded: 1, undone: 2, unreadable: 3 } as const;
 
-/** Looks into all ranges, and gives what it finds in their order. */
-export interface RangeScanner {
-  scanAll(ranges: readonly FileRange[], wanted: Wanted): AsyncIterable<Batch>;
-}
-
 /** So many numbers or findings make a batch. */
 const BATCH_NUMBERS = 64 * 1024;
 const BATCH_FINDINGS = 256;
@@ -48,7 +42,7 @@ const MAX_DATA_BYTES = 1024 * 1024 * 1024;
 /** What a record begins with when it was compressed by zc.zlibstorage. */
 const COMPRESSED = [0x2e, 0x7a] as const;
 
-export class RecordScanner implements RangeScanner {
+export class RecordScanner {
   readonly #source: ByteSource;
   readonly #scanner = new ReferenceScanner();
   readonly #target: RecordReader;
@@ -61,7 +55,8 @@ export class RecordScanner implements RangeScanner {
     this.#target = new RecordReader(source);
   }
 
-  async *scanAll(ranges: readonly FileRange[], wanted: Wanted): AsyncGenerator<Batch> {
+  /** Looks into all ranges, in their order. @throws DiskError */
+  *scanAll(ranges: readonly FileRange[], wanted: Wanted): Generator<Batch> {
     for (const range of ranges) yield* this.scan(range, wanted);
   }
 
@@ -111,7 +106,7 @@ export class RecordScanner implements RangeScanner {
     }
     let error: PickleError | undefined;
     if (state === OBJECT_STATE.loaded) {
-      error = this.#scan(dataPosition, length);
+      error = this.#scan(reader.window, dataPosition, length);
       if (error !== undefined) state = OBJECT_STATE.unreadable;
     }
     if (error !== undefined && pickles && dataLength > 0) {
@@ -146,21 +141,32 @@ export class RecordScanner implements RangeScanner {
     }
   }
 
-  #scan(position: number, length: number): PickleError | undefined {
-    if (length > MAX_DATA_BYTES) return new PickleError(`it is longer than ${MAX_DATA_BYTES} bytes`);
-    if (this.#data.length < length) this.#data = new Uint8Array(Math.max(length, 2 * this.#data.length));
-    const data = this.#data;
-    if (this.#source.readAt(data.subarray(0, length), position) < length) {
-      return new PickleError("the file ends within it");
+  /** Scans data at a position of the file, in the window where it lies there. @returns what is wrong with it */
+  #scan(window: Window, position: number, length: number): PickleError | undefined {
+    let bytes = window.bytes;
+    let from = window.peek(position, length);
+    if (from < 0) {
+      if (length > MAX_DATA_BYTES) return new PickleError(`it is longer than ${MAX_DATA_BYTES} bytes`);
+      if (this.#data.length < length) this.#data = new Uint8Array(Math.max(length, 2 * this.#data.length));
+      bytes = this.#data;
+      from = 0;
+      if (this.#source.readAt(bytes.subarray(0, length), position) < length) {
+        return new PickleError("the file ends within it", { position: 0 });
+      }
     }
     try {
-      if (data[0] === COMPRESSED[0] && data[1] === COMPRESSED[1]) {
-        this.#scanCompressed(data.subarray(2, length));
-      } else this.#scanner.scan(data, 0, length);
+      if (bytes[from] === COMPRESSED[0] && bytes[from + 1] === COMPRESSED[1]) {
+        this.#scanCompressed(bytes.subarray(from + 2, from + length));
+        return undefined;
+      }
+      this.#scanner.scan(bytes, from, from + length);
       return undefined;
     } catch (error) {
-      if (error instanceof PickleError) return error;
-      throw error;
+      if (!(error instanceof PickleError)) throw error;
+      return new PickleError(error.message, {
+        position: (error.facts.position ?? from) - from,
+        cause: error,
+      });
     }
   }
 
@@ -169,8 +175,13 @@ export class RecordScanner implements RangeScanner {
     try {
       data = inflateSync(compressed, { maxOutputLength: MAX_DATA_BYTES });
     } catch (cause) {
-      throw new PickleError("its compressed form cannot be read", { position: 2, cause });
+      throw new PickleError("its compressed form cannot be read", { cause });
     }
-    this.#scanner.scan(data, 0, data.length);
+    try {
+      this.#scanner.scan(data, 0, data.length);
+    } catch (error) {
+      // An offset in what was unpacked would be taken for one in the file.
+      throw error instanceof PickleError ? new PickleError(error.message, { cause: error }) : error;
+    }
   }
 }

@@ -151,8 +151,8 @@ async function endOf(
   );
 }
 
-/** The transactions that count between two positions. */
-async function countFrom(
+/** The transactions that count between two positions. @throws CorruptError */
+export async function countFrom(
   reader: TransactionReader,
   from: number,
   end: number,

@@ -5,19 +5,35 @@
  * Survives: being killed at any point (the next open cuts what was not finished), a missing, old or wrong
  * index file (the file is scanned). Refuses: files that are damaged before their end.
  */
-import { DiskError, LockedError, NotFoundError, UsageError } from "../errors.ts";
+import { LockedError, NotFoundError, UsageError } from "../errors.ts";
 import type { BlockFile, Disk, FileLock, ReadableFile } from "../ports/mod.ts";
-import { NO_TID } from "../zodb/mod.ts";
 import { Appender, type Run } from "./appender.ts";
-import { checkIndex, readIndexFile, writeIndexFile } from "./index_file.ts";
-import { FIRST_POSITION, MAGIC } from "./layout.ts";
+import { writeIndexFile } from "./index_file.ts";
+import { MAGIC } from "./layout.ts";
 import { indexBefore, type KeptEnd } from "./index_before.ts";
 import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
-import { ObjectIndex } from "./object_index.ts";
+import type { ObjectIndex } from "./object_index.ts";
 import { checkMayCreate, directoryOf, readMagic } from "./open.ts";
-import { type Cut, cutTornEnd, type Patience, scan } from "./recover.ts";
+import { type Cut, type Patience, scan } from "./recover.ts";
+import { recoverIndexed } from "./recover_indexed.ts";
 import type { LargeEnd } from "./restore.ts";
-import { isRewound } from "./rewound_path.ts";
+import { segmentPaths } from "./segment.ts";
+
+/** How a file is opened. */
+export interface StorageOptions extends Patience {
+  /** Whoever opens it knows that transactions may wait beside it (delayed_storage.ts); default: false. */
+  readonly mayHavePending?: boolean;
+}
+
+/** A file that somebody else has opened, and keeps others from. */
+export interface OpenedFile {
+  readonly path: string;
+  readonly file: BlockFile;
+  /** For a reader of its own; closing it leaves the file open. */
+  openReading(): ReadableFile;
+  /** See {@link Appender}. */
+  beginAt(position: number, lastTid: bigint): void;
+}
 
 /** What opening found; for the log. */
 export interface OpenReport {
@@ -36,6 +52,9 @@ export class Storage implements TransactionLog {
   readonly report: OpenReport;
   readonly #disk: Disk;
   readonly #appender: Appender;
+  readonly #openReading: () => ReadableFile;
+  /** Whether the index file is this storage's to write. */
+  readonly #savesIndex: boolean;
   readonly #resources: AsyncDisposableStack;
   readonly #subscribers = new Subscribers();
   #index: ObjectIndex;
@@ -52,6 +71,8 @@ export class Storage implements TransactionLog {
       generation: Generation;
       report: OpenReport;
       savedEnd: number;
+      openReading: () => ReadableFile;
+      savesIndex: boolean;
     },
     resources: AsyncDisposableStack,
   ) {
@@ -62,53 +83,69 @@ export class Storage implements TransactionLog {
     this.#appender = opened.appender;
     this.#generation = opened.generation;
     this.#savedEnd = opened.savedEnd;
+    this.#openReading = opened.openReading;
+    this.#savesIndex = opened.savesIndex;
     this.#resources = resources;
     this.#view = this.#currentView();
   }
 
   /**
    * Takes the lock, creates the file when there is none, recovers it and loads or makes its index.
-   * @param patience for the scan of a file whose index does not cover it
-   * @throws LockedError, UsageError (not a FileStorage, or one of Python 2), CorruptError, DiskError, and the
-   * signal's reason
+   * @param options patience for the scan of a file whose index does not cover it, too
+   * @throws LockedError, UsageError (not a FileStorage, or one of Python 2; transactions wait beside it),
+   * CorruptError, DiskError, and the signal's reason
    */
-  static async open(disk: Disk, path: string, patience: Patience = {}): Promise<Storage> {
+  static async open(disk: Disk, path: string, options: StorageOptions = {}): Promise<Storage> {
     await using owned = new AsyncDisposableStack();
     checkPlace(disk, path);
     owned.use(disk.lock(`${path}.lock`));
     const realPath = disk.realPath(path);
     if (realPath !== path && disk.status(path) !== undefined) lockRealPath(disk, path, realPath, owned);
+    if (options.mayHavePending !== true) refusePending(disk, path);
     const created = disk.status(path) === undefined;
     if (created) checkMayCreate(disk, path);
     const file = owned.use(created ? disk.create(path) : disk.openWrite(path));
     const mark = markOwned(disk, path);
     if (mark !== undefined) owned.use(mark);
     if (isToBegin(file)) await writeMagic(disk, file, path);
-    const loaded = loadIndex(disk, file, path);
-    const size = file.size();
-    const scanned = await scan(file, loaded.position, loaded.lastTid, size, loaded.index, patience, (tid) => {
-      return isRewound(disk, path, tid);
-    });
-    const cut = await cutTornEnd(disk, file, scanned.end);
-    // What a killed process wrote last may be in the system's memory only: nobody is told of it before.
-    if (cut === undefined) await file.sync();
-    const reading = disk.openRead(path);
-    const generation = new Generation(0, reading);
+    const recovered = await recoverIndexed(disk, path, file, options);
+    const openReading = () => disk.openRead(path);
+    const generation = new Generation(0, openReading());
     owned.defer(() => generation.release());
-    const storage = new Storage(disk, path, {
-      appender: new Appender(file, scanned.end, scanned.lastTid),
-      index: loaded.index,
+    return new Storage(disk, path, {
+      ...recovered,
+      appender: new Appender(file, recovered.end, recovered.lastTid),
       generation,
-      report: {
-        created,
-        scanned: scanned.transactions,
-        indexReason: loaded.reason,
-        cut,
-        followed: mark === undefined,
-      },
-      savedEnd: loaded.reason === undefined ? loaded.position : -1,
+      report: { ...recovered.report, created, followed: mark === undefined },
+      openReading,
+      savesIndex: true,
     }, owned.move());
-    return storage;
+  }
+
+  /**
+   * A storage of a file that is opened already: recovers it, and makes its index, which is in memory only.
+   * @throws CorruptError, DiskError, and the signal's reason
+   */
+  static async over(disk: Disk, opened: OpenedFile, patience: Patience = {}): Promise<Storage> {
+    await using owned = new AsyncDisposableStack();
+    const { path, file } = opened;
+    const recovered = await recoverIndexed(disk, path, file, patience);
+    const openReading = () => opened.openReading();
+    const generation = new Generation(0, openReading());
+    owned.defer(() => generation.release());
+    return new Storage(disk, path, {
+      ...recovered,
+      appender: new Appender(
+        file,
+        recovered.end,
+        recovered.lastTid,
+        (position, lastTid) => opened.beginAt(position, lastTid),
+      ),
+      generation,
+      report: { ...recovered.report, created: false, followed: false },
+      openReading,
+      savesIndex: false,
+    }, owned.move());
   }
 
   get view(): LogView {
@@ -173,7 +210,7 @@ export class Storage implements TransactionLog {
    */
   async saveIndex(): Promise<void> {
     const end = this.#appender.end;
-    if (end === this.#savedEnd) return;
+    if (end === this.#savedEnd || !this.#savesIndex) return;
     await writeIndexFile(this.#disk, this.path, this.#index, end);
     this.#savedEnd = end;
   }
@@ -187,7 +224,7 @@ export class Storage implements TransactionLog {
   async takeBack(kept: KeptEnd, patience: Patience = {}): Promise<void> {
     await this.#appender.cut();
     const { end } = this.#appender;
-    const reading = this.#disk.openRead(this.path);
+    const reading = this.#openReading();
     try {
       // The index of the shorter file fits the longer one as well: at no moment does one lie there that does not.
       this.#index = await this.#saveIndexBefore(kept, end, patience);
@@ -207,6 +244,7 @@ export class Storage implements TransactionLog {
   async #saveIndexBefore(kept: KeptEnd, end: number, patience: Patience): Promise<ObjectIndex> {
     try {
       const index = await indexBefore(this.file, this.#index, kept, end, patience);
+      if (!this.#savesIndex) return index;
       await writeIndexFile(this.#disk, this.path, index, kept.end);
       await removeOtherIndex(this.#disk, this.path);
       return index;
@@ -252,6 +290,19 @@ function checkPlace(disk: Disk, path: string): void {
   if (status === undefined) return;
   using file = disk.openRead(path);
   isToBegin(file);
+}
+
+/**
+ * What is appended here would take the place of what waits beside the file.
+ * @throws UsageError
+ */
+export function refusePending(disk: Disk, path: string): void {
+  const [first] = segmentPaths(disk, path);
+  if (first === undefined) return;
+  throw new UsageError(
+    `Cannot open ${path} for writing: transactions that have been received wait beside it, in ${first}`,
+    { path, hint: "apply them first, all or up to one of them, with zrs promote" },
+  );
 }
 
 /** Whoever opens the file by its own name locks beside that. */
@@ -316,31 +367,4 @@ async function writeMagic(disk: Disk, file: BlockFile, path: string): Promise<vo
   file.writeAt(MAGIC, 0);
   await file.sync();
   await disk.syncDirectory(directoryOf(path));
-}
-
-interface LoadedIndex {
-  readonly index: ObjectIndex;
-  readonly position: number;
-  readonly lastTid: bigint;
-  readonly reason: string | undefined;
-}
-
-function loadIndex(disk: Disk, file: BlockFile, path: string): LoadedIndex {
-  let reason: string;
-  try {
-    const read = readIndexFile(disk, path);
-    if (read.kind === "read") {
-      const check = checkIndex(file, read.index, read.position);
-      if (check.kind === "good") {
-        return { index: read.index, position: read.position, lastTid: check.lastTid, reason: undefined };
-      }
-      reason = check.reason;
-    } else {
-      reason = read.reason;
-    }
-  } catch (error) {
-    if (!(error instanceof DiskError)) throw error;
-    reason = error.message;
-  }
-  return { index: new ObjectIndex(), position: FIRST_POSITION, lastTid: NO_TID, reason };
 }

@@ -8,7 +8,7 @@
 import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { MAX_RUN_BYTES } from "./appender.ts";
 import type { Finding } from "./finding.ts";
-import { FIRST_POSITION, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
+import { FIRST_POSITION, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import { LOCATE_WINDOW_BYTES } from "./locate.ts";
 import { LostRanges } from "./lost_ranges.ts";
 import { ObjectIndex } from "./object_index.ts";
@@ -20,7 +20,11 @@ import { type FileRange, RangeList } from "./verify_ranges.ts";
 import { DEFAULT_WINDOW_BYTES, Window } from "./window.ts";
 import type { ReadableFile } from "../ports/mod.ts";
 
-/** A transaction's end and what is known of the status it should have. */
+/** After so many transactions, or bytes, a walk lets others run. */
+const STEPS_BETWEEN_PAUSES = 10_000;
+const BYTES_BETWEEN_PAUSES = 16 * 1024 * 1024;
+
+/** A transaction whose end was found in spite of damage. */
 interface Repaired {
   readonly recordsEnd: number;
   readonly headLength: number;
@@ -50,6 +54,9 @@ export class StructureCheck {
   readonly #ranges = new RangeList();
   readonly #found: Finding[] = [];
   #isPackedBeginning = true;
+  /** Of the transaction that is being checked. */
+  #recordsEnd = 0;
+  #hasRecords = false;
 
   /** @param limit what lies at or behind this position is not looked at, in bytes */
   constructor(file: ReadableFile, limit: number) {
@@ -100,15 +107,12 @@ export class StructureCheck {
         if (repaired === undefined) return;
         this.#begin(repaired.headLength, repaired.recordsEnd);
       }
-      const end = (state === "whole" ? reader.recordsEnd : this.#recordsEnd) + TRAILER_SIZE;
+      const end = this.#recordsEnd + TRAILER_SIZE;
       if (this.#hasRecords) { while (!this.#records.run()) yield* this.#takeFindings(); }
       if (this.#found.length > 0) yield* this.#takeFindings();
       this.position = this.end = end;
     }
   }
-
-  #recordsEnd = 0;
-  #hasRecords = false;
 
   #begin(headLength: number, recordsEnd: number): void {
     const { position, tid, status } = this.#reader;
@@ -217,7 +221,7 @@ export class StructureCheck {
   /** There is no transaction from here on: a torn end, or lost ones. */
   *#endHere(state: TransactionState): Generator<Step, undefined> {
     const reader = this.#reader;
-    if (state === "voted" || state === "beyond") {
+    if (state === "voted" || (state === "beyond" && this.#mayBeCut())) {
       yield this.#tornTail(state, reader.tid);
     } else if (isTornEnd(reader, this.#file, this.#limit)) {
       yield this.#tornTail("garbage", undefined);
@@ -226,6 +230,16 @@ export class StructureCheck {
       yield this.#loseUpTo(this.#limit);
     }
     return undefined;
+  }
+
+  /**
+   * Whether the file may have been cut within the transaction that begins here: it is not much, as a crash leaves
+   * it, or really one, of which the first record names the position.
+   */
+  #mayBeCut(): boolean {
+    const { position, headLength } = this.#reader;
+    return mayBeRun(this.#limit - position) ||
+      this.#resync.readU64(position + headLength + RECORD.transaction) === position;
   }
 
   #tornTail(why: "short" | "voted" | "beyond" | "garbage", tid: bigint | undefined): Finding {
@@ -285,11 +299,7 @@ export class StructureCheck {
   }
 }
 
-/** After so many transactions, or bytes, a walk lets others run. */
-const STEPS_BETWEEN_PAUSES = 10_000;
-const BYTES_BETWEEN_PAUSES = 16 * 1024 * 1024;
-
-/** Whether a writer of ours may have been at work, or was killed: a run of it stands behind a status 'c'. */
-export function mayBeRun(bytes: number): boolean {
+/** Whether a crash of ours may have left so much. */
+function mayBeRun(bytes: number): boolean {
   return bytes <= MAX_RUN_BYTES;
 }

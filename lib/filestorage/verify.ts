@@ -15,8 +15,8 @@ import { FIRST_POSITION, TRANSACTION } from "./layout.ts";
 import { readMagic } from "./open.ts";
 import { ReferenceGraph } from "./reference_graph.ts";
 import { isRewound } from "./rewound_path.ts";
-import { type RangeScanner, RecordScanner } from "./record_scanner.ts";
-import { mayBeRun, StructureCheck } from "./structure_check.ts";
+import { RecordScanner } from "./record_scanner.ts";
+import { StructureCheck } from "./structure_check.ts";
 import { compareIndex, lookAtIndex } from "./verify_index.ts";
 
 export interface VerifyOptions {
@@ -26,8 +26,6 @@ export interface VerifyOptions {
   readonly references?: boolean;
   /** The blob directory, to be compared with the records of blobs. */
   readonly blobDir?: string | undefined;
-  /** Looks into the records' data; without it that is done here. */
-  readonly scanner?: RangeScanner | undefined;
   /** Lets other work run, now and then. */
   readonly pause?: () => Promise<void>;
   /** Waits a moment: whether somebody is at work at the end of the file shows in time. Without it nobody is. */
@@ -72,6 +70,8 @@ export class Verification implements Disposable {
   readonly #size: number;
   readonly #structure: StructureCheck;
   #progress: Progress;
+  /** Which index file stood there at the beginning. */
+  #savedIdentity: string | undefined;
   #unreachable: number | undefined;
   #blobs: number | undefined;
 
@@ -139,6 +139,7 @@ export class Verification implements Disposable {
     wait: (() => Promise<void>) | undefined,
   ): AsyncGenerator<Finding> {
     const structure = this.#structure;
+    this.#savedIdentity = this.#indexIdentity();
     const saved = lookAtIndex(this.#disk, this.path);
     const indexed = saved.kind === "saved" ? saved.position : undefined;
     let isCompared = false;
@@ -147,7 +148,7 @@ export class Verification implements Disposable {
         await pause();
       } else if (step === "boundary") {
         isCompared = true;
-        yield* this.#compareIndex(indexed!);
+        yield* await this.#indexFindings(wait, () => this.#compareIndex(indexed!));
       } else if (step.kind === "torn-tail" || step.kind === "unfinished") {
         if (await this.#isUnderWay(step, wait)) break;
         yield this.#isRewound(step) ? { ...step, kind: "torn-tail", why: "rewound" } : step;
@@ -155,24 +156,42 @@ export class Verification implements Disposable {
         yield step;
       }
     }
-    if (!this.#isAtPath()) return; // the index file is another's
-    if (saved.kind === "unreadable") yield { kind: "index-unreadable", why: saved.why };
+    if (saved.kind === "unreadable") {
+      const { why } = saved;
+      yield* await this.#indexFindings(wait, () => [{ kind: "index-unreadable", why }]);
+    }
     if (indexed === undefined || isCompared || structure.lost.has(indexed)) return;
-    yield { kind: "index-position", found: indexed, end: structure.end };
+    const { end } = structure;
+    yield* await this.#indexFindings(wait, () => [{ kind: "index-position", found: indexed, end }]);
   }
 
-  *#compareIndex(position: number): Generator<Finding> {
+  #compareIndex(position: number): Finding[] {
     const { index, lost } = this.#structure;
-    if (this.#isAtPath()) yield* compareIndex(this.#disk, this.path, position, index, lost);
+    return compareIndex(this.#disk, this.path, position, index, lost);
+  }
+
+  /** What is wrong with the index file, unless it is another's: a pack replaces first the file, and then it. */
+  async #indexFindings(wait: (() => Promise<void>) | undefined, find: () => Finding[]): Promise<Finding[]> {
+    const found = this.#isAtPath() ? find() : [];
+    if (found.length === 0 || wait === undefined) return found;
+    for (let waits = 0; waits < MAX_WAITS; waits++) {
+      if (this.#indexIdentity() !== this.#savedIdentity || !this.#isAtPath()) return [];
+      await wait();
+    }
+    return found;
+  }
+
+  #indexIdentity(): string | undefined {
+    return this.#disk.status(`${this.path}.index`)?.identity;
   }
 
   async *#checkContents(options: VerifyOptions, pause: () => Promise<void>): AsyncGenerator<Finding> {
     const { index, ranges } = this.#structure;
     const wanted = { pickles: options.pickles ?? false, references: options.references ?? false };
-    const scanner = options.scanner ?? new RecordScanner(this.file);
+    const scanner = new RecordScanner(this.file);
     const graph = wanted.references ? new ReferenceGraph(this.file, index) : undefined;
     const total = this.#size;
-    for await (const batch of scanner.scanAll(ranges, wanted)) {
+    for (const batch of scanner.scanAll(ranges, wanted)) {
       yield* batch.findings;
       if (graph !== undefined) yield* graph.add(batch.objects);
       this.#progress = { doing: "records", done: batch.position, total };
@@ -202,10 +221,9 @@ export class Verification implements Disposable {
 
   /** Whether the end of the file changes: then there is a writer, and what it does is no finding. */
   async #isUnderWay(
-    finding: { position: number; bytes: number },
+    finding: { readonly position: number },
     wait?: () => Promise<void>,
   ): Promise<boolean> {
-    if (!mayBeRun(finding.bytes) && this.file.size() === this.#size) return false;
     const before = this.#tail(finding.position);
     for (let waits = 0; waits < MAX_WAITS; waits++) {
       if (this.file.size() !== this.#size || this.#tail(finding.position) !== before) return true;

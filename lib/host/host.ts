@@ -1,6 +1,6 @@
 /** All that the command line gets from the machine it runs on; a test hands it another machine. */
 
-import type { Clock, Disk, Log, Network, Random } from "../ports/mod.ts";
+import type { Clock, Disk, Log, Network, Processes, Random } from "../ports/mod.ts";
 import type { TlsFiles } from "./tls_files.ts";
 
 export type LogLevel = "debug" | "info" | "warning" | "error";
@@ -49,6 +49,7 @@ export interface Host {
   readonly network: Network;
   readonly clock: Clock;
   readonly random: Random;
+  readonly processes: Processes;
   /** This process's id. */
   readonly pid: number;
 

@@ -5,6 +5,7 @@ import { UnavailableError, UsageError } from "../errors.ts";
 import { HostConnection } from "./connection.ts";
 import { codeOf } from "./failure.ts";
 import { abortWords, isImpossible, networkWords } from "./network_failure.ts";
+import { StdioConnection, StdioListener } from "./stdio.ts";
 import { bindUnixSocket } from "./unix_socket.ts";
 
 /** How long accept waits before it reports that the system has run out of something. */
@@ -14,6 +15,7 @@ export class HostNetwork implements Network {
   async connect(address: Address, options: { signal?: AbortSignal } = {}): Promise<Connection> {
     const { signal } = options;
     const peer = formatAddress(address);
+    if (address.transport === "stdio") return StdioConnection.take();
     let conn: Deno.Conn;
     try {
       signal?.throwIfAborted();
@@ -36,6 +38,7 @@ export class HostNetwork implements Network {
       const bound = await bindUnixSocket(address.path, options.mode);
       return new HostListener(bound.listener, address, bound.release);
     }
+    if (address.transport === "stdio") return new StdioListener();
     let listener: Deno.TcpListener;
     try {
       listener = listenOn(unbracketed(address.host), address.port);
@@ -131,7 +134,10 @@ function listenOn(hostname: string, port: number): Deno.TcpListener {
   }
 }
 
-function connectTo(address: Address, signal: AbortSignal | undefined): Promise<Deno.Conn> {
+function connectTo(
+  address: Exclude<Address, { transport: "stdio" }>,
+  signal: AbortSignal | undefined,
+): Promise<Deno.Conn> {
   if (address.transport === "unix") return Deno.connect({ transport: "unix", path: address.path });
   const hostname = unbracketed(address.host);
   return Deno.connect({ hostname, port: address.port, ...(signal && { signal }) });

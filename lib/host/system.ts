@@ -1,5 +1,6 @@
 /** The machine and process we run in, put together. */
 
+import { HostProcesses } from "./child_process.ts";
 import { HostClock } from "./clock.ts";
 import { HostDisk } from "./disk.ts";
 import type { Host, OutputStream, Signal } from "./host.ts";
@@ -22,6 +23,7 @@ export function systemHost(): Host {
     openSecureNetwork: (options) => TlsNetwork.open(network, clock, options),
     clock,
     random: new HostRandom(),
+    processes: new HostProcesses(),
     pid: Deno.pid,
     out: (text) => writeText(STDOUT, "standard output", text),
     err: writeTalk,

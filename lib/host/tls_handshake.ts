@@ -14,7 +14,7 @@ import { Carrier } from "./tls_carrier.ts";
 import { TlsConnection } from "./tls_connection.ts";
 import type { Credentials, TlsFiles } from "./tls_files.ts";
 import { wrongWithPeer } from "./tls_peer.ts";
-import { tlsWords } from "./tls_words.ts";
+import { BOTH_OR_NEITHER, tlsWords } from "./tls_words.ts";
 
 /** Who has not proved in this time who it is, will not. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
@@ -162,5 +162,5 @@ function handshake(
 function endWords({ failure }: Carrier, error?: unknown): string {
   if (failure !== undefined) return tlsWords(failure);
   if (error !== undefined && codeOf(error) !== "ECONNRESET") return tlsWords(error);
-  return "it closed the connection during the handshake: it may speak no TLS, or refuse us";
+  return `it closed the connection during the handshake: it may speak no TLS (${BOTH_OR_NEITHER}), or refuse us`;
 }

@@ -164,7 +164,7 @@ async function usableCredentials(options: TlsOptions): Promise<Credentials> {
 
 /** What the certificate of whoever listens there must name. A socket's path already says on which machine it is. */
 function nameOf(address: Address): string | undefined {
-  if (address.transport === "unix") return undefined;
+  if (address.transport !== "tcp") return undefined;
   // The zone of an address, as in fe80::1%eth0, is this machine's business.
   return address.host.replace(/^\[|\]$/g, "").replace(/%.*$/, "");
 }

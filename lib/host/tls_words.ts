@@ -9,8 +9,11 @@ const REFUSED = "it does not accept our certificate";
 /** An alert of the other end, and also whatever the runtime has no other code for. */
 const HANDSHAKE_FAILURE = "ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE";
 
+/** What to do where one end speaks TLS and the other does not; the plain end says the same (bytes/framing.ts). */
+export const BOTH_OR_NEITHER = "both ends must use TLS, or neither";
+
 const WORDS: Readonly<Record<string, string>> = {
-  ERR_SSL_WRONG_VERSION_NUMBER: "it speaks no TLS",
+  ERR_SSL_WRONG_VERSION_NUMBER: `it speaks no TLS: ${BOTH_OR_NEITHER}`,
   // What it told us.
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: "it demands a certificate",
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: `${REFUSED}: it is of another authority`,

@@ -16,7 +16,22 @@ export type Capability =
   /** Runs may travel as bytes of the file. */
   | "raw"
   /** Data may be compressed with zstd. */
-  | "zstd";
+  | "zstd"
+  /** The source sends up to a tid, and no further. */
+  | "once";
+
+/** How a secondary's file lies to the source's, as far as the histories' comparison tells. */
+export type Fit =
+  /** It is a beginning of the source's, byte by byte: with what follows it becomes the same file. */
+  | "prefix"
+  /** The source has every transaction behind the secondary's last one, in another place. */
+  | "later"
+  /** The source has packed away, or may have, transactions or records behind the secondary's last one. */
+  | "gap"
+  /** The source has packed away all that could tell whether this is its own history. */
+  | "unknown";
+
+const FITS: readonly Fit[] = ["prefix", "later", "gap", "unknown"];
 
 /** What a secondary has of a transaction that did not come whole: it was too large to be kept in memory. */
 export interface Begun {
@@ -65,6 +80,11 @@ export interface Hello {
   readonly capabilities: readonly string[];
   /** Capabilities without which the secondary cannot go on. */
   readonly required: readonly string[];
+  /**
+   * Where the secondary wants to catch up once: nothing later than this tid, and nothing that the source does not
+   * have when it says welcome; undefined: all that comes.
+   */
+  readonly until?: bigint | undefined;
 }
 
 /** A secondary with a secret begins with this; the hello comes when both ends have proved that they have it. */
@@ -115,6 +135,8 @@ export interface Welcome {
   readonly beatMs: number;
   /** What the secondary's administrator should know although all goes on. */
   readonly notice: string | undefined;
+  /** Undefined where the source does not say, or what it says is not known here. */
+  readonly fit?: Fit | undefined;
   /** The first run goes on behind so many bytes of the transaction that was begun; undefined: it begins anew. */
   readonly resumeAt?: number | undefined;
 }
@@ -150,7 +172,7 @@ export interface Beat {
   readonly time: number;
 }
 
-/** The secondary has been sent all that the source has on disk. */
+/** The secondary has been sent all that the source has on disk, or all that it asked for. */
 export interface Complete {
   readonly type: "complete";
   readonly lastTid: bigint;
@@ -216,6 +238,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         beatMs: fields.count("beatMs"),
         capabilities: fields.names("capabilities"),
         required: fields.names("required"),
+        until: fields.has("until") ? fields.tid("until") : undefined,
       };
     case "introduction":
       return { type, nonce: fields.hex256("nonce"), mustUnderstand: true };
@@ -237,6 +260,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         end: fields.count("end"),
         beatMs: fields.count("beatMs"),
         notice: fields.has("notice") ? fields.words("notice") : undefined,
+        fit: FITS.find((each) => each === fields.any("fit")),
         resumeAt: fields.has("resumeAt") ? fields.count("resumeAt") : undefined,
       };
     case "refused":

@@ -20,6 +20,7 @@ export {
   type Complete,
   type Control,
   encodeControl,
+  type Fit,
   type Hello,
   type RefusalCode,
   type Refused,

@@ -6,5 +6,6 @@
 export type { BlockFile, Disk, FileLock, FileStatus, ReadableFile } from "./disk.ts";
 export { formatAddress, isLoopback, isThisMachineOnly } from "./address.ts";
 export type { Address, Connection, Listener, Network } from "./network.ts";
+export type { ChildProcess, ProcessEnd, Processes } from "./processes.ts";
 export type { Clock, Random, Timer } from "./clock.ts";
 export type { Log, LogFacts } from "./log.ts";

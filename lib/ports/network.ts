@@ -1,8 +1,10 @@
-/** Streams of bytes between processes: TCP and Unix sockets. */
+/** Streams of bytes between processes: TCP and Unix sockets, standard input and output. */
 
 export type Address =
   | { readonly transport: "tcp"; readonly host: string; readonly port: number }
-  | { readonly transport: "unix"; readonly path: string };
+  | { readonly transport: "unix"; readonly path: string }
+  /** Whoever holds the other end of our own standard input and output: one connection, once. */
+  | { readonly transport: "stdio" };
 
 export interface Connection extends Disposable {
   /** The other end, for messages: "192.0.2.1:5000" or the socket's path. */

@@ -14,6 +14,7 @@ import {
   type Storage,
 } from "../filestorage/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
+import type { DelayedApply } from "./delayed_apply.ts";
 import type { Ports } from "./ports.ts";
 import { HistoryRefusedError } from "./refusal.ts";
 import { pauser } from "./waiting.ts";
@@ -22,11 +23,16 @@ export class AutoRewind {
   readonly #ports: Ports;
   readonly #storage: Storage;
   readonly #limit: number;
+  readonly #applying: DelayedApply | undefined;
   /** How many transactions have been taken back since the source has sent any. */
   #takenBack = 0;
 
-  /** @param limit how many transactions may go; 0 for never */
-  constructor(ports: Ports, storage: Storage, limit: number) {
+  /**
+   * @param limit how many transactions may go; 0 for never
+   * @param applying applies from the storage to the Data.fs what is due; only what waits is taken back
+   */
+  constructor(ports: Ports, storage: Storage, limit: number, applying?: DelayedApply) {
+    this.#applying = applying;
     this.#ports = ports;
     this.#storage = storage;
     this.#limit = limit;
@@ -49,6 +55,7 @@ export class AutoRewind {
     const { disk, clock, log } = this.#ports;
     const patience = { pause: pauser(clock), signal };
     const { path } = this.#storage;
+    using _held = await this.#applying?.hold();
     try {
       const obstacle = await this.#obstacle(failure.common, patience);
       if (obstacle === undefined) {
@@ -74,7 +81,13 @@ export class AutoRewind {
       return `the source names ${describeTid(common)} as the last common transaction, the last here is ` +
         describeTid(lastTid);
     }
-    const { transactions } = await planRewind(this.#ports.disk, this.#storage, common, patience);
+    const { transactions, end } = await planRewind(this.#ports.disk, this.#storage, common, patience);
+    if (end < (this.#applying?.appliedEnd ?? 0)) {
+      return `what comes behind ${
+        describeTid(common)
+      } has been applied to the file in part. Stop the node, apply or ` +
+        `keep what waits with zrs promote, and then use zrs rewind`;
+    }
     if (this.#takenBack + transactions <= this.#limit) return undefined;
     const besides = this.#takenBack === 0 ? "" : ` besides the ${this.#takenBack} that have gone already`;
     return `${countOf(transactions)} behind ${describeTid(common)} would go${besides}, and no more than ` +

@@ -147,7 +147,7 @@ export class CompareAnswers {
     }
     const { user, description } = reader.head();
     const { digest, records: count } = await this.#digester.transaction(reader);
-    const texts = await this.#digester.texts(reader);
+    const texts = this.#digester.texts(reader);
     const entry: ContentEntry = {
       tid: formatTid(reader.tid),
       position: reader.position,

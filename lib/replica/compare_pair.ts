@@ -53,10 +53,10 @@ export class PairComparison {
    */
   async compare(file: ComparedFile, entry: SourceTransaction): Promise<Difference | undefined> {
     const { reader } = file;
-    const { digest } = await this.#digester.transaction(reader);
+    const digest = await this.#digester.whole(reader);
     if (digest.startsWith(entry.digest)) return undefined;
     const where = { ...ownUser(file), tid: reader.tid, here: reader.position, there: entry.position };
-    const texts = await this.#digester.texts(reader);
+    const texts = this.#digester.texts(reader);
     const isRewritten = !texts.startsWith(entry.texts);
     if (isRewritten && !isSameInOtherWords(reader.head(), entry.head)) {
       return { ...where, kind: "metadata", fields: differingFields(where, entry) };

@@ -14,7 +14,7 @@ import {
   VERSION,
   type Welcome,
 } from "../native/mod.ts";
-import { type Address, type Clock, type Connection, formatAddress } from "../ports/mod.ts";
+import type { Address, Clock, Connection, Network } from "../ports/mod.ts";
 import { NO_TID } from "../zodb/mod.ts";
 import { Beats } from "./beats.ts";
 import { DEFAULT_BUFFER_SIZES } from "./buffers.ts";
@@ -25,6 +25,7 @@ import type { QueryOptions, QueryPorts } from "./lineage_query.ts";
 import { DEFAULT_PEER_TIMEOUT_MS } from "./primary.ts";
 import { refusalOf } from "./refusal.ts";
 import { Speaker } from "./speaker.ts";
+import { networkSource, type SyncSource } from "./sync_source.ts";
 
 const BEAT_MS = 5_000;
 /** The source must be able to do this. */
@@ -80,9 +81,27 @@ export class ComparedSource implements NativeHandler, AsyncDisposable {
    * Connects and waits until the source has agreed.
    * @throws UnavailableError where it cannot be reached or speaks no native stream; RefusedError; ProtocolError
    */
-  static async connect(ports: QueryPorts, source: Address, options: QueryOptions): Promise<ComparedSource> {
-    const connection = await ports.network.connect(source);
-    const found = new ComparedSource(ports, formatAddress(source), connection, options);
+  static async connect(
+    ports: QueryPorts & { readonly network: Network },
+    source: Address,
+    options: QueryOptions,
+  ): Promise<ComparedSource> {
+    return await ComparedSource.over(ports, networkSource(ports, source), options);
+  }
+
+  /**
+   * As {@link connect}, of whatever a copy is made from.
+   * @param signal ends the conversation, and whoever waits for an answer gets an UnavailableError
+   */
+  static async over(
+    ports: QueryPorts,
+    { name, connect }: Pick<SyncSource, "name" | "connect">,
+    options: QueryOptions,
+    signal: AbortSignal = new AbortController().signal,
+  ): Promise<ComparedSource> {
+    const connection = await connect(signal);
+    signal.addEventListener("abort", () => connection.close(), { once: true });
+    const found = new ComparedSource(ports, name, connection, options);
     try {
       while (found.#welcome === undefined) {
         const next = found.#next;

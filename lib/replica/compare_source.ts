@@ -121,6 +121,19 @@ export class SourceComparison {
     this.#facts.hasNewer = this.#source.lastTid > lastTid;
   }
 
+  /**
+   * As {@link differences}, of single transactions only.
+   * @param spots tids of the copy, and where each transaction begins in it, rising
+   */
+  async *differencesAt(
+    spots: Iterable<{ readonly tid: bigint; readonly position: number }>,
+  ): AsyncGenerator<Difference> {
+    for (const { tid, position } of spots) {
+      if (this.#isAhead) return;
+      yield* this.#compare({ after: tid - 1n, from: position, through: tid });
+    }
+  }
+
   /** Transactions from a position on that are worth a question. */
   #nextStretch(from: number): { through: bigint; end: number } | undefined {
     const file = new ComparedFile(this.#log, from);

@@ -2,7 +2,7 @@
 import { UnavailableError, type ZrsError } from "../errors.ts";
 import type { Storage } from "../filestorage/mod.ts";
 import type { Clock, Connection } from "../ports/mod.ts";
-import type { Secret } from "../native/mod.ts";
+import type { Fit, Secret } from "../native/mod.ts";
 import type { BlobReception } from "./blob_use.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
@@ -32,6 +32,45 @@ export interface Intake {
   stop(): void;
 }
 
+/** Catching up once: up to where, and on what it may rest that this is all. */
+export interface Once {
+  /** Nothing later is taken. */
+  readonly until: bigint;
+  /** Looks at what a source says before it sends anything. @throws UnavailableError where nothing is to be taken */
+  readonly judge: (source: Promised) => void;
+  /** For zrs2, by which no source tells where it ends. */
+  readonly zrs2: {
+    /** What the source's last transaction is, where that is known from elsewhere: then it must come. */
+    readonly lastTid: bigint | undefined;
+    /** Else a source that has been silent for so long is taken to have sent all it has. */
+    readonly settleMs: number;
+  };
+}
+
+/** What a source says of itself when it begins to send. */
+export interface Promised extends SourceState {
+  readonly fit: Fit;
+}
+
+/** On what it rests that a source has sent all that was asked for. */
+export type Completeness =
+  /** It says so. */
+  | "said"
+  /** What came last is what was to come last, or something later came. */
+  | "reached"
+  /** It was silent for a while. */
+  | "quiet";
+
+/** The source has sent all that was asked for, and it is durable here. */
+export class CompleteEnd extends UnavailableError {
+  readonly restsOn: Completeness;
+
+  constructor(restsOn: Completeness) {
+    super("The source has sent all that was asked for");
+    this.restsOn = restsOn;
+  }
+}
+
 /** Where transactions come from and go to, and how to go about it. */
 export interface IntakeContext {
   readonly ports: Ports;
@@ -51,6 +90,8 @@ export interface IntakeContext {
     readonly software: string;
     /** The source must prove that it has it, too; undefined: any source will do. */
     readonly secret: Secret | undefined;
+    /** Where this is to catch up once; undefined: to stay, and take whatever comes. */
+    readonly once?: Once | undefined;
   };
   /** Called now and then; saves the index when that is due. */
   readonly saveIndexWhenDue: () => Promise<void>;

@@ -38,7 +38,8 @@
  * and hand-edited files can.
  */
 import { ProtocolError } from "../errors.ts";
-import { FIRST_POSITION, type Location, type LogView } from "../filestorage/mod.ts";
+import { FIRST_POSITION, type Location, type LogView, type Place } from "../filestorage/mod.ts";
+import type { Fit } from "../native/mod.ts";
 import { describeTid, formatTid, NO_TID, parseTid, STATUS } from "../zodb/mod.ts";
 import { isPackedGap, MarkedHistory } from "./lineage_marks.ts";
 import {
@@ -58,7 +59,12 @@ export type { Answer, Holding, Mark, Question, RecordMark } from "./lineage_mess
 
 export type Lineage =
   /** The replica's last transaction is in the source with the same content: go on behind it. */
-  | { readonly kind: "shared"; readonly position: number }
+  | {
+    readonly kind: "shared";
+    readonly position: number;
+    /** What the source may have packed away since; undefined: nothing, or the replica is empty. */
+    readonly packedAway?: PackedAway;
+  }
   /** A pack has removed what would prove it; the same as far as comparable. Go on with what is later. */
   | {
     readonly kind: "beyond the pack";
@@ -134,7 +140,7 @@ export async function compareLineage(
   const history = new MarkedHistory(view, pause);
   const location = await history.locate(lastTid);
   if (location.kind === "found" && await history.digest(location.place) === digest) {
-    return { kind: "shared", position: location.place.end };
+    return await shared(history, location.place, lastTid);
   }
   const search = new Search(history, lastTid, ask);
   return await decide(history, location, lastTid, search);
@@ -157,16 +163,48 @@ async function decide(
   const common = search.same;
   if (isForked || search.other !== undefined) return await fork(history, search, lastTid);
   if (isMissing && !isPacked) return { kind: "ahead", common };
-  if (!isMissing && !isPacked && newest === "same") return { kind: "shared", position: location.place.end };
+  if (!isMissing && !isPacked && newest === "same") return await shared(history, location.place, lastTid);
   const before = isMissing ? location.before : location.place;
   return {
     kind: "beyond the pack",
     position: before?.end ?? FIRST_POSITION,
     common,
-    packedAway: isPackedGap(before, await history.next(lastTid))
-      ? { after: lastTid, before: (await history.nextUnpacked(lastTid))?.tid }
-      : undefined,
+    packedAway: await packedAwayBehind(history, before, lastTid),
   };
+}
+
+async function shared(history: MarkedHistory, place: Place, lastTid: bigint): Promise<Lineage> {
+  const packedAway = await packedAwayBehind(history, place, lastTid);
+  return { kind: "shared", position: place.end, ...(packedAway !== undefined && { packedAway }) };
+}
+
+/** @param before the last transaction of the source that is not later than the replica's last */
+async function packedAwayBehind(
+  history: MarkedHistory,
+  before: Place | undefined,
+  lastTid: bigint,
+): Promise<PackedAway | undefined> {
+  if (!isPackedGap(before, await history.next(lastTid))) return undefined;
+  return { after: lastTid, before: (await history.nextUnpacked(lastTid))?.tid };
+}
+
+/**
+ * What the source has of what is later than the replica's last transaction, where its file lies differently.
+ * @param lastTid of the replica
+ * @param sourceEnd of the source's file
+ */
+export function fitOf(
+  lineage: Extract<Lineage, { kind: "shared" | "beyond the pack" }>,
+  lastTid: bigint,
+  sourceEnd: number,
+): Fit {
+  const { kind, position, packedAway } = lineage;
+  const isOutOfReach = position >= sourceEnd && packedAway !== undefined;
+  if (kind === "beyond the pack") {
+    // What has been packed away there may as well never have been there.
+    if (lineage.common === undefined || isOutOfReach && lineage.common !== lastTid) return "unknown";
+  }
+  return packedAway === undefined || isOutOfReach ? "later" : "gap";
 }
 
 async function fork(history: MarkedHistory, search: Search, lastTid: bigint): Promise<Lineage> {

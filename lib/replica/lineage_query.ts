@@ -7,21 +7,16 @@ import { ProtocolError, UnavailableError } from "../errors.ts";
 import {
   type Control,
   encodeControl,
+  type Fit,
   NativeDecoder,
   type NativeHandler,
   NONCE_BYTES,
   SecondaryHandshake,
   type Secret,
   VERSION,
+  type Welcome,
 } from "../native/mod.ts";
-import {
-  type Address,
-  type Clock,
-  type Connection,
-  formatAddress,
-  type Network,
-  type Random,
-} from "../ports/mod.ts";
+import type { Clock, Connection, Random } from "../ports/mod.ts";
 import { describeTid } from "../zodb/mod.ts";
 import { DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { readWithin } from "./intake.ts";
@@ -29,6 +24,7 @@ import { answerQuestion, lastDigest } from "./lineage.ts";
 import { DEFAULT_PEER_TIMEOUT_MS } from "./primary.ts";
 import { HistoryRefusedError, refusalOf } from "./refusal.ts";
 import { Speaker } from "./speaker.ts";
+import type { SyncSource } from "./sync_source.ts";
 import { pauser } from "./waiting.ts";
 
 /** What a source says of a file's history. */
@@ -38,11 +34,14 @@ export type Verdict =
     readonly kind: "welcome";
     /** What the administrator should know all the same. */
     readonly notice: string | undefined;
+    /** The source's last transaction, and the end of its file. */
+    readonly lastTid: bigint;
+    readonly end: number;
+    readonly fit: Fit;
   }
   | { readonly kind: "differs"; readonly refusal: HistoryRefusedError };
 
 export interface QueryPorts {
-  readonly network: Network;
   readonly clock: Clock;
   readonly random: Random;
 }
@@ -51,9 +50,11 @@ export interface QueryOptions {
   /** Name and version of this program, for the source's log. */
   readonly software: string;
   /** A source that says nothing for so long is given up. */
-  readonly peerTimeoutMs?: number;
+  readonly peerTimeoutMs?: number | undefined;
   /** The source must prove that it has it, too. */
   readonly secret?: Secret | undefined;
+  /** What a person can do where the source cannot tell. */
+  readonly hint?: string;
 }
 
 const BEAT_MS = 1_000;
@@ -68,12 +69,12 @@ const MOST_BEATS = 30;
  */
 export async function queryLineage(
   ports: QueryPorts,
-  source: Address,
+  source: Pick<SyncSource, "name" | "connect">,
   view: LogView,
   options: QueryOptions,
 ): Promise<Verdict> {
-  using connection = await ports.network.connect(source);
-  return await new Conversation(ports, formatAddress(source), connection, view, options).hold();
+  using connection = await source.connect(new AbortController().signal);
+  return await new Conversation(ports, source.name, connection, view, options).hold();
 }
 
 class Conversation implements NativeHandler {
@@ -152,8 +153,7 @@ class Conversation implements NativeHandler {
         this.#beats = 0;
         return;
       case "welcome":
-        this.#verdict = { kind: "welcome", notice: message.notice };
-        return;
+        return this.#welcomed(message);
       case "refused":
         return this.#refused(refusalOf(message));
       case "beat":
@@ -226,7 +226,7 @@ class Conversation implements NativeHandler {
       end,
       runBytes: DEFAULT_BUFFER_SIZES.runBytes,
       beatMs: BEAT_MS,
-      capabilities: [],
+      capabilities: ["once"],
       required: [],
       blobs: "nothing", // nor anything else
     });
@@ -255,8 +255,12 @@ class Conversation implements NativeHandler {
     return new UnavailableError(
       `Cannot compare with ${this.#source}: it does not answer in zrs's native stream, and zrs2 does not tell what ` +
         `two histories have in common: ${cause.message}`,
-      { cause, hint: "If it is zc.zrs, find the last common transaction by zrs log, and give it with --to" },
+      { cause, hint: this.#options.hint ?? "If it is zc.zrs, zrs log shows the transactions of both files" },
     );
+  }
+
+  #welcomed({ notice, lastTid, end, fit = "unknown" }: Welcome): void {
+    this.#verdict = { kind: "welcome", notice, lastTid, end, fit };
   }
 
   #refused(refusal: Error): void {

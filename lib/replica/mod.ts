@@ -6,8 +6,24 @@ export { queryLineage, type Verdict } from "./lineage_query.ts";
 export type { Compress } from "./pace.ts";
 export type { Ports } from "./ports.ts";
 export { Primary, type PrimaryOptions } from "./primary.ts";
-export type { Lag, NodeStatus, PeerStatus, SourceStatus } from "./status.ts";
+export type { DelayStatus, Lag, NodeStatus, PeerStatus, SourceStatus } from "./status.ts";
 export { RepeatedLog } from "./repeated_log.ts";
 export type { Secret } from "../native/mod.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";
 export type { BlobChoice, BlobOptions } from "./blob_use.ts";
+export { type SyncEnd, type SyncOptions, syncReplica, type SyncReport } from "./sync.ts";
+export type { SyncProgress } from "./catch_up.ts";
+export {
+  checkReadToItsEnd,
+  limitedSource,
+  networkSource,
+  openFileSource,
+  type SyncSource,
+} from "./sync_source.ts";
+export { type Divergence, divergenceOf, HistoriesDifferError, type NamedTransaction } from "./divergence.ts";
+export { checkHistory, type HistoryCheck } from "./history_check.ts";
+export { askLastTid } from "./ask_last_tid.ts";
+export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } from "./far_connect.ts";
+export { type PushEnd, pushFar, type PushOptions } from "./far_push.ts";
+export { type FarSyncOptions, type FarSyncResult, syncFarFile } from "./far_sync.ts";
+export { FarReplacedError } from "./far_shell.ts";

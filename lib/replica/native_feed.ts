@@ -29,22 +29,23 @@ import {
   type Progress,
   type Service,
   type Shared,
-  waitUntilReached,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { WITHOUT_BLOBS } from "./blob_use.ts";
 import { CompareFeed } from "./compare_feed.ts";
-import { compareLineage, describeLineage, isCommonExact, type Question } from "./lineage.ts";
+import type { Question } from "./lineage.ts";
+import { findStart, type Start } from "./native_start.ts";
 import { Outgoing } from "./outgoing.ts";
 import { OutgoingBlobs } from "./outgoing_blobs.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
-import { findResumption, isPrefixEnd, type Resumption } from "./raw_start.ts";
+import { findResumption, type Resumption } from "./raw_start.ts";
+import { viewUntil } from "./until.ts";
 import { sleep } from "./waiting.ts";
 
 /** What this end can do. */
-const CAPABILITIES: readonly string[] = ["raw", "zstd", "compare"];
+const CAPABILITIES: readonly string[] = ["raw", "zstd", "compare", "once"];
 
 /** Larger buffers would make frames of more than they may have. */
 const MAX_BUFFER_BYTES = 1024 * 1024;
@@ -56,15 +57,6 @@ const MAX_BUFFER_BYTES = 1024 * 1024;
 const MAX_UNACKNOWLEDGED = 100_000;
 
 const CHANGED = "this source's file has been packed, replaced or rolled back";
-
-interface Start {
-  readonly position: number;
-  readonly generation: Generation;
-  /** What was compared. */
-  readonly compared: LogView;
-  readonly isShared: boolean;
-  readonly notice: string | undefined;
-}
 
 export class NativeFeed implements Service, NativeHandler {
   readonly farewell = encodeControl({ type: "bye", code: "stopping", reason: "this source stops" });
@@ -143,12 +135,21 @@ export class NativeFeed implements Service, NativeHandler {
     const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
     this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
     using _changes = this.#log.subscribe(() => this.#line.ring());
-    const { position, generation, isShared, notice, compared } = await this.#compare(hello);
+    const { position, generation, compared, isPrefix, notice, fit } = await findStart(hello, {
+      ports: this.#ports,
+      log: this.#log,
+      line: this.#line,
+      repeated: this.#shared.repeated,
+      chained: this.#options.chained,
+      ask: (question) => this.#ask(question),
+      pause: () => this.#pause(),
+      refuse: (...reason) => this.#refuse(...reason),
+    });
     try {
       const view = this.#log.view;
+      const goal = await this.#goalOf(hello, view, generation);
       // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
-      const raw = isShared && hello.capabilities.includes("raw") &&
-        isPrefixEnd(compared, position, hello.end);
+      const raw = isPrefix && hello.capabilities.includes("raw");
       const resumption = raw && hello.begun !== undefined
         ? await findResumption(compared, hello.end, hello.begun, () => this.#pause())
         : undefined;
@@ -156,9 +157,9 @@ export class NativeFeed implements Service, NativeHandler {
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
       );
-      await this.#welcome(hello, view, beatMs, notice, resumption);
+      await this.#welcome(hello, view, beatMs, { notice, fit, resumption });
       this.#milestones = new Milestones(hello.lastTid);
-      await this.#stream(generation, raw ? hello.end : position, hello, raw, resumption);
+      await this.#stream(generation, raw ? hello.end : position, hello, raw, { resumption, goal });
     } finally {
       generation.release();
     }
@@ -266,8 +267,9 @@ export class NativeFeed implements Service, NativeHandler {
     hello: Hello,
     view: LogView,
     beatMs: number,
-    notice?: string,
-    resumption?: Resumption,
+    { notice, fit, resumption }: Partial<Pick<Start, "notice" | "fit">> & {
+      resumption?: Resumption | undefined;
+    } = {},
   ): Promise<void> {
     await this.#line.write(encodeControl({
       type: "welcome",
@@ -278,6 +280,7 @@ export class NativeFeed implements Service, NativeHandler {
       end: view.end,
       beatMs,
       notice,
+      fit: hello.capabilities.includes("once") ? fit : undefined,
       resumeAt: resumption?.from,
     }));
   }
@@ -296,52 +299,6 @@ export class NativeFeed implements Service, NativeHandler {
     return await comparison.serve((view) => this.#welcome(hello, view, beatMs));
   }
 
-  /** Finds where the secondary goes on. The generation is held for the caller. */
-  async #compare({ lastTid, digest }: Hello): Promise<Start> {
-    let lookedAgain = false;
-    for (;;) {
-      const view = this.#log.view;
-      const generation = view.generation.hold();
-      let keep = false;
-      try {
-        const ask = (question: Question) => this.#ask(question);
-        const lineage = await compareLineage(view, { lastTid, digest }, ask, () => this.#pause());
-        const words = describeLineage(lineage, lastTid, view.lastTid);
-        if (lineage.kind === "shared" || lineage.kind === "beyond the pack") {
-          keep = true;
-          const isShared = lineage.kind === "shared";
-          if (!isShared) {
-            // Going on behind what was never compared may mix two databases.
-            const level = lineage.kind === "beyond the pack" && lineage.common === undefined
-              ? "error"
-              : "warning";
-            this.#shared.repeated.tell(level, this.#line.peer, words, { tid: formatTid(lastTid) });
-          }
-          return {
-            position: lineage.position,
-            generation,
-            compared: view,
-            isShared,
-            notice: isShared ? undefined : words,
-          };
-        }
-        if (!lookedAgain) {
-          lookedAgain = true;
-          await this.#line.lookAgain();
-          continue;
-        }
-        if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
-        if (lineage.kind === "ahead" && this.#options.chained) {
-          await waitUntilReached(lastTid, this.#log, this.#line, this.#ports.log);
-          continue;
-        }
-        await this.#refuse(lineage.kind, words, lineage.common, isCommonExact(lineage, view.lastTid));
-      } finally {
-        if (!keep) generation.release();
-      }
-    }
-  }
-
   async #ask(question: Question): Promise<unknown> {
     this.#asking = true;
     await this.#line.write(encodeControl({ type: "ask", question }));
@@ -357,13 +314,23 @@ export class NativeFeed implements Service, NativeHandler {
     this.#line.check();
   }
 
-  /** Sends what there is and what comes, from one file: behind another the secondary asks anew. */
+  /** How far a secondary that catches up once wants to come; undefined for one that stays. */
+  async #goalOf({ until }: Hello, view: LogView, generation: Generation): Promise<LogView | undefined> {
+    if (until === undefined) return undefined;
+    // Where the file has been replaced since the comparison, nothing is sent of either.
+    return view.generation === generation ? await viewUntil(view, until, () => this.#pause()) : view;
+  }
+
+  /**
+   * Sends what there is and what comes, from one file: behind another the secondary asks anew.
+   * @param limits.goal what to send in place of all that the log shows and will show
+   */
   async #stream(
     generation: Generation,
     from: number,
     hello: Hello,
     raw: boolean,
-    resumption: Resumption | undefined,
+    { resumption, goal }: { readonly resumption: Resumption | undefined; readonly goal: LogView | undefined },
   ): Promise<void> {
     const startTid = hello.lastTid;
     const encoder = new NativeEncoder();
@@ -409,8 +376,9 @@ export class NativeFeed implements Service, NativeHandler {
       generation,
     });
     for (;;) {
-      const view = this.#log.view;
-      if (view.generation !== generation) {
+      const present = this.#log.view;
+      const view = goal ?? present;
+      if (present.generation !== generation) {
         await outgoing.flush();
         return await this.#sayGoodbye("again", CHANGED);
       }
@@ -431,7 +399,7 @@ export class NativeFeed implements Service, NativeHandler {
       } else {
         await outgoing.flush();
         if (told !== view) await this.#tellComplete(told = view);
-        if (this.#log.view === view) await this.#line.wait();
+        if (this.#log.view === present) await this.#line.wait();
       }
     }
   }

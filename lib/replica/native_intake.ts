@@ -23,7 +23,14 @@ import { describeTid, NO_TID, type TransactionHead } from "../zodb/mod.ts";
 import type { BlobChoice } from "./blob_use.ts";
 import { Incoming, UnwantedError } from "./incoming.ts";
 import type { IncomingBlobs } from "./incoming_blobs.ts";
-import { IdleEnd, type Intake, type IntakeContext, readWithin, type SourceState } from "./intake.ts";
+import {
+  CompleteEnd,
+  IdleEnd,
+  type Intake,
+  type IntakeContext,
+  readWithin,
+  type SourceState,
+} from "./intake.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
 import { answerQuestion, lastDigest } from "./lineage.ts";
 import { refusalOf } from "./refusal.ts";
@@ -49,6 +56,11 @@ const WANTED_BLOBS: Readonly<Record<BlobChoice, WantedBlobs | undefined>> = {
 
 /** Clocks that differ by more are worth a warning: lag in seconds and new tids depend on them. */
 const CLOCK_TOLERANCE_MS = 60_000;
+
+/** How often one that catches up once wants to hear of the source. */
+const ONCE_BEAT_MS = 1_000;
+/** A source that asks nothing for so many beats, and has less than we have, waits until it has caught up itself. */
+const MOST_BEATS_BEHIND = 30;
 
 export class NativeIntake implements Intake, NativeHandler {
   readonly protocol = "native";
@@ -78,7 +90,13 @@ export class NativeIntake implements Intake, NativeHandler {
   /** Whether runs come as bytes of the source's file, so that its positions are ours. */
   #isRaw = false;
   #beatMs: number | undefined;
+  /** What the source had at the welcome. */
+  #promisedTid = NO_TID;
   #clockTold = false;
+  /** Since the last question, of a source that has less than we have. */
+  #beatsBehind = 0;
+  /** Said of the last transaction that was asked for, where that is not all. */
+  #complete: { readonly lastTid: bigint } | undefined;
   #completeTold = false;
   #isStopping = false;
 
@@ -127,7 +145,7 @@ export class NativeIntake implements Intake, NativeHandler {
     log.info(`Connected to ${connection.peer}, asking for ${wanted}`);
     const chunk = new Uint8Array(options.readBytes);
     using _acknowledging = storage.subscribe(() => this.#acknowledge());
-    const wantedMs = wantedBeatMs(options.peerTimeoutMs);
+    const wantedMs = options.once === undefined ? wantedBeatMs(options.peerTimeoutMs) : ONCE_BEAT_MS;
     using beats = new Beats(clock, wantedMs, () => this.#beat());
     try {
       for (;;) {
@@ -142,6 +160,7 @@ export class NativeIntake implements Intake, NativeHandler {
           if (this.#largeEnd !== undefined) await this.#endLarge(this.#largeEnd);
           await sink.settle();
         }
+        if (this.#complete !== undefined) return await this.#finish(this.#complete.lastTid);
         await this.#context.saveIndexWhenDue();
       }
     } catch (error) {
@@ -168,6 +187,7 @@ export class NativeIntake implements Intake, NativeHandler {
       case "ask":
         if (this.#welcome || this.#question !== undefined) break;
         this.#question = { value: message.question };
+        this.#beatsBehind = 0;
         return;
       case "welcome":
         return this.#welcomed(message);
@@ -177,10 +197,12 @@ export class NativeIntake implements Intake, NativeHandler {
         throw this.#isUnproved ? new RefusedError(message.reason) : refusalOf(message);
       case "beat":
         this.#source = message;
+        this.#checkLag(message.lastTid);
         return this.#compareClocks(message.time);
       case "complete":
         if (!this.#welcome) break;
         this.#source = message;
+        if (this.#context.options.once !== undefined) this.#complete = message;
         return this.#tellComplete(message.lastTid);
       case "bye":
         if (message.code === "again") throw new AgainError(message.reason);
@@ -206,6 +228,7 @@ export class NativeIntake implements Intake, NativeHandler {
 
   whole(whole: Whole): void {
     const { restorer } = this.#context.sink;
+    this.#mustBeWanted(whole.lastTid);
     if (restorer.begun !== undefined) {
       this.#largeEnd = whole;
       return this.#decoder.halt();
@@ -248,6 +271,7 @@ export class NativeIntake implements Intake, NativeHandler {
 
   transaction(head: TransactionHead): void {
     this.#mustBeWelcome();
+    this.#mustBeWanted(head.tid);
     if (head.tid <= this.#lastTid) {
       throw new ProtocolError(
         `Cannot take transaction ${describeTid(head.tid)}: its tid must be greater than the last, ` +
@@ -315,6 +339,7 @@ export class NativeIntake implements Intake, NativeHandler {
 
   async #hello(): Promise<Uint8Array> {
     const { storage, options } = this.#context;
+    const { once } = options;
     return encodeControl({
       type: "hello",
       version: VERSION,
@@ -331,9 +356,14 @@ export class NativeIntake implements Intake, NativeHandler {
         ? "mark"
         : undefined,
       runBytes: options.runBytes - 1, // at that many it would be taken for a single transaction
-      beatMs: wantedBeatMs(options.peerTimeoutMs),
-      capabilities: [...(this.#raw ? ["raw"] : []), ...(options.compress === "off" ? [] : ["zstd"])],
-      required: [],
+      beatMs: once === undefined ? wantedBeatMs(options.peerTimeoutMs) : ONCE_BEAT_MS,
+      capabilities: [
+        ...(this.#raw ? ["raw"] : []),
+        ...(options.compress === "off" ? [] : ["zstd"]),
+        ...(once === undefined ? [] : ["once"]),
+      ],
+      required: once === undefined ? [] : ["once"],
+      until: once?.until,
     });
   }
 
@@ -372,6 +402,9 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#welcome = true;
     this.#beatMs = message.beatMs;
     this.#source = message;
+    const { lastTid, end, fit = "unknown" } = message;
+    this.#promisedTid = lastTid;
+    this.#context.options.once?.judge({ lastTid, end, fit });
     if (message.notice !== undefined) log.warning(`${connection.peer}: ${message.notice}`);
     this.#resume(message.resumeAt);
   }
@@ -404,8 +437,56 @@ export class NativeIntake implements Intake, NativeHandler {
     await this.#context.sink.abort();
   }
 
+  /** All that was asked for has come: makes it durable, and says goodbye. */
+  async #finish(lastTid: bigint): Promise<CompleteEnd> {
+    if (lastTid > this.#lastTid) {
+      throw new ProtocolError(
+        `Cannot take message complete: the source has not sent ${
+          describeTid(lastTid)
+        }, which it names as the last`,
+      );
+    }
+    if (lastTid < this.#promisedTid && this.#promisedTid <= this.#context.options.once!.until) {
+      throw new ProtocolError(
+        `Cannot take message complete: the source ends with ${
+          describeTid(lastTid)
+        }, and it has promised all ` +
+          `up to ${describeTid(this.#promisedTid)}`,
+      );
+    }
+    await this.#context.sink.drain();
+    await this.#speaker.say(
+      encodeControl({ type: "bye", code: "stopping", reason: "this copy is complete" }),
+    );
+    return new CompleteEnd("said");
+  }
+
+  /** Whoever stays waits as long as it takes; whoever comes once must not. @throws UnavailableError */
+  #checkLag(sourceLastTid: bigint): void {
+    if (this.#context.options.once === undefined || this.#welcome || sourceLastTid >= this.#start) return;
+    if (++this.#beatsBehind < MOST_BEATS_BEHIND) return;
+    throw new UnavailableError(
+      `The source is most likely a replica that lags behind this one: it ends with ${
+        describeTid(sourceLastTid)
+      }, and this one with ${describeTid(this.#start)}`,
+      { hint: "try again when it has caught up, or take the source from which it replicates" },
+    );
+  }
+
   #mustBeWelcome(): void {
     if (!this.#welcome) throw new ProtocolError("Cannot take transaction: it comes before the welcome");
+  }
+
+  /** A source that sends more than was asked for once has not understood. */
+  #mustBeWanted(tid: bigint): void {
+    const { once } = this.#context.options;
+    if (once === undefined || tid <= once.until) return;
+    throw new ProtocolError(
+      `Cannot take transaction ${describeTid(tid)}: nothing later than ${
+        describeTid(once.until)
+      } was asked for`,
+      { tid },
+    );
   }
 
   #passed(tid: bigint): void {

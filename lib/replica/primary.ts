@@ -112,6 +112,7 @@ export class Primary {
     const { lastTid, end } = this.#file.view;
     return {
       role: "primary",
+      delay: undefined,
       path,
       lastTid,
       bytes: end,
@@ -123,13 +124,17 @@ export class Primary {
     };
   }
 
-  /** Follows and serves until the signal aborts. */
+  /** Follows and serves until the signal aborts, or the one secondary on standard input and output has gone. */
   async run(signal: AbortSignal): Promise<void> {
     const stop = () => this.#server.close();
     signal.addEventListener("abort", stop);
     if (signal.aborted) stop();
+    const served = new AbortController();
     try {
-      await Promise.all([this.#server.run(), this.#follow(signal)]);
+      await Promise.all([
+        this.#server.run().finally(() => served.abort()),
+        this.#follow(AbortSignal.any([signal, served.signal])),
+      ]);
     } finally {
       signal.removeEventListener("abort", stop);
       this.#server.close();

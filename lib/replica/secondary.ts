@@ -2,31 +2,32 @@
  * `zrs secondary`: keeps a Data.fs equal to a source's, transaction by transaction, and serves it on to
  * chained secondaries. Owns its file; connects again whenever the connection ends, for as long as it runs.
  */
-import { BlobDirectory, MissingBlobs, type OpenReport, Storage } from "../filestorage/mod.ts";
-import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
-import { type Address, type Connection, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
-import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
+import type { Storage } from "../filestorage/mod.ts";
+import { DiskFullError, RefusedError, UnavailableError, ZrsError } from "../errors.ts";
+import { type Address, type Connection, formatAddress } from "../ports/mod.ts";
+import { describeTid, formatTid } from "../zodb/mod.ts";
+import { Approach, NotConnected, type Protocol } from "./approach.ts";
+import { attend } from "./attend.ts";
 import { AutoRewind } from "./auto_rewind.ts";
-import { type BlobOptions, type BlobReception, type BlobSupply, WITHOUT_BLOBS } from "./blob_use.ts";
+import { openBlobs, supplyOf } from "./blob_reception.ts";
+import type { BlobOptions, BlobReception } from "./blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
 import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
-import { IncomingBlobs } from "./incoming_blobs.ts";
 import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
-import { AgainError, MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
-import { type Begun, type Secret, SecretError } from "../native/mod.ts";
+import { AgainError } from "./native_intake.ts";
+import { type Secret, SecretError } from "../native/mod.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
-import { HistoryRefusedError } from "./refusal.ts";
+import { ReplicaFile } from "./replica_file.ts";
 import { RetryDelay } from "./retry_delay.ts";
 import { Server } from "./server.ts";
 import { Sink } from "./sink.ts";
 import { SourceWatch } from "./source_watch.ts";
 import type { NodeStatus } from "./status.ts";
 import { pauser, sleep } from "./waiting.ts";
-import { ZrsIntake } from "./zrs_intake.ts";
 
 export interface SecondaryOptions extends BlobOptions {
   readonly path: string;
@@ -47,11 +48,16 @@ export interface SecondaryOptions extends BlobOptions {
   readonly retryMaxMs?: number;
   /** How often to save the index when it has changed. */
   readonly indexSaveMs?: number;
+  /**
+   * What is received is applied to the file when it is so old, by the time of day; until then it waits beside the
+   * file, on disk. Default: 0, at once.
+   */
+  readonly applyDelayMs?: number;
   /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
   /** `auto`: the native stream where the source speaks it, else zrs2. */
-  readonly protocol?: "auto" | "native" | "zrs2";
+  readonly protocol?: Protocol;
   /**
    * Where the source has no file for a blob's record: `mark` takes the record alone, by the native stream, and puts
    * the blob on a list beside the file; default: fail, the stream ends before it.
@@ -75,72 +81,71 @@ const DEFAULT_INDEX_SAVE_MS = 60_000;
 const MANY_SCANNED = 1000;
 /** After so many connections that end without a transaction at the same tid, something is wrong there. */
 const POISON_COUNT = 3;
-/** A source that spoke no native stream is asked for zrs2 so long; it may be another program by then. */
-const ZRS2_MEMORY_MS = 600_000;
-/** A source that has spoken it before must be silent in so many connections to be asked for zrs2. */
-const UNHEARD_COUNT = 3;
 
 export class Secondary {
   readonly #ports: Ports;
   readonly #options: SecondaryOptions;
+  readonly #file: ReplicaFile;
   readonly #storage: Storage;
   readonly #server: Server | undefined;
   readonly #blobs: BlobReception;
   readonly #source: SourceWatch;
   readonly #rewinding: AutoRewind;
+  readonly #approach: Approach;
   /** While replicating. */
   #sink: Sink | undefined;
   /** While connected. */
   #current: Intake | undefined;
   #nextSaveMs: number;
-  /** Until then the source is taken for one that speaks zrs2 only. */
-  #zrs2UntilMs = -Infinity;
-  /** How many connections in a row ended without a word of the native stream, and whether there was ever one. */
-  #unheard = 0;
-  #hasHeard = false;
-  /** Whether the source has said that it has no files of blobs. */
-  #isWithoutBlobs = false;
-  /**
-   * Our last transaction when what follows in the source's file did not fit behind it. That comes record by record;
-   * once it has, the files may agree again, and every run is checked whatever has been before.
-   */
-  #misfitAfter: bigint | undefined;
 
   private constructor(
     ports: Ports,
     options: SecondaryOptions,
-    storage: Storage,
+    file: ReplicaFile,
     blobs: BlobReception,
     server: Server | undefined,
   ) {
     this.#blobs = blobs;
     this.#ports = ports;
     this.#options = options;
-    this.#storage = storage;
+    this.#file = file;
+    this.#storage = file.storage;
     this.#server = server;
     this.#source = new SourceWatch(ports.clock, options.replicateFrom);
-    this.#rewinding = new AutoRewind(ports, storage, options.rewindLimit ?? 0);
+    this.#rewinding = new AutoRewind(ports, file.storage, options.rewindLimit ?? 0, file.applying);
+    // zrs2 knows no secrets.
+    const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
+    this.#approach = new Approach(
+      ports.clock,
+      ports.log,
+      formatAddress(options.replicateFrom),
+      protocol,
+      options.blobs,
+    );
     this.#nextSaveMs = ports.clock.monotonic() + this.#indexSaveMs;
   }
 
   /**
    * Opens the file, creating it when there is none, and the listener for chained secondaries.
-   * @throws LockedError, UsageError, CorruptError, DiskError, and the signal's reason
+   * @throws LockedError, UsageError, CorruptError, DivergedError (something else has written to the file while
+   * transactions waited), DiskError, and the signal's reason
    */
   static async open(ports: Ports, options: SecondaryOptions): Promise<Secondary> {
     await using owned = new AsyncDisposableStack();
-    const storage = owned.use(
-      await Storage.open(ports.disk, options.path, {
+    const file = owned.use(
+      await ReplicaFile.open(ports, {
+        path: options.path,
+        replicateFrom: options.replicateFrom,
+        applyDelayMs: options.applyDelayMs ?? 0,
+        indexSaveMs: options.indexSaveMs ?? DEFAULT_INDEX_SAVE_MS,
         pause: pauser(ports.clock),
         signal: options.signal,
       }),
     );
-    refuseItself(storage, options.replicateFrom);
-    tellOpened(ports, storage);
-    const blobs = await openBlobs(ports, options, storage.lastTid);
+    const blobs = await openBlobs(ports, options, file.storage.lastTid);
     const server = options.replicateTo === undefined
       ? undefined
-      : await Server.listen(ports, options.replicateTo, storage, {
+      : await Server.listen(ports, options.replicateTo, file.storage, {
         blobs: supplyOf(blobs),
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
@@ -157,9 +162,9 @@ export class Secondary {
         `Blobs are left out (--blobs none): ${options.path} will have the records of blobs, not their files`,
       );
     }
-    const secondary = new Secondary(ports, options, storage, blobs, server);
+    const secondary = new Secondary(ports, options, file, blobs, server);
     // Should we be killed before it is due, the next start does not have to scan again.
-    if (storage.report.scanned > MANY_SCANNED) await secondary.#saveIndex();
+    if (file.scanned > MANY_SCANNED) await secondary.#saveIndex();
     return secondary;
   }
 
@@ -193,7 +198,8 @@ export class Secondary {
       missingBlobs: this.#blobs.choice === "replicate"
         ? this.#blobs.incoming.missing.count(this.#blobs.incoming.directory)
         : undefined,
-      problem: this.#sink?.problem,
+      delay: this.#file.applying?.status(),
+      problem: this.#sink?.problem ?? this.#file.applying?.problem,
       source: this.#source.status(received, durable, this.#current?.source),
       peers: this.#server?.peers ?? [],
     };
@@ -205,25 +211,42 @@ export class Secondary {
    */
   async run(signal: AbortSignal): Promise<void> {
     const serving = this.#server?.run();
+    const ending = new AbortController();
+    const end = () => ending.abort(signal.reason);
+    signal.addEventListener("abort", end);
+    if (signal.aborted) end();
+    const applying = this.#apply(ending);
+    applying.catch(() => {}); // told below, unless something else fails
     let drained: boolean;
     try {
-      drained = await this.#replicate(signal);
+      drained = await this.#replicate(ending.signal);
     } finally {
+      signal.removeEventListener("abort", end);
+      end();
       this.#server?.close();
       await serving;
+      await applying.catch(() => {});
     }
+    await applying;
     await this.#storage.cut(); // so that nothing but whole transactions is left behind
     if (drained) await this.#saveIndex();
+    await this.#file.tidy();
+  }
+
+  /** Applies what is due, where that is not at once. A failure ends the node. */
+  async #apply(ending: AbortController): Promise<void> {
+    try {
+      await this.#file.applying?.run(ending.signal);
+    } catch (error) {
+      ending.abort();
+      throw error;
+    }
   }
 
   /** Closing twice is harmless. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server?.close();
-    await this.#storage[Symbol.asyncDispose]();
-  }
-
-  get #protocol(): "auto" | "native" | "zrs2" {
-    return this.#options.secret === undefined ? this.#options.protocol ?? "auto" : "native";
+    await this.#file[Symbol.asyncDispose]();
   }
 
   get #indexSaveMs(): number {
@@ -248,7 +271,7 @@ export class Secondary {
         throw error;
       }
       if (signal.aborted) break;
-      if (this.#learn(failure)) continue;
+      if (this.#approach.learn(failure, this.#storage.lastTid)) continue;
       const { lastTid } = this.#storage;
       if (lastTid !== before) this.#rewinding.grown();
       if (await this.#rewinding.heed(failure, source, signal)) {
@@ -260,7 +283,7 @@ export class Secondary {
       // Coming again at once is worth it once: a source that says nothing else is waited for like any other.
       const hasMore = (sink.restorer.begun?.bytes ?? 0) > hadBytes;
       const isFruitful = lastTid !== before || hasMore || failure instanceof IdleEnd && !isAgain;
-      if (!isFruitful) this.#zrs2UntilMs = -Infinity; // whatever is wrong there may hide the native stream
+      if (!isFruitful) this.#approach.forgetZrs2();
       if (isFruitful) {
         fruitless = 0;
         delay.reset();
@@ -298,7 +321,7 @@ export class Secondary {
   #newSink(signal: AbortSignal): Sink {
     const buffers = this.#options.buffers ?? DEFAULT_BUFFER_SIZES;
     const blobs = this.#blobs.choice === "replicate" ? this.#blobs.incoming : undefined;
-    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal, blobs);
+    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal, { blobs });
   }
 
   #tellRefusal(source: string, failure: ZrsError): void {
@@ -335,11 +358,8 @@ export class Secondary {
    */
   async #attend(sink: Sink, signal: AbortSignal): Promise<ZrsError> {
     const { network } = this.#ports;
-    const isZrs2 = this.#isZrs2;
     if (this.#blobs.choice === "replicate") this.#blobs.incoming.forget(this.#storage.lastTid);
-    let begun: Begun | undefined;
-    if (!isZrs2 && this.#mayBeRaw) begun = await sink.begun();
-    else await sink.abort(); // nobody could go on behind what is kept
+    const begun = await this.#approach.prepare(sink, this.#storage.lastTid);
     let connection: Connection;
     this.#source.connecting();
     try {
@@ -349,29 +369,15 @@ export class Secondary {
       this.#source.ended(error);
       return new NotConnected(error.message, error.facts);
     }
-    const context = this.#contextOf(sink, connection);
-    const intake: Intake = this.#current = isZrs2
-      ? new ZrsIntake(context, this.#zrsVersion)
-      : new NativeIntake(context, this.#mayBeRaw, begun);
+    const intake = this.#current = this.#approach.intake(this.#contextOf(sink, connection), begun);
     this.#source.connected(intake.protocol);
-    const stop = () => intake.stop();
-    signal.addEventListener("abort", stop);
-    if (signal.aborted) stop(); // while it was being connected
-    sink.onFailure = () => connection.close(); // an idle source would let it go unnoticed for ever
-    let isOnlyLost = false;
     try {
-      const failure = await intake.receive();
+      const failure = await attend(intake, sink, connection, signal, "keep");
       this.#source.ended(failure);
-      isOnlyLost = saysNothingAgainst(failure);
       return failure;
     } finally {
       this.#current = undefined;
-      this.#hasHeard ||= intake instanceof NativeIntake && intake.hasHeard;
-      sink.onFailure = () => {};
-      signal.removeEventListener("abort", stop);
-      connection.close();
-      if (isOnlyLost) await sink.interrupt();
-      else await sink.abort();
+      this.#approach.ended(intake);
     }
   }
 
@@ -397,53 +403,6 @@ export class Secondary {
     };
   }
 
-  get #isZrs2(): boolean {
-    const protocol = this.#protocol;
-    return protocol === "zrs2" ||
-      protocol === "auto" && this.#ports.clock.monotonic() < this.#zrs2UntilMs;
-  }
-
-  /** A source without blobs refuses, in words, whoever says that it takes some; one with blobs whoever says it does not. */
-  get #zrsVersion(): "zrs2.0" | "zrs2.1" {
-    return this.#blobs.choice === "none" && this.#isWithoutBlobs ? "zrs2.0" : "zrs2.1";
-  }
-
-  /** Whether the source may send bytes as they lie in its file. */
-  get #mayBeRaw(): boolean {
-    return this.#misfitAfter === undefined || this.#storage.lastTid > this.#misfitAfter;
-  }
-
-  /**
-   * Learns from the end of a connection in what way to ask next time.
-   * @returns whether to ask at once
-   */
-  #learn(failure: ZrsError): boolean {
-    const { clock, log } = this.#ports;
-    const source = formatAddress(this.#options.replicateFrom);
-    if (failure instanceof MisfitError) {
-      this.#misfitAfter = this.#storage.lastTid;
-      log.info(`${failure.message}; asking ${source} for it record by record`);
-      return true;
-    }
-    if (failure instanceof RefusedError && this.#zrsVersion === "zrs2.1" && this.#blobs.choice === "none") {
-      this.#isWithoutBlobs = failure.message.includes(WITHOUT_BLOBS);
-      if (this.#isWithoutBlobs) return true;
-    } else if (!(failure instanceof NotConnected)) {
-      this.#isWithoutBlobs &&= failure instanceof IdleEnd; // it may be another source by now
-    }
-    if (this.#protocol !== "auto") return false;
-    if (!(failure instanceof NoNativeError)) {
-      this.#unheard = 0;
-      return false;
-    }
-    // A source of ours that is just going away looks the same.
-    if (++this.#unheard < UNHEARD_COUNT && this.#hasHeard) return false;
-    this.#unheard = 0;
-    this.#zrs2UntilMs = clock.monotonic() + ZRS2_MEMORY_MS;
-    log.info(`${source} does not speak zrs's native stream: going on with zrs2`);
-    return true;
-  }
-
   async #saveIndexWhenDue(sink?: Sink): Promise<void> {
     if (this.#ports.clock.monotonic() < this.#nextSaveMs) return;
     await sink?.drain(); // the index holds what is whole: it must be in the file before
@@ -460,67 +419,4 @@ export class Secondary {
       this.#ports.log.warning(`Cannot save the index of ${this.#options.path}: ${error.message}`);
     }
   }
-}
-
-/** Whether what came before a connection ended may be right all the same. */
-function saysNothingAgainst(failure: ZrsError): boolean {
-  return failure instanceof UnavailableError && !(failure instanceof MisfitError) &&
-    !(failure instanceof UnwantedError) && !(failure instanceof HistoryRefusedError);
-}
-
-/** There was nobody to connect to: no judgement on what the source sends. */
-class NotConnected extends UnavailableError {}
-
-/** @throws UsageError about the directory; DiskError */
-async function openBlobs(
-  { disk }: Ports,
-  { path, blobs, blobDir, missingBlobs }: SecondaryOptions,
-  lastTid: bigint,
-): Promise<BlobReception> {
-  if (blobs === "refuse" || blobs === "none") return { choice: blobs };
-  if (blobDir === undefined) throw new RangeError(`Blobs cannot be ${blobs} without a directory`);
-  if (blobs === "shared") return { choice: blobs, directory: BlobDirectory.open(disk, blobDir) };
-  const directory = await BlobDirectory.prepare(disk, blobDir);
-  const missing = await MissingBlobs.open(disk, path, directory, lastTid);
-  const options = { missing, marksMissing: missingBlobs === "mark" };
-  return { choice: blobs, incoming: IncomingBlobs.open(directory, lastTid, options) };
-}
-
-/** What this node can serve of what it receives. */
-function supplyOf(blobs: BlobReception): BlobSupply {
-  switch (blobs.choice) {
-    case "shared":
-      return blobs.directory;
-    case "replicate":
-      return blobs.incoming.directory;
-    default:
-      return blobs.choice;
-  }
-}
-
-/** @throws UsageError when the file is most likely the one that the source follows */
-function refuseItself(storage: Storage, from: Address): void {
-  if (!storage.report.followed || !isThisMachineOnly(from)) return;
-  throw new UsageError(
-    `Cannot replicate from ${
-      formatAddress(from)
-    } to ${storage.path}: a zrs primary on this machine follows that ` +
-      `very file, so source and copy would be the same`,
-    { path: storage.path, hint: "name another file for the copy" },
-  );
-}
-
-function tellOpened(ports: Ports, storage: Storage): void {
-  const { log } = ports;
-  const report: OpenReport = storage.report;
-  const { path, lastTid } = storage;
-  if (report.cut !== undefined) {
-    const saved = report.cut.savedTo === undefined ? "" : `; they are saved in ${report.cut.savedTo}`;
-    log.warning(`${path}: cut ${report.cut.bytes} bytes that were no whole transaction${saved}`);
-  }
-  if (report.indexReason !== undefined && !report.created && lastTid !== NO_TID) {
-    log.info(`${path}: scanned ${report.scanned} transactions: ${report.indexReason}`);
-  }
-  const what = report.created ? "Created" : "Opened";
-  log.info(`${what} ${path}, ${lastTid === NO_TID ? "empty" : `last transaction ${describeTid(lastTid)}`}`);
 }

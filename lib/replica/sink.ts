@@ -12,7 +12,13 @@ import type { IncomingBlobs } from "./incoming_blobs.ts";
 import type { Ports } from "./ports.ts";
 import { pauser, sleep } from "./waiting.ts";
 
-const FULL_RETRY_MS = 5_000;
+/** How often a full disk is looked at again. */
+export const FULL_RETRY_MS = 5_000;
+
+export interface SinkOptions {
+  readonly onFull?: "wait" | "fail";
+  readonly blobs?: IncomingBlobs | undefined;
+}
 
 type KeptBlobs = ReturnType<IncomingBlobs["takeKept"]>;
 
@@ -25,6 +31,7 @@ export class Sink {
   readonly #signal: AbortSignal;
   /** A buffer is handed on for writing when it holds so much, at the latest. */
   readonly #runBytes: number;
+  readonly #onFull: "wait" | "fail";
   /** The run on its way to disk. */
   #writing: Promise<void> | undefined;
   #failure: unknown;
@@ -35,15 +42,22 @@ export class Sink {
   #digest: GrowingDigest | undefined;
   /** Why nothing can be written for the time being. */
   problem: string | undefined;
+  /** How many transactions it has made durable, cancelled ones included. */
+  transactions = 0;
 
-  /** @param signal ends waiting for room on a full disk; what waits to be written is then given up */
+  /**
+   * @param signal ends waiting for room on a full disk; what waits to be written is then given up
+   * @param options.onFull whether to wait for room at all; default: wait
+   * @param options.blobs where the contents of blobs come, if they are taken
+   */
   constructor(
     ports: Ports,
     storage: Storage,
     buffers: BufferSizes,
     signal: AbortSignal,
-    blobs?: IncomingBlobs,
+    { onFull = "wait", blobs }: SinkOptions = {},
   ) {
+    this.#onFull = onFull;
     this.#ports = ports;
     this.#blobs = blobs;
     this.#storage = storage;
@@ -151,6 +165,7 @@ export class Sink {
   async #append(run: Run, blobs: KeptBlobs): Promise<void> {
     await this.#place(blobs);
     await this.#untilRoom(() => this.#storage.append(run, this.#hasMore));
+    this.transactions += run.transactions;
     this.restorer.giveBack(run);
   }
 
@@ -176,6 +191,7 @@ export class Sink {
       this.restorer.spillLast((bytes, position) => this.#storage.writePart(bytes, position));
       await this.#storage.finishLarge(large, this.#hasMore);
     });
+    this.transactions++;
     this.restorer.largeFinished();
   }
 
@@ -191,7 +207,7 @@ export class Sink {
         this.problem = undefined;
         return;
       } catch (error) {
-        if (!(error instanceof DiskFullError) || this.#signal.aborted) throw error;
+        if (!(error instanceof DiskFullError) || this.#onFull === "fail" || this.#signal.aborted) throw error;
         if (!told) {
           this.#ports.log.error(
             `${error.message}; the replica stands still, complete as far as it goes, and goes on when there is room`,

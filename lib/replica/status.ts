@@ -57,14 +57,29 @@ export interface SourceStatus {
   readonly nextAttemptMs: number | undefined;
 }
 
+/** What a secondary that applies later than it receives has in its Data.fs. */
+export interface DelayStatus {
+  readonly delayMs: number;
+  /** The last transaction in the Data.fs; NO_TID when there is none. */
+  readonly appliedTid: bigint;
+  /** Where it ends there. */
+  readonly appliedBytes: number;
+  /** What is on disk, and not in the Data.fs. */
+  readonly waitingBytes: number;
+  /** When the next one is due, by the time of day; undefined when nothing waits. */
+  readonly nextDueMs: number | undefined;
+}
+
 export interface NodeStatus {
   readonly role: "primary" | "secondary";
   /** As it was given. */
   readonly path: string;
-  /** The last transaction on disk; NO_TID when there is none. */
+  /** The last transaction on disk, applied or not; NO_TID when there is none. */
   readonly lastTid: bigint;
-  /** The end of that transaction in the file. */
+  /** The end of that transaction in the file, once it is applied. */
   readonly bytes: number;
+  /** Undefined for a node that applies at once what it receives, or receives nothing. */
+  readonly delay: DelayStatus | undefined;
   /** `none`: the copies made here hold the records of blobs, not their files. */
   readonly blobs: BlobChoice;
   /** How many blobs the source had no files for are missing here; undefined where no list of them is kept. */

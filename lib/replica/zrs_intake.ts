@@ -1,10 +1,11 @@
 /** Receiving by zrs2: a greeting, then whatever the source sends; empty messages say that we are still there. */
 import { ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
 import type { Connection } from "../ports/mod.ts";
-import { describeTid, NO_TID } from "../zodb/mod.ts";
-import { encodeGreeting, KEEP_ALIVE, StreamDecoder, type Version } from "../zrs/mod.ts";
+import { countedBefore, LOCATE_WINDOW_BYTES, TransactionReader, Window } from "../filestorage/mod.ts";
+import { describeTid, NO_TID, STATUS, type TransactionHead } from "../zodb/mod.ts";
+import { encodeGreeting, KEEP_ALIVE, StreamDecoder, type StreamHandler, type Version } from "../zrs/mod.ts";
 import { Incoming } from "./incoming.ts";
-import { IdleEnd, type Intake, type IntakeContext, readWithin } from "./intake.ts";
+import { CompleteEnd, IdleEnd, type Intake, type IntakeContext, type Once, readWithin } from "./intake.ts";
 import type { Ports } from "./ports.ts";
 import { withDeadline } from "./waiting.ts";
 
@@ -35,7 +36,11 @@ export class ZrsIntake implements Intake {
     const start = storage.lastTid;
     const wanted = start === NO_TID ? "everything" : `what follows ${describeTid(start)}`;
     log.info(`Connected to ${connection.peer}, asking for ${wanted}`);
-    const incoming = new Incoming(sink.restorer, { blobs: options.blobs, log });
+    const plain = new Incoming(sink.restorer, { blobs: options.blobs, log });
+    const { once } = options;
+    const incoming = once === undefined ? plain : new BoundedIncoming(plain, once, start, this.#isPacked());
+    const last = once?.zrs2.lastTid;
+    const goal = once === undefined ? undefined : last === undefined || once.until < last ? once.until : last;
     const decoder = new StreamDecoder(start);
     const chunk = new Uint8Array(options.readBytes);
     const keepAlive = new KeepAlive(
@@ -45,18 +50,21 @@ export class ZrsIntake implements Intake {
       options.peerTimeoutMs,
     );
     try {
+      once?.judge({ lastTid: last ?? NO_TID, end: undefined, fit: start === NO_TID ? "prefix" : "later" });
       await keepAlive.write(encodeGreeting(this.protocol, start));
       keepAlive.start();
       for (;;) {
+        if (goal !== undefined && decoder.idle && decoder.lastTid >= goal) return new CompleteEnd("reached");
         const sinceMs = clock.monotonic();
         let count: number;
         using _calm = this.#tellOnceCalm(decoder, start);
         try {
-          // Between two transactions it may be silent for as long as it likes.
-          const timeoutMs = decoder.idle ? undefined : options.peerTimeoutMs;
-          const silence = "the source stopped in the middle of a transaction";
+          const [timeoutMs, silence] = this.#patience(decoder.idle, last);
           count = await readWithin(clock, connection, chunk, timeoutMs, silence);
         } catch (error) {
+          const isSettled = once !== undefined && last === undefined && decoder.idle &&
+            clock.monotonic() - sinceMs >= once.zrs2.settleMs;
+          if (isSettled && error instanceof UnavailableError) throw new CompleteEnd("quiet");
           const quiet = decoder.idle && clock.monotonic() - sinceMs >= IDLE_MS;
           throw quiet && error instanceof UnavailableError ? new IdleEnd(error.message, error.facts) : error;
         }
@@ -72,6 +80,23 @@ export class ZrsIntake implements Intake {
     }
   }
 
+  /** How long the source may be silent now, undefined for as long as it likes, and what it is to be longer. */
+  #patience(isIdle: boolean, lastTid: bigint | undefined): [timeoutMs: number | undefined, silence: string] {
+    const { once, peerTimeoutMs } = this.#context.options;
+    if (!isIdle) return [peerTimeoutMs, "the source stopped in the middle of a transaction"];
+    if (once === undefined) return [undefined, ""];
+    if (lastTid === undefined) return [once.zrs2.settleMs, "the source has sent nothing"];
+    return [peerTimeoutMs, `the source, which should have ${describeTid(lastTid)}, has sent nothing`];
+  }
+
+  /** Whether a pack wrote our own last transaction: then one that follows may come from the same pack. */
+  #isPacked(): boolean {
+    const { view: { generation: { file }, end }, lastTid } = this.#context.storage;
+    if (lastTid === NO_TID) return false;
+    return countedBefore(new TransactionReader(new Window(file, end, LOCATE_WINDOW_BYTES)), end)?.status ===
+      STATUS.packed;
+  }
+
   /**
    * The source does not say when it has sent all that it has. Where nothing more comes for a moment, after
    * something has come, that is most likely so; it is told once for each connection.
@@ -84,6 +109,50 @@ export class ZrsIntake implements Intake {
       this.#calmTold = true;
       ports.log.info(`${options.path} has all that the source has sent, up to ${describeTid(lastTid)}`);
     });
+  }
+}
+
+/** Takes what is wanted of a stream that goes on for ever. */
+class BoundedIncoming implements StreamHandler {
+  readonly #incoming: Incoming;
+  readonly #once: Once;
+  #isFirst: boolean;
+
+  /** @param isPacked whether a pack wrote the last transaction that is here already */
+  constructor(incoming: Incoming, once: Once, start: bigint, isPacked: boolean) {
+    this.#incoming = incoming;
+    this.#once = once;
+    this.#isFirst = start !== NO_TID && !isPacked;
+  }
+
+  /** @throws CompleteEnd at the first that is too late; PackedAwayError where some may be missing before it */
+  transaction(head: TransactionHead, notes: { extension: "kept" | "rewritten" | "too long" }): void {
+    if (head.tid > this.#once.until) throw new CompleteEnd("reached");
+    if (this.#isFirst && head.status === STATUS.packed) {
+      this.#once.judge({ lastTid: NO_TID, end: undefined, fit: "gap" });
+    }
+    this.#isFirst = false;
+    this.#incoming.transaction(head, notes);
+  }
+
+  record(...fields: Parameters<StreamHandler["record"]>): void {
+    this.#incoming.record(...fields);
+  }
+
+  data(source: Uint8Array, from: number, to: number): void {
+    this.#incoming.data(source, from, to);
+  }
+
+  recordEnd(): void {
+    this.#incoming.recordEnd();
+  }
+
+  blobBlock(source: Uint8Array, from: number, to: number): void {
+    this.#incoming.blobBlock(source, from, to);
+  }
+
+  commit(): void {
+    this.#incoming.commit();
   }
 }
 

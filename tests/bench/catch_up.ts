@@ -69,11 +69,13 @@ async function measureFile(bench: Bench, file: DataFile): Promise<Measurement[]>
     ? ROUTES
     : ROUTES.filter(({ pair }) => pair.join() === options.pair!.join());
   const found = new Map(routes.map((route) => [route, [] as Round[]]));
-  const [md5, cp]: [number[], number[]] = [[], []];
+  const [md5, cp, synced]: [number[], number[], number[]] = [[], [], []];
   const rounds = Math.max(...routes.map((route) => roundsFor(bench, route)));
   for (let round = 0; round < rounds; round++) {
     md5.push(file.size / 1e6 / md5Rate());
-    cp.push(await copyByCp(bench, file));
+    const copied = await copyByCp(bench, file);
+    cp.push(copied.copied);
+    synced.push(copied.synced);
     for (const route of routes) {
       if (round >= roundsFor(bench, route)) continue;
       const one = await measureRound(bench, file, route);
@@ -84,6 +86,7 @@ async function measureFile(bench: Bench, file: DataFile): Promise<Measurement[]>
   const peers: Peers = {
     md5: median(md5),
     cp: median(cp),
+    synced: median(synced),
     python: found.has(PYTHON) ? median(found.get(PYTHON)!.map(({ took }) => took)) : undefined,
   };
   const rate = (seconds: number) => `${Math.round(file.size / 1e6 / seconds)} MB/s`;
@@ -97,6 +100,13 @@ async function measureFile(bench: Bench, file: DataFile): Promise<Measurement[]>
       detail: rate(peers.md5),
     },
     { case: "catch-up", what: `${file.name}: cp`, rounds: cp, unit: "s", detail: rate(peers.cp) },
+    {
+      case: "catch-up",
+      what: `${file.name}: cp and sync of the copy`,
+      rounds: synced,
+      unit: "s",
+      detail: rate(peers.synced),
+    },
   ];
 }
 
@@ -104,6 +114,8 @@ async function measureFile(bench: Bench, file: DataFile): Promise<Measurement[]>
 interface Peers {
   readonly md5: number;
   readonly cp: number;
+  /** `cp` until the copy is on disk, as a secondary's is. */
+  readonly synced: number;
   readonly python: number | undefined;
 }
 
@@ -111,17 +123,26 @@ function roundsFor({ options }: Bench, { pair }: Route): number {
   return roundsOf(options, pair.includes("python") ? PYTHON_ROUNDS : OUR_ROUNDS);
 }
 
-/** @returns what the system's cp takes, in seconds; it waits for no disk */
-async function copyByCp({ target }: Bench, file: DataFile): Promise<number> {
+/** What the system's cp takes, which waits for no disk, and then until `sync` has the copy there; in seconds. */
+async function copyByCp(
+  { target }: Bench,
+  file: DataFile,
+): Promise<{ readonly copied: number; readonly synced: number }> {
   const copy = join(target, "copy.fs");
   await removeCopy(copy);
   warm(file.path);
   const start = performance.now();
-  const { success } = await new Deno.Command("cp", { args: [file.path, copy] }).output();
-  const took = (performance.now() - start) / 1000;
-  if (!success) throw new Error(`Cannot copy ${file.path}: cp has failed`);
+  await runProgram("cp", [file.path, copy]);
+  const copied = (performance.now() - start) / 1000;
+  await runProgram("sync", [copy]);
+  const synced = (performance.now() - start) / 1000;
   await removeCopy(copy);
-  return took;
+  return { copied, synced };
+}
+
+async function runProgram(name: string, args: readonly string[]): Promise<void> {
+  const { success } = await new Deno.Command(name, { args: [...args] }).output();
+  if (!success) throw new Error(`Cannot run ${name} ${args.join(" ")}: it has failed`);
 }
 
 async function measureRound(bench: Bench, file: DataFile, { pair, protocol }: Route): Promise<Round> {
@@ -176,7 +197,7 @@ function describe(file: DataFile, route: Route, rounds: readonly Round[], peers:
   const rate = `${Math.round(file.size / 1e6 / took)} MB/s, ${Math.round(records / took)} records/s`;
   const ratio = peers.python === undefined ? undefined : peers.python / took;
   const limit = route.protocol === "native"
-    ? `${Math.round(100 * peers.cp / took)} % of cp`
+    ? `${Math.round(100 * peers.cp / took)} % of cp, ${Math.round(100 * peers.synced / took)} % with sync`
     : `${Math.round(100 * peers.md5 / took)} % of MD5`;
   return {
     case: "catch-up",

@@ -29,13 +29,14 @@ const BYTES_AT_ONCE = 500_000_000;
 const FIRST_OID = 2n ** 32n;
 
 export class DataFiles {
-  readonly #directory: string;
+  /** Where they are. */
+  readonly directory: string;
   readonly #quick: boolean;
   readonly #say: (line: string) => void;
 
   /** @param quick makes all files a hundredth of their size */
   constructor(directory: string, quick: boolean, say: (line: string) => void) {
-    this.#directory = directory;
+    this.directory = directory;
     this.#quick = quick;
     this.#say = say;
   }
@@ -44,7 +45,7 @@ export class DataFiles {
   async get(wanted: Shape): Promise<DataFile> {
     const transactions = this.#quick ? Math.ceil(wanted.transactions / 100) : wanted.transactions;
     const shape = { ...wanted, transactions };
-    const path = join(this.#directory, `${nameOf(shape)}.fs`);
+    const path = join(this.directory, `${nameOf(shape)}.fs`);
     if (!existsSync(path)) {
       this.#say(`Making ${path} with ZODB`);
       await make(shape, path);

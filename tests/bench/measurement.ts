@@ -1,7 +1,7 @@
 /** What the cases give back: numbers with what they are of, and what was aimed at. */
 import { median } from "./statistics.ts";
 
-export type Unit = "s" | "ms" | "MiB" | "MB/s";
+export type Unit = "s" | "ms" | "kB" | "MiB" | "MB/s";
 
 /** What a measurement is held against, another one of the same run. */
 export interface Comparison {

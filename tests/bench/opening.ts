@@ -10,7 +10,7 @@ import { atLeast, type Measurement } from "./measurement.ts";
 import type { Maker } from "./options.ts";
 import { median } from "./statistics.ts";
 
-const MILLION: Shape = { name: "million", transactions: 100_000, records: 10, bytes: 100 };
+export const MILLION: Shape = { name: "million", transactions: 100_000, records: 10, bytes: 100 };
 const SMALL_48_MB: Shape = { name: "48mb", transactions: 5_000, records: 10, bytes: 900 };
 
 const USUAL_ROUNDS = 5;

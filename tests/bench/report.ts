@@ -2,7 +2,7 @@
 import { cpus } from "node:os";
 import { type Measurement, type Unit, valueOf } from "./measurement.ts";
 
-const DIGITS: Readonly<Record<Unit, number>> = { s: 2, ms: 2, MiB: 0, "MB/s": 0 };
+const DIGITS: Readonly<Record<Unit, number>> = { s: 2, ms: 2, kB: 1, MiB: 0, "MB/s": 0 };
 
 const HEADINGS = ["", "median", "rounds", "", "compared", "aim", ""];
 

@@ -56,6 +56,7 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
     replicateTo: undefined,
     maxSecondaries: 100,
     protocol: "auto",
+    applyDelay: 0,
     rewind: "never",
     rewindLimit: 100,
     compress: "auto",
@@ -80,7 +81,7 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
     ...["secondary", "/srv/Data.fs", "--replicate-from", "/run/zrs/from", "--replicate-to", "[::]:5001"],
     ...[
       ...["--max-secondaries", "3", "--protocol", "native", "--compress", "off", "--bwlimit", "2M"],
-      ...["--rewind", "auto", "--rewind-limit", "7"],
+      ...["--apply-delay", "1.5h", "--rewind", "auto", "--rewind-limit", "7"],
       ...["--blob-dir", "blobs", "--blobs", "shared"],
       "--keep-alive",
       "2.5",
@@ -113,6 +114,7 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
     replicateTo: { transport: "tcp", host: "::", port: 5001 },
     maxSecondaries: 3,
     protocol: "native",
+    applyDelay: 5400,
     rewind: "auto",
     rewindLimit: 7,
     compress: "off",
@@ -160,7 +162,8 @@ Deno.test("a wrong command line exits with 2 and one line that says what to do",
     [["primry"], /^zrs: Unexpected command `primry`; did you mean `primary`\?\n$/],
     [["frobnicate"], /^zrs: Unexpected command `frobnicate`; see zrs --help\n$/],
     [["frobnicate", "--help"], /^zrs: .*`frobnicate`; see zrs --help\n$/],
-    [["verify", "Data.fs"], /^zrs: Unexpected command `verify`; see zrs --help\n$/],
+    [["verfy", "Data.fs"], /^zrs: Unexpected command `verfy`; did you mean `verify`\?\n$/],
+    [["verify"], /^zrs verify: Missing DATA_FS, the path of the database/],
     [["--versoin"], /^zrs: Unexpected option `--versoin`; did you mean `--version`\?\n$/],
     [["primary"], /^zrs primary: Missing DATA_FS, the path of the database; see zrs primary --help\n$/],
     [["secondary"], /^zrs secondary: Missing DATA_FS, the path of the copy; see zrs secondary --help\n$/],
@@ -267,17 +270,34 @@ Deno.test("--version prints the version", async () => {
   }
 });
 
+Deno.test("a delay is a number of seconds, minutes, hours or days, up to a year", () => {
+  const delayOf = (text: string) => {
+    const command = parse("secondary", "/f", "--replicate-from", "1", "--apply-delay", text);
+    return command?.command === "secondary" ? command.applyDelay : undefined;
+  };
+  assert.deepEqual(["0", "90", "30s", "90m", "1h", "7d", "0.5d"].map(delayOf), [
+    ...[0, 90, 30, 5400, 3600, 604_800, 43_200],
+  ]);
+  for (const bad of ["", "h", "-1h", "1 h", "1w", "367d", "1h30m", "1e3"]) {
+    assert.throws(() => delayOf(bad), /such as 90s, 30m, 1h or 7d/, bad);
+  }
+});
+
 Deno.test("--help lists the commands that there are, and how to go on", async () => {
   for (const option of ["--help", "-h"]) {
     const { code, out, err } = await runCaptured(option);
     assert.deepEqual([code, err], [0, ""]);
     assert.match(out, /Usage: zrs COMMAND \.\.\.\n/);
-    assert.deepEqual(out.match(/^ {2}\w+/gm), [
+    assert.deepEqual(out.match(/^ {2}\w[\w-]*/gm), [
       "  primary",
       "  secondary",
+      "  replica-sync",
       "  status",
       "  log",
       "  rewind",
+      "  promote",
+      "  verify",
+      "  pack",
       "  completion",
     ]);
   }
@@ -305,7 +325,12 @@ Deno.test("the help of each command has its usage, all its options and an exampl
     [
       "log",
       /^Usage: zrs log DATA_FS \[OPTION\.\.\.\]$/m,
-      ["--last N", "--since TIME", "--oid OID", "--records", "--json"],
+      ["--last N", "--since TIME", "--oid OID", "--pending", "--records", "--json"],
+    ],
+    [
+      "promote",
+      /^Usage: zrs promote DATA_FS \[OPTION\.\.\.\]$/m,
+      ["--before TIME", "--all", "--dry-run", "--yes"],
     ],
     [
       "rewind",
@@ -320,7 +345,14 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       /^Usage: zrs secondary DATA_FS --replicate-from ADDR \[OPTION\.\.\.\]$/m,
       [
         ...["--replicate-from ADDR", "--replicate-to ADDR", "--max-secondaries N"],
-        ...["--protocol NAME", "--rewind WHEN", "--rewind-limit N", "--compress WHEN", "--bwlimit RATE"],
+        ...[
+          "--protocol NAME",
+          "--apply-delay DURATION",
+          "--rewind WHEN",
+          "--rewind-limit N",
+          "--compress WHEN",
+          "--bwlimit RATE",
+        ],
         ...["--blob-dir DIR", "--blobs MODE", "--missing-blobs MODE", "--keep-alive SECONDS"],
         ...["--retry-max SECONDS", "--control PATH", "--tls-name NAME"],
         "--auth-file FILE",
@@ -329,9 +361,52 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       ],
     ],
     [
+      "replica-sync",
+      /^Usage: zrs replica-sync SOURCE DATA_FS \[OPTION\.\.\.\]$/m,
+      [
+        ...[
+          "--until TIME",
+          "--repack",
+          "--keep-old",
+          "--check HOW",
+          "--dry-run",
+          "--ask-zeo ADDR",
+          "--settle SECONDS",
+        ],
+        ...["--protocol NAME", "--compress WHEN", "--bwlimit RATE", "--blobs MODE", "--json"],
+        ...["--auth-file FILE", "--tls-name NAME", "--tls-cert FILE", "--tls-key FILE", "--tls-ca FILE"],
+        ...["--log-file FILE", "-q, --quiet", "-v, --verbose"],
+      ],
+    ],
+    [
       "status",
       /^Usage: zrs status DATA_FS\|SOCKET \[OPTION\.\.\.\]$/m,
       ["--json", "--max-lag SECONDS", "--max-lag-bytes SIZE", "--nagios"],
+    ],
+    [
+      "pack",
+      /^Usage: zrs pack DATA_FS \[OPTION\.\.\.\]$/m,
+      ["--days N", "--to TIME", "--no-gc", "--no-keep-old", "--json", "-q, --quiet"],
+    ],
+    [
+      "verify",
+      /^Usage: zrs verify DATA_FS \[OTHER\] \[OPTION\.\.\.\]$/m,
+      [
+        "--pickles",
+        "--refs",
+        "--blob-dir DIR",
+        "--max-findings N",
+        "--bytes",
+        "--digest",
+        "--since TID",
+        "--to TID",
+        "--json",
+        "--auth-file FILE",
+        "--tls-name NAME",
+        "--tls-cert FILE",
+        "--tls-key FILE",
+        "--tls-ca FILE",
+      ],
     ],
   ];
   for (const [command, usage, options] of table) {

@@ -29,6 +29,7 @@ export class ScriptedHost implements Host {
   readonly network = this.#system.network;
   readonly clock = this.#system.clock;
   readonly random = this.#system.random;
+  readonly processes = this.#system.processes;
   readonly pid = 4711;
   readonly disk: Disk;
   /** All of standard output and standard error. */

@@ -44,6 +44,7 @@ class TestNode implements Node {
       blobs: "refuse",
       missingBlobs: undefined,
       problem: undefined,
+      delay: undefined,
       source: undefined,
       peers: [],
     };

@@ -85,6 +85,7 @@ Deno.test("primary and secondary tell of themselves and each other, and of an en
     blobs: "refuse",
     missingBlobs: null,
     problem: null,
+    delay: null,
     replicateTo: rest["replicateTo"],
     peers: [],
   });

@@ -39,6 +39,7 @@ const SECONDARY: StatusAnswer = {
   missingBlobs: null,
   problem: null,
   replicateTo: null,
+  delay: null,
   source: SOURCE,
   peers: [],
 };
@@ -149,6 +150,37 @@ Deno.test("a secondary that cannot write says what it holds back, and its proble
     text,
     /^ {11}1 min 55 s, 2\.9 MiB behind what was received, up to 03f5945a00000000$/m,
   );
+});
+
+const DELAYED: StatusAnswer = {
+  ...SECONDARY,
+  delay: {
+    seconds: 3600,
+    appliedTid: "03f5941c17777777",
+    appliedTime: "2024-01-02T02:04:05.500Z",
+    appliedBytes: 1_610_612_736 - 2_097_152,
+    waitingBytes: 2_097_152,
+    nextDue: "2024-01-02T03:05:00.000Z",
+  },
+};
+
+Deno.test("a secondary with a delay says what it has received and applied, and what waits until when", async () => {
+  const lines = formatStatus(DELAYED).split("\n");
+  assert.deepEqual(lines.slice(2, 5), [
+    "received   03f5945817777777, written 2024-01-02T03:04:05.500Z (0.5 s ago)",
+    "applied    03f5941c17777777, written 2024-01-02T02:04:05.500Z (1 h ago)",
+    "           2.0 MiB wait, the next is due in 54 s (--apply-delay 1 h)",
+  ]);
+  const nothing = { ...DELAYED.delay!, waitingBytes: 0, nextDue: null };
+  assert.match(formatStatus({ ...DELAYED, delay: nothing }), /\n +nothing waits \(--apply-delay 1 h\)\n/);
+  const { code } = await runStatus(DELAYED, "--max-lag", "60", "--max-lag-bytes", "1K");
+  assert.equal(code, 0, "what waits on purpose is no lag");
+});
+
+Deno.test("a transaction that is dated more than the delay ahead is told of", () => {
+  const ahead = (lastTime: string) => /DATED .* AHEAD/.exec(formatStatus({ ...DELAYED, lastTime }))?.[0];
+  assert.equal(ahead("2024-01-02T04:04:06.000Z"), undefined);
+  assert.equal(ahead("2024-01-02T05:04:06.000Z"), "DATED 2 h AHEAD");
 });
 
 Deno.test("a primary's screen shows its secondaries, the farthest behind first, and no more than fit", () => {

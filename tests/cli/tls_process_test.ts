@@ -111,6 +111,45 @@ tlsTest(
   },
 );
 
+for (const [speaker, isPrimaryByTls] of [["primary", true], ["secondary", false]] as const) {
+  tlsTest(
+    `where only the ${speaker} speaks TLS, both logs say so and what to do`,
+    async (directory, authority) => {
+      const byTls = tls(await authority.sign("one"), authority);
+      const [primaryArgs, secondaryArgs] = isPrimaryByTls ? [byTls, []] : [[], byTls];
+      const data = directory.join("Data.fs");
+      await using primary = await ZrsProcess.start(
+        directory,
+        ...["primary", data, "--replicate-to", "0", ...primaryArgs],
+      );
+      for (const protocol of ["auto", "native", "zrs2"]) {
+        await using secondary = startZrs([
+          ...["secondary", directory.join(`${protocol}.fs`), "--replicate-from", primary.address],
+          ...["--protocol", protocol, "--retry-max", "0.1", ...secondaryArgs],
+        ]);
+        await says(
+          secondary,
+          isPrimaryByTls
+            ? / WARNING .*this looks like a TLS connection: both ends must use TLS, or neither/
+            : / WARNING .*it may speak no TLS \(both ends must use TLS, or neither\)/,
+        );
+        if (isPrimaryByTls && protocol === "auto") {
+          const line = secondary.stderr.items.find((each) => each.includes("going on with zrs2"));
+          assert.match(line ?? "", /this looks like a TLS connection: both ends must use TLS, or neither/);
+        }
+        assert.equal((await secondary.stop()).code, 0);
+      }
+      await says(
+        primary.process,
+        isPrimaryByTls
+          ? / WARNING .* dropped: it speaks no TLS: both ends must use TLS, or neither/
+          : / WARNING .* dropped: .*this looks like a TLS connection: both ends must use TLS, or neither/,
+      );
+      assert.equal(await primary.stop(), 0);
+    },
+  );
+}
+
 tlsTest("rewind asks a source over TLS, by another name, too", async (directory, authority) => {
   const one = tls(await authority.sign("one", { names: "DNS:db1.example.com" }), authority);
   const two = tls(await authority.sign("two"), authority);

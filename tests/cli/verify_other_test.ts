@@ -1,5 +1,6 @@
 /** Two copies compared, and digests, as people and scripts see them. */
 import assert from "node:assert/strict";
+import { run } from "../../lib/cli/mod.ts";
 import { verifyDigest } from "../../lib/cli/verify_digest.ts";
 import { verifyOther, type VerifyOtherOptions } from "../../lib/cli/verify_other.ts";
 import { CorruptError, UnavailableError, UsageError } from "../../lib/errors.ts";
@@ -206,6 +207,90 @@ Deno.test("no digest is given of a damaged file, but for what lies before the da
 Deno.test("a digest is what another program computes from the same description", async () => {
   const { found, out } = await digest([{ tid: TID, user: "bob", records: [{ oid: 1n, data: "one." }] }]);
   // Computed by Python's hashlib and struct.
-  assert.equal(found.digest, "d5bccb2169a603cf197fecd3b55e69b8eb51afe200c7ca2c1420ddf91a41442b");
-  assert.match(out, /^digest {8}TPYC-P8B9-MR1W-Y6BZ\n/);
+  assert.equal(found.digest, "4fa22de2186591f5274135b6f244b5f4522987726c76cdb35bba4eab01ce4e70");
+  assert.match(out, /^digest {8}9YH2-VRGR-CP8Z-A9T1\n/);
+});
+
+async function zrs(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const host = hostOf(dataFs(HISTORY.slice(0, 20)).bytes, dataFs(HISTORY).bytes);
+  return { code: await run(["verify", ...args], host), ...host.written };
+}
+
+Deno.test("the exit code says whether there is a difference", async () => {
+  assert.equal((await zrs(COPY, SOURCE)).code, 0);
+  assert.equal((await zrs(SOURCE, COPY)).code, 1);
+  assert.equal((await zrs(COPY, SOURCE, "--bytes")).code, 0);
+  assert.match(
+    (await zrs(COPY, "--digest", "--to", "03f5945800000003")).out,
+    /^digest .*\nup to +03f5945800000003 /,
+  );
+  assert.equal((await zrs(COPY, "zrs://127.0.0.1:1")).code, 4);
+});
+
+Deno.test("options that are of no use together are refused, and so is a node that is none", async () => {
+  for (
+    const args of [
+      [COPY, "--bytes"],
+      [COPY, "--since", "03f5945800000003"],
+      [COPY, SOURCE, "--to", "03f5945800000003"],
+      [COPY, SOURCE, "--digest"],
+      [COPY, SOURCE, "--pickles"],
+      [COPY, "--digest", "--refs"],
+      [COPY, SOURCE, "--auth-file", "/data/secret"],
+      [COPY, SOURCE, "--bytes", "--since", "03f5945800000003"],
+      [COPY, "zrs://db1"],
+    ]
+  ) {
+    const { code, out, err } = await zrs(...args);
+    assert.deepEqual([code, out], [2, ""], args.join(" "));
+    assert.match(err, /Cannot (use|read)/);
+  }
+});
+
+const CLEAR = "\r\x1b[K";
+
+/** Runs the command on a terminal where each look at the clock is a second and a half later than the last. */
+async function zrsOnTerminal(disk: MemoryDisk, ...args: string[]): Promise<{ drawn: string; left: string }> {
+  const host = new ScriptedHost(disk);
+  let drawn = "";
+  let now = 0;
+  const write = (text: string) => void (drawn += text);
+  const clock = {
+    ...host.clock,
+    monotonic: () => now += 1500,
+    schedule: host.clock.schedule.bind(host.clock),
+  };
+  Object.assign(host, { clock, isTerminal: () => true, out: write, err: write });
+  await run(["verify", ...args], host);
+  return { drawn, left: drawn.split("\n").map((line) => line.split(CLEAR).at(-1)).join("\n") };
+}
+
+Deno.test("how far comparing and digesting is, is drawn on a terminal and does not stay there", async () => {
+  const large = new Uint8Array(20_000_000);
+  const history = [
+    ...HISTORY,
+    ...[30n, 31n].map((at) => ({ tid: TID + at, records: [{ oid: 1n, data: large }] })),
+  ];
+  const disk = new MemoryDisk();
+  disk.put(SOURCE, dataFs(history).bytes);
+  disk.put(COPY, dataFs(history.map((each, at) => at === 31 ? { ...each, user: "eve" } : each)).bytes);
+  const replicateTo = { transport: "tcp", host: "127.0.0.1", port: 0 } as const;
+  await using primary = await startPrimary({ path: SOURCE, replicateTo }, new ScriptedHost(disk));
+  const address = primary.node.address;
+  assert(address.transport === "tcp");
+  for (
+    const [args, drawn, left] of [
+      [[COPY, SOURCE], /\rcomparing: \d.* of \d/, /^DIFFERENT .*\n31 transactions .*\n1 difference\n$/],
+      [
+        [COPY, `zrs://127.0.0.1:${address.port}`],
+        /\rcomparing: (\S+ \S+) of \1/,
+        /^DIFFERENT .*\n31 .*\n1 difference\n$/,
+      ],
+      [[COPY, "--digest"], /\rdigesting: \d.* of \d/, /^digest +[0-9A-Z-]{19}\n/],
+    ] as const
+  ) {
+    const seen = await zrsOnTerminal(disk, ...args);
+    assert.match(seen.drawn.replaceAll(CLEAR, "\r"), drawn);
+    assert.match(seen.left, left);
+  }
 });

@@ -98,7 +98,7 @@ Deno.test("findings beyond --max-findings are counted, and count", async () => {
 Deno.test("what cannot be verified is exit code 2", async () => {
   const cases: [Uint8Array, string[], RegExp][] = [
     [latin1("PK\x03\x04"), [], /it is not a FileStorage/],
-    [FILE.bytes, ["/data/Other.fs"], /Cannot compare .* with \/data\/Other\.fs/],
+    [FILE.bytes, ["/data/Other.fs"], /Cannot open \/data\/Other\.fs: there is no such file/],
     [FILE.bytes, ["--blob-dir", "/none"], /there is no such directory/],
     [FILE.bytes, ["--max-findings", "0"], /Expected a whole number/],
   ];
@@ -147,6 +147,6 @@ Deno.test("progress is drawn on a terminal only, after a second, and taken away 
     assert.equal(await run(["verify", PATH, "--pickles"], host), 1); // the data is no pickle
     const parts = host.written.err.split("\r\x1b[K");
     assert.equal(parts.at(-1), "");
-    assert.equal(parts.some((part) => /^looking into records: 100 %/.test(part)), isTerminal);
+    assert.equal(parts.some((part) => /^looking into records: (.+) of \1/.test(part)), isTerminal);
   }
 });

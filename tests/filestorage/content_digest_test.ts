@@ -114,7 +114,7 @@ Deno.test("a record of any size is read through a buffer, and others run meanwhi
     assert.deepEqual(await digester.transaction(reader), naiveDigest(read[at]!));
   }
   assert.ok(largest <= 65_536, `${largest} bytes at once`);
-  assert.ok(pauses >= 4, `${pauses} pauses`);
+  assert.ok(pauses >= 2, `${pauses} pauses`);
 });
 
 Deno.test("a damaged record has no digest", async () => {

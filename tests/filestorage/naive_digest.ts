@@ -1,4 +1,4 @@
-/** The digests of filestorage/content_digest.ts in the plainest way, from what the naive reader read. */
+/** The digests of filestorage/content_digest.ts and history_digest.ts in the plainest way, from what the naive reader read. */
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { bytesOf } from "../kit/hex.ts";
@@ -18,12 +18,17 @@ function sha256(parts: readonly Uint8Array[]): string {
   return createHash("sha256").update(Buffer.concat(parts)).digest("hex");
 }
 
-export function naiveDigest(transaction: ReadTransaction): { digest: string; body: string; records: number } {
-  const { user, description, extension } = transaction;
-  const tid = number(transaction.tid, 8);
+/** All that a transaction says. */
+function contentOf({ tid, user, description, extension, records }: ReadTransaction): Uint8Array[] {
   const texts = [user, description, extension];
+  const lengths = texts.map((text) => number(text.length, 2));
+  return [number(tid, 8), ...lengths, ...texts, ...records.flatMap(recordBytes)];
+}
+
+export function naiveDigest(transaction: ReadTransaction): { digest: string; body: string; records: number } {
+  const tid = number(transaction.tid, 8);
   const records = transaction.records.flatMap(recordBytes);
-  const digest = sha256([tid, ...texts.map((text) => number(text.length, 2)), ...texts, ...records]);
+  const digest = sha256(contentOf(transaction));
   return {
     digest,
     body: records.length === 0 ? digest : sha256([tid, ...records]),
@@ -33,4 +38,13 @@ export function naiveDigest(transaction: ReadTransaction): { digest: string; bod
 
 export function naiveRecordDigest(record: ReadRecord): string {
   return sha256(recordBytes(record));
+}
+
+/** The digest of a stretch of history (filestorage/history_digest.ts), hexadecimal. */
+export function naiveHistoryDigest(transactions: readonly ReadTransaction[]): string {
+  const parts = transactions.flatMap((transaction) => {
+    const said = contentOf(transaction);
+    return [...said, number(said.reduce((sum, { length }) => sum + length, 0), 8)];
+  });
+  return sha256(parts);
 }

@@ -91,6 +91,21 @@ Deno.test("a pack that replaces the file meanwhile is told, and its index not he
   assert.equal(verification.verified.transactions, 3);
 });
 
+Deno.test("an index that is replaced in a moment, as behind a pack, is not held against the file", async () => {
+  const disk = new MemoryDisk();
+  disk.put(PATH, FILE.bytes);
+  disk.put(`${PATH}.index`, latin1("of the file before the pack"));
+  let waits = 0;
+  const wait = () => {
+    if (++waits === 3) {
+      disk.put("/data/new", latin1("of this one"));
+      disk.rename("/data/new", `${PATH}.index`);
+    }
+    return Promise.resolve();
+  };
+  assert.deepEqual((await verifyOn(disk, { wait })).findings, []);
+});
+
 const BLOB = latin1("\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N.");
 
 for (const layout of ["bushy", "lawn"] as const) {

@@ -269,3 +269,12 @@ Deno.test("what is under way at the end while it looks is no finding", async () 
     assert.equal(verified.end, FILE.transactions[4]!.position);
   }
 });
+
+Deno.test("much that is no transaction is lost, and no torn tail; a large transaction that was cut is one", async () => {
+  const garbage = new Uint8Array(17 << 20).fill(0x41);
+  assert.deepEqual(await kindsIn(dataFs(HISTORY, { tail: garbage }).bytes), ["length-mismatch", "lost"]);
+  const large = dataFs([...HISTORY, { tid: tidAt(5), records: [{ oid: C, data: garbage }] }]);
+  assert.deepEqual(await kindsIn(large.bytes.slice(0, -1)), ["torn-tail"]);
+  const zeros = dataFs(HISTORY, { tail: garbage.fill(0) });
+  assert.deepEqual(await kindsIn(zeros.bytes), ["torn-tail"]);
+});

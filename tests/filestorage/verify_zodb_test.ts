@@ -1,7 +1,7 @@
 /** Verify beside real ZODB: its files have no faults, and what its own tools find, verify finds. */
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { PickleError } from "../../lib/errors.ts";
+import { NotFoundError, PickleError } from "../../lib/errors.ts";
 import {
   describe,
   type Finding,
@@ -76,6 +76,39 @@ for (const environment of ENVIRONMENTS) {
       await writer.close();
     }
     await sound("packed and closed");
+  });
+
+  peerTest(`nothing is found while ${environment} writes, undoes and packs`, [environment], async () => {
+    await using directory = await TempDirectory.make();
+    const path = directory.join("Data.fs");
+    await using writer = await ZodbWriter.start(environment, { path, fsync: false });
+    await writer.commitMany({ count: 200, size: 200, objects: 5, keys: 100 });
+    let isBusy = true;
+    const work = async () => {
+      for (let round = 0; round < 4; round++) {
+        await writer.commitMany({ count: 100, size: 5000, objects: 3, keys: 100 });
+        await writer.undo([1]);
+        await writer.pack();
+      }
+      isBusy = false;
+    };
+    const working = work();
+    let rounds = 0;
+    for (; isBusy; rounds++) {
+      let verification: Verification;
+      try {
+        verification = Verification.open(new HostDisk(), path);
+      } catch (error) {
+        if (error instanceof NotFoundError) continue; // between a pack's two renames
+        throw error;
+      }
+      using _closed = verification;
+      const wait = () => new Promise<void>((resolve) => setTimeout(resolve, 10));
+      const findings = await Array.fromAsync(verification.findings({ pickles: true, pause: wait, wait }));
+      assert.deepEqual(findings.map(describe), [], `round ${rounds}`);
+    }
+    await working;
+    assert(rounds > 3, `${rounds}`);
   });
 
   peerTest(`what fstest of ${environment} finds in damaged files, verify finds`, [environment], async () => {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { DiskFullError, NotFoundError, UsageError } from "../../lib/errors.ts";
 import { systemHost } from "../../lib/host/mod.ts";
+import { CAN_MOUNT, makeReadOnly, withSmallDisk } from "../kit/small_disk.ts";
 import { inTempDir, run } from "./kit.ts";
 
 const { disk } = systemHost();
@@ -214,37 +215,12 @@ Deno.test("remove takes files and links, and never a directory", () =>
     assert.deepEqual(disk.list(dir), ["empty"]);
   }));
 
-/** Mounts a file system of 64 KB at `dir/small` for the time of `use`. */
-async function withSmallDisk(dir: string, use: (small: string) => void | Promise<void>): Promise<void> {
-  const small = `${dir}/small`;
-  Deno.mkdirSync(small);
-  run("mount", ["-t", "tmpfs", "-o", "size=64k", "none", small]);
-  try {
-    await use(small);
-  } finally {
-    run("umount", [small]);
-  }
-}
-
-/** Mounting takes root, and more rights than many containers give it. */
-async function canMount(): Promise<boolean> {
-  if (Deno.uid() !== 0) return false;
-  try {
-    await inTempDir((dir) => withSmallDisk(dir, () => {}));
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-const mountable = await canMount();
-
 Deno.test({
   name: "a full disk is DiskFullError, and there is room again after a cut",
-  ignore: !mountable,
+  ignore: !CAN_MOUNT,
   fn: () =>
     inTempDir((dir) =>
-      withSmallDisk(dir, async (small) => {
+      withSmallDisk(dir, 64, async (small) => {
         using file = disk.create(`${small}/Data.fs`);
         const bytes = new Uint8Array(1 << 20).fill(7);
         assert.throws(() => file.writeAt(bytes, 0), (error: unknown) => {
@@ -263,12 +239,12 @@ Deno.test({
 
 Deno.test({
   name: "writing on a read-only file system is UsageError with a hint",
-  ignore: !mountable,
+  ignore: !CAN_MOUNT,
   fn: () =>
     inTempDir((dir) =>
-      withSmallDisk(dir, (small) => {
+      withSmallDisk(dir, 64, (small) => {
         Deno.writeTextFileSync(`${small}/Data.fs`, "FS21");
-        run("mount", ["-o", "remount,ro", small]);
+        makeReadOnly(small);
         for (const open of [disk.openWrite, disk.create, disk.lock]) {
           assert.throws(() => open.call(disk, `${small}/Data.fs`), (error: unknown) => {
             return error instanceof UsageError && error.hint !== undefined;

@@ -19,6 +19,7 @@ export type Operation =
   | "setMode"
   | "rename"
   | "link"
+  | "chmod"
   | "remove"
   | "syncDirectory";
 
@@ -48,6 +49,10 @@ export class MemoryDisk implements Disk {
   readonly performed: Performed[] = [];
   /** The disk is full beyond this many bytes in all files together. */
   capacity = Infinity;
+  /** Whether a file can have two names. */
+  hasLinks = true;
+  /** From which file each one got its permissions that got any. */
+  readonly permissions = new Map<string, string>();
   readonly #files = new Map<string, MemoryFile>();
   readonly #modes = new Map<MemoryFile, number>();
   readonly #directories = new Set<string>(["/"]);
@@ -156,14 +161,17 @@ export class MemoryDisk implements Disk {
     this.#needDirectory(dirname(name));
     const file = this.#find(path);
     if (this.#files.has(name)) throw new UsageError(`Cannot link ${name}: it exists`, { path: name });
+    if (!this.hasLinks) return false;
     this.#files.set(name, file);
     this.#changed(name);
     return true;
   }
 
   copyPermissions(from: string, to: string): void {
+    this.#perform("chmod", to);
     this.#find(from);
     this.#find(to);
+    this.permissions.set(to, from);
   }
 
   remove(path: string): void {

@@ -104,7 +104,17 @@ export class NaiveJudge {
     if (last === undefined) return { kind: "shared", position: 4 };
     if (source.length === 0) return { kind: "ahead", common: undefined };
     const found = source.find(({ tid }) => tid === last.tid);
-    if (found !== undefined && bodyOf(found) === bodyOf(last)) return { kind: "shared", position: found.end };
+    const before = found ?? source.findLast(({ tid }) => tid < last.tid);
+    const after = source.find(({ tid }) => tid > last.tid);
+    const packedAway = isPackedGap(before, after)
+      ? { after: last.tid, before: source.find(({ tid, status }) => tid > last.tid && status !== "p")?.tid }
+      : undefined;
+    const shared = (position: number): Lineage => ({
+      kind: "shared",
+      position,
+      ...(packedAway && { packedAway }),
+    });
+    if (found !== undefined && bodyOf(found) === bodyOf(last)) return shared(found.end);
 
     const evidence = [
       ...source.filter(({ tid }) => tid <= last.tid).map((each) =>
@@ -116,8 +126,6 @@ export class NaiveJudge {
     const isBehind = ({ tid }: { tid: bigint }) => common === undefined || tid > common;
     const firstOther = evidence.filter(([tid, holding]) => holding === "other" && isBehind({ tid }))
       .map(([tid]) => tid).reduce<bigint | undefined>((a, b) => a === undefined || b < a ? b : a, undefined);
-    const before = found ?? source.findLast(({ tid }) => tid < last.tid);
-    const after = source.find(({ tid }) => tid > last.tid);
     const isPacked = found === undefined ? isPackedGap(before, after) : found.status === "p";
     if (firstOther !== undefined || (found === undefined && !isPacked && after !== undefined)) {
       const here = source.find(isBehind);
@@ -130,12 +138,7 @@ export class NaiveJudge {
       return { kind: "forked", common, here: here.tid, there: there.tid, exact: isKnown && !hasPacked };
     }
     if (found === undefined && !isPacked) return { kind: "ahead", common };
-    if (found !== undefined && !isPacked && holding(found, replica) === "same") {
-      return { kind: "shared", position: found.end };
-    }
-    const packedAway = isPackedGap(before, after)
-      ? { after: last.tid, before: source.find(({ tid, status }) => tid > last.tid && status !== "p")?.tid }
-      : undefined;
+    if (found !== undefined && !isPacked && holding(found, replica) === "same") return shared(found.end);
     return { kind: "beyond the pack", position: before?.end ?? 4, common, packedAway };
   }
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { ProtocolError, RefusedError, UnavailableError } from "../../lib/errors.ts";
 import { Generation, type LogView } from "../../lib/filestorage/mod.ts";
 import { encodeControl } from "../../lib/native/mod.ts";
-import { queryLineage, type Secret, type Verdict } from "../../lib/replica/mod.ts";
+import { networkSource, queryLineage, type Secret, type Verdict } from "../../lib/replica/mod.ts";
 import { formatTid, NO_TID } from "../../lib/zodb/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { othersHaveRun } from "../kit/manual_clock.ts";
@@ -30,7 +30,7 @@ function viewOf(scene: Scene, transactions: readonly TransactionDescription[]): 
 }
 
 async function ask(scene: Scene, view: LogView, source = HERE): Promise<Verdict> {
-  return await queryLineage(scene, source, view, { software: "test" });
+  return await queryLineage(scene, networkSource(scene, source), view, { software: "test" });
 }
 
 /** What a primary of these says of a file of those; nothing has been written, and the source has seen us go. */
@@ -140,7 +140,7 @@ Deno.test("a source that does not speak the native stream is unavailable, with w
       failure.message,
       /^Cannot compare with source:5000: it does not answer in zrs's native stream/,
     );
-    assert.match(failure.hint ?? "", /give it with --to/);
+    assert.match(failure.hint ?? "", /zrs log shows the transactions of both files/);
   }
 });
 
@@ -167,7 +167,7 @@ Deno.test("where there is a secret both must have it before anything of the hist
   await using _primary = await scene.startPrimary({ secret: secretOf("one secret of ours") });
   const view = viewOf(scene, history(6));
   const asking = (secret: Secret | undefined) =>
-    queryLineage(scene, HERE, view, { software: "test", secret });
+    queryLineage(scene, networkSource(scene, HERE), view, { software: "test", secret });
   const verdict = await asking(secretOf("one secret of ours"));
   assert(verdict.kind === "differs");
   assert.equal(verdict.refusal.common, TID + 3n);

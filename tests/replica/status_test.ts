@@ -47,6 +47,7 @@ Deno.test("a primary says of each secondary how far it has come, and of a slow o
     bytes: built.end,
     blobs: "refuse",
     problem: undefined,
+    delay: undefined,
     source: undefined,
   });
 

@@ -68,6 +68,8 @@ export class MachineDisk {
   /** Who holds the lock of which file. */
   readonly locks = new Map<Inode, Life>();
   capacityBytes = Infinity;
+  /** Whether a file can have two names. */
+  hasLinks = true;
   /** How long a sync takes. */
   syncLatencyMs: Latency = { least: 0.1, most: 8 };
   /** How many of the changes a watcher never hears of. */

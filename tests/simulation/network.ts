@@ -131,6 +131,7 @@ export class SimulatedNetwork {
   }
 
   connect(life: Life, host: string, address: Address, signal?: AbortSignal): Promise<Connection> {
+    if (address.transport === "stdio") throw new UsageError("Cannot connect to -: nobody is there");
     const target = address.transport === "unix" || OWN_NAMES.has(address.host) ? host : address.host;
     const name = address.transport === "unix" ? address.path : `${address.host}:${address.port}`;
     const unavailable = (why: string) =>
@@ -301,5 +302,6 @@ class SimulatedListener implements Listener {
 }
 
 function listenerKey(host: string, address: Address): string {
+  if (address.transport === "stdio") throw new UsageError("Cannot listen on -: nobody is there");
   return address.transport === "unix" ? `${host}:${address.path}` : `${host}:${address.port}`;
 }

@@ -2,6 +2,7 @@
  * Bugs of the native stream that the simulator must find: frames that a node says or hears otherwise than it
  * should, and checks that are left out while what they are for happens.
  */
+import { GrowingDigest } from "../../lib/filestorage/mod.ts";
 import { RawChecker } from "../../lib/filestorage/raw_run.ts";
 import { SourceHandshake } from "../../lib/native/mod.ts";
 import type { BlockFile, Connection } from "../../lib/ports/mod.ts";
@@ -9,6 +10,7 @@ import { DisguisedDisk, DisguisedFile, DisguisedNetwork } from "./disguise.ts";
 import { type Frame, messageOf, type NativeMessage } from "./native_tap.ts";
 import type { Plan } from "./plan.ts";
 import type { PlantedBug } from "./planted_bugs.ts";
+import { BrokenOffConnection, type BrokenOffRuns } from "./broken_off.ts";
 import { HastyAcknowledger, ReframedConnection, TamperedConnection } from "./reframed.ts";
 import type { Happening } from "./weather.ts";
 
@@ -26,6 +28,18 @@ function nativeIn(weather: readonly Happening[], packs = 0): (drawn: Plan) => Pl
   return (drawn) => {
     const plan = native(drawn);
     return { ...plan, weather, weatherEveryMs: 500, work: { ...plan.work, packs } };
+  };
+}
+
+/** Large transactions as bytes, through buffers that hold none of them. */
+function nativeLarge(drawn: Plan): Plan {
+  const plan = nativeIn(["cut links", "nothing"])(drawn);
+  const buffers = { readBytes: 1_024, runBytes: LARGE_BYTES, sendBytes: 2_000 };
+  return {
+    ...plan,
+    work: { ...plan.work, transactions: 15, large: 0.8 },
+    primary: { ...plan.primary, buffers, compress: "off" },
+    secondary: { ...plan.secondary, buffers },
   };
 }
 
@@ -76,6 +90,23 @@ function takeRunsUnchecked(readsRecords: boolean): Disposable {
     return reader.tid;
   };
   return { [Symbol.dispose]: () => void (RawChecker.prototype.check = check) };
+}
+
+/** While it is held, large transactions are taken as they come. */
+function takeLargeUnchecked(): Disposable {
+  const { checkLarge } = RawChecker.prototype;
+  RawChecker.prototype.checkLarge = (reader, position) => {
+    reader.read(position);
+    return Promise.resolve(reader.tid);
+  };
+  return { [Symbol.dispose]: () => void (RawChecker.prototype.checkLarge = checkLarge) };
+}
+
+/** While it is held, whatever two ends have of a transaction counts as the same. */
+function digestNothing(): Disposable {
+  const { upTo } = GrowingDigest.prototype;
+  GrowingDigest.prototype.upTo = () => Promise.resolve("0".repeat(64));
+  return { [Symbol.dispose]: () => void (GrowingDigest.prototype.upTo = upTo) };
 }
 
 /** While it is held, a source takes every hello. */
@@ -135,7 +166,24 @@ function bendLink(run: Uint8Array, isRecord: boolean): void {
   if (previous < run.length && run[previous] !== 0) run[previous]! ^= 1;
 }
 
+/** Plants connections that break off behind the beginning of a large transaction. */
+function inBrokenOff(runs: Omit<BrokenOffRuns, "least" | "left">): PlantedBug["plant"] {
+  return (ports, scheduler) => {
+    const ofNode: BrokenOffRuns = { ...runs, least: 3 * LARGE_BYTES, left: BROKEN_OFF };
+    return inConnections("made", (connection) => new BrokenOffConnection(connection, ofNode))(
+      ports,
+      scheduler,
+    );
+  };
+}
+
 const withoutBeats = messagesChanged({ written: (message) => message.type === "beat" ? null : message });
+
+/** What a run of several transactions has at most, where large ones are looked for. */
+const LARGE_BYTES = 4_096;
+
+/** So often is a node's connection broken off, so that it can come to rest in the end. */
+const BROKEN_OFF = 3;
 
 export const PLANTED_NATIVE_BUGS: readonly PlantedBug[] = [
   {
@@ -170,6 +218,32 @@ export const PLANTED_NATIVE_BUGS: readonly PlantedBug[] = [
     plan: native,
     plant: inConnections("made", (connection) => new TamperedConnection(connection, bendLink)),
     patch: () => takeRunsUnchecked(true),
+  },
+  {
+    name: "a large transaction gone on with behind other bytes than the source's",
+    foundBy: ["PrefixChecker"],
+    node: "replicas",
+    plan: nativeLarge,
+    plant: inBrokenOff({
+      change: (content, offset) => {
+        if (offset > LARGE_BYTES) content[content.length - 1]! ^= 1;
+      },
+      claimsSame: false,
+    }),
+    patch: digestNothing,
+  },
+  {
+    name: "a large transaction gone on with and taken without being checked",
+    foundBy: ["PrefixChecker"],
+    node: "replicas",
+    plan: nativeLarge,
+    plant: inBrokenOff({
+      change: (content, offset) => {
+        if (offset === 0) bendLink(content, false);
+      },
+      claimsSame: true,
+    }),
+    patch: takeLargeUnchecked,
   },
   {
     name: "a replica that holds whatever it is asked about",

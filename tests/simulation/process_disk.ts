@@ -76,6 +76,7 @@ export class ProcessDisk implements Disk {
 
   link(path: string, name: string): boolean {
     this.#checkPath(name);
+    if (!this.#disk.hasLinks) return false;
     this.#begin("link", path, () => this.#link(path, name));
     this.#link(path, name);
     return true;

@@ -8,6 +8,7 @@ class ZeoNode:
         from ZEO.StorageServer import StorageServer
         self._server = StorageServer(("127.0.0.1", 0), {"1": storage})
         threading.Thread(target=self._server.loop, daemon=True).start()
+        self.address = "%s:%d" % self._server.addr
         self.client = ClientStorage(self._server.addr, wait=True, wait_timeout=60)
 
     def close(self):

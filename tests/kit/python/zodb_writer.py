@@ -1,7 +1,7 @@
 """A real ZODB writer on a FileStorage, alone, as the storage of a real zc.zrs primary in the same process, or as
 a client of a ZEO server in the same process.
 
-Options: those of peer.open_storage, and `replicateTo` or `zeo`.
+Options: those of peer.open_storage, and `replicateTo`, `zeo`, or both: a ZEO server of a zc.zrs primary.
 
 There are two ways to write. `commit`, `commitMany` and `commitBlobs` go through a ZODB database and its root
 mapping, as applications do; the first of them adds ZODB's own transaction "initial database creation" to an
@@ -27,13 +27,13 @@ class ZodbWriter:
             # Needed only here: ZODB 6 has no zc.zrs beside it.
             from zrs_nodes import start_primary
             self._front, self._address = start_primary(self._storage, options["replicateTo"])
-        elif options.get("zeo"):
+        if options.get("zeo"):
             from zeo_node import ZeoNode
-            self._zeo = ZeoNode(self._storage)
+            self._zeo = ZeoNode(self._front)
             self._front = self._zeo.client
 
     def ready(self):
-        return dict(position_of(self._storage), replicateTo=self._address)
+        return dict(position_of(self._storage), replicateTo=self._address, zeo=self._zeo and self._zeo.address)
 
     # Through a database.
 

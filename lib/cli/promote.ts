@@ -1,0 +1,163 @@
+/**
+ * `zrs promote`: makes a replica with a delay ready to be opened by whoever takes it over. What waits is applied, all
+ * of it or up to just before a transaction, and the rest is kept beside it.
+ */
+
+import { object } from "@optique/core/constructs";
+import { commandLine, lineBreak, message, text } from "@optique/core/message";
+import { optional, withDefault } from "@optique/core/modifiers";
+import { argument, command, constant, flag, option } from "@optique/core/primitives";
+import { LockedError, UsageError } from "../errors.ts";
+import {
+  DelayedStorage,
+  listTransactions,
+  openWithPending,
+  planPromotion,
+  promote,
+  type PromotionPlan,
+  type Readable,
+} from "../filestorage/mod.ts";
+import type { Host } from "../host/mod.ts";
+import { describeTid, NO_TID } from "../zodb/mod.ts";
+import { Listing, openHistory } from "./listing.ts";
+import { usageLine } from "./options.ts";
+import { file, moment } from "./values.ts";
+
+export interface PromoteCommand {
+  readonly command: "promote";
+  readonly dataFs: string;
+  /** The tid from which on nothing is applied. */
+  readonly before?: bigint | undefined;
+  readonly all: boolean;
+  readonly dryRun: boolean;
+  readonly yes: boolean;
+}
+
+/** So many of the transactions that are not applied are shown, the oldest: there the mistake is. */
+const SHOWN = 20;
+
+export const promoteParser = command(
+  "promote",
+  object({
+    command: constant("promote"),
+    dataFs: argument(file("DATA_FS"), {
+      description: message`The copy. The secondary that keeps it must have been stopped.`,
+      errors: { endOfInput: message`Missing DATA_FS, the path of the copy` },
+    }),
+    before: optional(option("--before", moment(), {
+      description:
+        message`Apply what comes before this transaction, or before this time (ISO 8601, local without a zone).`,
+    })),
+    all: withDefault(flag("--all", { description: message`Apply all that has been received.` }), false),
+    dryRun: withDefault(
+      flag("--dry-run", { description: message`Show what would be done, and change nothing.` }),
+      false,
+    ),
+    yes: withDefault(
+      flag("--yes", {
+        description: message`Do not ask; without ${text("--before")} all is applied.`,
+      }),
+      false,
+    ),
+  }),
+  {
+    brief: message`Make a copy ready to be opened in place of the original.`,
+    description: message`Applies to DATA_FS what a secondary with ${
+      text("--apply-delay")
+    } has received and not applied yet: all of it, or what came before a mistake. The rest is kept in DATA_FS.rewound-TID, a database file of its own. Then the index is saved, and ZODB, ZEO or zrs can open DATA_FS.`,
+    footer: message`Example:${lineBreak()}  ${
+      commandLine("zrs promote /srv/replica/Data.fs --before 2026-01-31T10:00")
+    }${lineBreak()}${commandLine("zrs log DATA_FS --pending")} shows the transactions that there are.`,
+    usageLine: usageLine(),
+  },
+);
+
+/** Shows, asks where nothing was said, and promotes. @throws ZrsError */
+export async function runPromote(options: PromoteCommand, host: Host): Promise<void> {
+  const { disk } = host;
+  const { dataFs, before, all, dryRun, yes } = options;
+  if (before !== undefined && all) {
+    throw new UsageError("Cannot use both --before and --all", { hint: "Give one of them" });
+  }
+  {
+    // Whoever only looks, or asked for what cannot be done, touches nothing: not even the lock.
+    using applied = await openHistory(host, dataFs);
+    using received = await openWithPending(disk, dataFs);
+    const damage = applied.damage ?? received.damage;
+    if (damage !== undefined) throw damage;
+    const plan = await planPromotion(disk, received, applied.end, before);
+    if (dryRun) return await showPlan(host, received, plan, "would");
+  }
+  await using storage = await open(host, dataFs);
+  const { received, applied } = storage;
+  const plan = await planPromotion(disk, received, applied.end, before);
+  await showPlan(host, received, plan, "will");
+  if (plan.applied.bytes > 0 && before === undefined && !all && !yes) askFor(host, dataFs);
+  await promote(disk, storage, plan);
+  const { lastTid } = applied;
+  const kept = plan.kept.transactions === 0
+    ? ""
+    : `; ${countOf(plan.kept.transactions)} saved in ${plan.savedTo}`;
+  const end = lastTid === NO_TID ? "has no transactions" : `ends with ${describeTid(lastTid)}`;
+  host.out(`${dataFs} ${end}, and is ready to be opened${kept}\n`);
+}
+
+async function open({ disk }: Host, dataFs: string): Promise<DelayedStorage> {
+  try {
+    return await DelayedStorage.open(disk, dataFs);
+  } catch (error) {
+    if (!(error instanceof LockedError)) throw error;
+    throw new LockedError(`Cannot promote ${dataFs}: ${error.message}`, {
+      path: dataFs,
+      cause: error,
+      hint: "stop whoever has it, as a rule zrs secondary, and promote it then; zrs status names the process",
+    });
+  }
+}
+
+async function showPlan(
+  host: Host,
+  received: Readable,
+  { applied, kept, savedTo }: PromotionPlan,
+  mode: "will" | "would",
+): Promise<void> {
+  const { path } = received;
+  if (applied.transactions + kept.transactions === 0) {
+    host.out(`${path} has all that was received: nothing waits\n`);
+    return;
+  }
+  const from = applied.transactions === 0 ? "" : `, from ${describeTid(applied.firstTid)} on`;
+  host.out(`To be applied: ${countOf(applied.transactions)}, ${applied.bytes} bytes${from}\n`);
+  if (kept.transactions === 0) return;
+  host.out(`Not to be applied: ${countOf(kept.transactions)}, ${kept.bytes} bytes:\n`);
+  const listing = new Listing(host, received, { records: false, json: false });
+  let shown = 0;
+  try {
+    for await (const entry of listTransactions(received, { since: kept.firstTid })) {
+      if (shown++ === SHOWN) break;
+      listing.add(entry);
+    }
+  } finally {
+    listing.flush();
+  }
+  if (kept.transactions > SHOWN) host.out(`and ${kept.transactions - SHOWN} more\n`);
+  host.out(`They ${mode} be saved in ${savedTo}\n`);
+}
+
+/** @throws UsageError unless the answer is yes */
+function askFor(host: Host, dataFs: string): void {
+  const answer = host.ask(`Apply all of it to ${dataFs}? [y/N] `);
+  if (answer === undefined) {
+    throw new UsageError(`Cannot ask whether to apply all to ${dataFs}: nobody is at a terminal`, {
+      hint: "Give --all, or --before the transaction that shall not be applied",
+    });
+  }
+  if (/^y(es)?$/i.test(answer)) return;
+  throw new UsageError(`Did not promote ${dataFs}: the answer was no, and nothing has been changed`, {
+    hint: "Give --before the transaction that shall not be applied",
+  });
+}
+
+function countOf(transactions: number): string {
+  return transactions === 1 ? "1 transaction" : `${transactions} transactions`;
+}

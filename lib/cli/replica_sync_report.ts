@@ -1,0 +1,129 @@
+/** What `zrs replica-sync` says at its end: for people, and as JSON (README.md, "Copies from cron"). */
+
+import { ZrsError } from "../errors.ts";
+import {
+  type Divergence,
+  HistoriesDifferError,
+  type HistoryCheck,
+  type NamedTransaction,
+  type SyncEnd,
+  type SyncReport,
+} from "../replica/mod.ts";
+import { describeTid, formatTid, formatTidTime, NO_TID } from "../zodb/mod.ts";
+import type { ExitCode } from "./exit_codes.ts";
+import { textOf } from "./listing.ts";
+import { formatBytes, formatDuration, oneLine } from "./quantities.ts";
+
+/** What both ends are called, and what was asked for. */
+interface Asked {
+  readonly source: string;
+  readonly dataFs: string;
+  readonly settle: number;
+  readonly until?: bigint | undefined;
+}
+
+export function describeReport(asked: Asked, report: SyncReport): string {
+  const { source, dataFs, until } = asked;
+  const { after, transactions, bytes, newCopy, keptAs } = report;
+  const copied = transactions === 0
+    ? "nothing was missing"
+    : `${countOf(transactions)}, ${formatBytes(bytes)}${
+      newCopy === undefined ? "" : ", as a complete new copy"
+    }`;
+  const all = until !== undefined ? `all of ${source} up to ${formatTid(until)}` : `all of ${source}`;
+  const last = after.lastTid === NO_TID
+    ? "it has no transactions"
+    : `the last is ${describeTid(after.lastTid)}`;
+  const kept = keptAs === undefined ? "" : `; the one before is kept as ${keptAs}`;
+  return oneLine(
+    `Replica complete: ${dataFs} has ${all}${basisOf(asked, report)}, ${last}; ${copied}${kept}${
+      comparedOf(report)
+    }`,
+  );
+}
+
+/** On what it rests that this is all, where the source has not said so. */
+function basisOf({ settle }: Asked, { restsOn }: SyncReport): string {
+  switch (restsOn) {
+    case "said":
+      return "";
+    case "reached":
+      return " that was asked for";
+    case "quiet":
+      return `, as far as can be told (it does not say when it has sent all, and was silent for ${
+        formatDuration(settle)
+      })`;
+  }
+}
+
+/** What was looked at of what the copy had before; nothing is said of the little that is looked at always. */
+function comparedOf({ check: { kind, transactions }, before }: SyncReport): string {
+  if (kind === "quick" || before.lastTid === NO_TID) return "";
+  return `; before, all of it was compared: ${countOf(transactions)} the same`;
+}
+
+/** The object of `--json`. */
+export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Record<string, unknown> {
+  const { created, newCopy, keptAs, before, after, transactions, bytes, protocol, restsOn, check } = report;
+  return {
+    complete: true,
+    source,
+    dataFs,
+    created,
+    newCopy: newCopy !== undefined,
+    keptAs: keptAs ?? null,
+    protocol,
+    restsOn,
+    before: endFacts(before),
+    after: endFacts(after),
+    transactions,
+    bytes,
+    check: checkFacts(check),
+  };
+}
+
+/** The object of `--json` where the copy is not complete. */
+export function failureFacts(
+  { source, dataFs }: Asked,
+  error: Error,
+  exitCode: ExitCode,
+): Record<string, unknown> {
+  const hint = error instanceof ZrsError ? error.hint : undefined;
+  return {
+    complete: false,
+    source,
+    dataFs,
+    exitCode,
+    error: error.message,
+    hint: hint ?? null,
+    ...(error instanceof HistoriesDifferError && { divergence: divergenceFacts(error.divergence) }),
+  };
+}
+
+export function checkFacts({ kind, transactions, obstacle }: HistoryCheck): Record<string, unknown> {
+  return { kind, transactions, obstacle: obstacle ?? null };
+}
+
+function divergenceFacts({ common, here, there }: Divergence): Record<string, unknown> {
+  return { common: transactionFacts(common), here: transactionFacts(here), there: transactionFacts(there) };
+}
+
+function transactionFacts(transaction: NamedTransaction | undefined): Record<string, unknown> | null {
+  if (transaction === undefined) return null;
+  const { tid, user, description } = transaction;
+  return {
+    tid: formatTid(tid),
+    time: formatTidTime(tid),
+    user: textOf(user),
+    description: textOf(description),
+  };
+}
+
+function endFacts({ lastTid, end }: SyncEnd): Record<string, unknown> {
+  if (lastTid === NO_TID) return { tid: null, time: null, bytes: end };
+  return { tid: formatTid(lastTid), time: formatTidTime(lastTid), bytes: end };
+}
+
+function countOf(transactions: number): string {
+  return transactions === 1 ? "1 transaction" : `${transactions} transactions`;
+}

@@ -1,0 +1,140 @@
+/**
+ * Reaching a database on another machine through a program that starts a shell there, such as ssh. Where zrs is
+ * installed there, the connection carries its native stream; where it is not, a shell answers for the file.
+ */
+import { UnavailableError } from "../errors.ts";
+import type { Clock, Connection, Log, Processes, Random } from "../ports/mod.ts";
+import { FarFile } from "./far_file.ts";
+import { FAR_PATH, type ZrsArguments } from "./far_program.ts";
+import { FarShell } from "./far_shell.ts";
+import { ProcessConnection } from "./process_connection.ts";
+
+/** Where the database is, and what leads there. */
+export interface FarPlace {
+  /** The machine, for messages: `zope@db1`. */
+  readonly host: string;
+  /** File and machine, for messages: `zope@db1:/srv/Data.fs`. */
+  readonly name: string;
+  /** The file there, relative to the home directory unless it begins with a `/`. */
+  readonly path: string;
+  /** The program to start, and its arguments, which make it run `sh` there with our standard input and output. */
+  readonly command: readonly [program: string, ...args: string[]];
+}
+
+export interface ReachOptions {
+  /** The name or path of zrs there; default: `zrs`. */
+  readonly zrs?: string;
+  /** What zrs there is to leave out, as here. */
+  readonly blobs: "refuse" | "none";
+  /** Somebody may have to type a password first, so that no time limit makes sense. */
+  readonly mayAsk: boolean;
+  /** How long it may take until a shell has started there; default: a minute. */
+  readonly startTimeoutMs?: number;
+  /** Ends all of it, at any time: whoever reads or writes is told. */
+  readonly signal?: AbortSignal;
+}
+
+export interface FarOptions extends ReachOptions {
+  /** `zrs` and `tools` insist on one; `auto` takes zrs where it is. */
+  readonly by: "auto" | "zrs" | "tools";
+}
+
+export interface FarPorts {
+  readonly processes: Processes;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/** What answers there. Whoever has it disposes of it. */
+export type Far =
+  & Disposable
+  & (
+    /** The native stream of a primary that follows the file. */
+    | { readonly kind: "zrs"; readonly version: string; readonly connection: Connection }
+    | { readonly kind: "tools"; readonly file: FarFile }
+  );
+
+/** A shell there that runs our program. */
+export interface FarReached extends Disposable {
+  readonly shell: FarShell;
+  readonly connection: ProcessConnection;
+}
+
+const START_TIMEOUT_MS = 60_000;
+
+/**
+ * Connects, and looks at the file.
+ * @throws NotFoundError, UsageError (a directory, no permission there, no such program here), UnavailableError,
+ * which says what the program complained of
+ */
+export async function connectFar(ports: FarPorts, place: FarPlace, options: FarOptions): Promise<Far> {
+  const zrsArguments: ZrsArguments = [
+    "primary",
+    FAR_PATH,
+    "--replicate-to",
+    "-",
+    ...commonArguments(options),
+  ];
+  using owned = new DisposableStack();
+  const { shell, connection } = owned.use(await reachFar(ports, place, options, zrsArguments));
+  const file = await FarFile.open(shell); // whether it can be read is told in better words than zrs there could
+  const { version } = shell;
+  if (version === undefined || options.by === "tools") {
+    if (options.by === "zrs") throw noZrsThere(place, options);
+    ports.log.debug(`${place.name}: read with the tools that are there`);
+    return { kind: "tools", file, [Symbol.dispose]: disposerOf(owned) };
+  }
+  ports.log.debug(`${place.name}: served by zrs ${version} there`);
+  await shell.beginZrs();
+  return { kind: "zrs", version, connection, [Symbol.dispose]: disposerOf(owned) };
+}
+
+/**
+ * Starts our program in a shell there.
+ * @param zrsArguments with which zrs takes its place when it is told to
+ * @throws UsageError where there is no such program here; UnavailableError, ProtocolError
+ */
+export async function reachFar(
+  ports: FarPorts,
+  place: FarPlace,
+  options: ReachOptions,
+  zrsArguments: ZrsArguments,
+): Promise<FarReached> {
+  using owned = new DisposableStack();
+  const { signal, mayAsk, startTimeoutMs = START_TIMEOUT_MS } = options;
+  const [program, ...args] = place.command;
+  signal?.throwIfAborted();
+  const connection = owned.use(new ProcessConnection(ports.processes.spawn(program, args), place.host));
+  const end = () => connection.close();
+  signal?.addEventListener("abort", end);
+  owned.defer(() => signal?.removeEventListener("abort", end));
+  const shell = await FarShell.start(ports, connection, {
+    name: place.name,
+    path: place.path,
+    zrs: zrsOf(options),
+    zrsArguments,
+    startTimeoutMs: mayAsk ? undefined : startTimeoutMs,
+  });
+  return { shell, connection, [Symbol.dispose]: disposerOf(owned) };
+}
+
+/** What both ends of a stream must be told alike. */
+export function commonArguments({ blobs }: ReachOptions): string[] {
+  return ["--quiet", ...(blobs === "none" ? ["--blobs", "none"] : [])];
+}
+
+export function noZrsThere({ host }: FarPlace, options: ReachOptions): UnavailableError {
+  return new UnavailableError(`Cannot use zrs on ${host}: there is no ${zrsOf(options)} on its PATH`, {
+    hint: "Install it there, or name it by its whole path",
+  });
+}
+
+function zrsOf({ zrs = "zrs" }: ReachOptions): string {
+  return zrs;
+}
+
+function disposerOf(owned: DisposableStack): () => void {
+  const kept = owned.move();
+  return () => kept.dispose();
+}

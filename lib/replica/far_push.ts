@@ -1,0 +1,114 @@
+/**
+ * Bringing a replica on another machine up to date from here, where only this machine may connect to the other:
+ * zrs there is started as the replica's owner and speaks over its standard input and output with a primary here,
+ * which follows the file for as long as that takes.
+ */
+import { UnavailableError } from "../errors.ts";
+import type { Address, Connection, Listener, Network } from "../ports/mod.ts";
+import {
+  commonArguments,
+  type FarPlace,
+  type FarPorts,
+  noZrsThere,
+  reachFar,
+  type ReachOptions,
+} from "./far_connect.ts";
+import { FAR_PATH, type ZrsArguments } from "./far_program.ts";
+import type { Ports } from "./ports.ts";
+import type { ProcessConnection } from "./process_connection.ts";
+import { Primary, type PrimaryOptions } from "./primary.ts";
+
+export interface PushOptions extends ReachOptions {
+  /** The database here. It is only ever read. */
+  readonly path: string;
+  /** Further arguments for `zrs replica-sync - PATH` there. */
+  readonly farArguments?: readonly string[];
+  readonly compress?: PrimaryOptions["compress"];
+  readonly bytesPerSecond?: number | undefined;
+  readonly software?: string;
+}
+
+/** How zrs there has ended. */
+export interface PushEnd {
+  /** Its exit code, which means what it means here; undefined where it was ended by a signal. */
+  readonly code: number | undefined;
+  /** What it said on standard error, in one line; undefined for nothing. */
+  readonly words: string | undefined;
+}
+
+const STDIO: Address = { transport: "stdio" };
+
+/**
+ * Pushes until the replica there has all, or cannot be brought further.
+ * @throws NotFoundError, UsageError, DiskError about the file here; UnavailableError where zrs is not there, or
+ * nothing could be reached
+ */
+export async function pushFar(
+  ports: Ports & FarPorts,
+  place: FarPlace,
+  options: PushOptions,
+): Promise<PushEnd> {
+  const zrsArguments: ZrsArguments = [
+    "replica-sync",
+    "-",
+    FAR_PATH,
+    ...commonArguments(options),
+    ...(options.farArguments ?? []),
+  ];
+  const { path, blobs, compress, bytesPerSecond, software, signal = new AbortController().signal } = options;
+  const network = new OneConnection();
+  // First the file here: nobody is asked for a password for one that is not there.
+  await using primary = await Primary.open({ ...ports, network }, {
+    path,
+    blobs,
+    replicateTo: STDIO,
+    bytesPerSecond,
+    ...(compress !== undefined && { compress }),
+    ...(software !== undefined && { software }),
+  });
+  using reached = await reachFar(ports, place, options, zrsArguments);
+  const { shell, connection } = reached;
+  if (shell.version === undefined) throw noZrsThere(place, options);
+  await shell.beginZrs();
+  network.offer(inOwnTime(connection));
+  await primary.run(signal);
+  if (signal.aborted) throw new UnavailableError(`Stopped before ${place.name} was complete`);
+  return { code: await connection.end(), words: connection.complaint };
+}
+
+/** Closed here, the program still gets to its own end: how it ends is the answer. */
+function inOwnTime(connection: ProcessConnection): Connection {
+  return {
+    peer: connection.peer,
+    get written() {
+      return connection.written;
+    },
+    read: (into) => connection.read(into),
+    write: (bytes) => connection.write(bytes),
+    close: () => connection.endInput(),
+    [Symbol.dispose]: () => connection.endInput(),
+  };
+}
+
+/** A network on which one connection comes, which is there already. */
+class OneConnection implements Network {
+  #connection: Connection | undefined;
+
+  offer(connection: Connection): void {
+    this.#connection = connection;
+  }
+
+  connect(): Promise<Connection> {
+    return Promise.reject(new UnavailableError("Cannot connect: there is no network here"));
+  }
+
+  listen(address: Address): Promise<Listener> {
+    const close = () => {};
+    const accept = () => {
+      const connection = this.#connection ?? null;
+      this.#connection = undefined;
+      return Promise.resolve(connection);
+    };
+    return Promise.resolve({ address, accept, close, [Symbol.dispose]: close });
+  }
+}

@@ -1,0 +1,165 @@
+/**
+ * Bytes of another file that follow the end of ours, cut into transactions as they come and appended. What is not
+ * finished there is left, and so is everything behind it.
+ */
+import { readU64, viewOf } from "../bytes/mod.ts";
+import { CorruptError, UnavailableError } from "../errors.ts";
+import { type ExamineRecord, isFinalStatus, TRAILER_SIZE, TRANSACTION } from "../filestorage/mod.ts";
+import { describeTid, STATUS } from "../zodb/mod.ts";
+import type { Sink } from "./sink.ts";
+
+/** Transactions that fill so much together are checked, and handed on for writing; less where buffers are smaller. */
+const STRETCH_BYTES = 1024 * 1024;
+
+/** The other file is damaged, or its bytes do not fit behind ours. */
+export class FarDamagedError extends UnavailableError {}
+
+export class FarRuns {
+  readonly #name: string;
+  readonly #sink: Sink;
+  readonly #stretchBytes: number;
+  readonly #limit: number;
+  readonly #examine: ExamineRecord;
+  readonly #pause: () => Promise<void>;
+  /** A header whose last bytes have not come yet. */
+  readonly #head = new Uint8Array(TRANSACTION.size);
+  readonly #headView = viewOf(this.#head);
+  #headFilled = 0;
+  /** Bytes of the transaction under way that have not come yet. */
+  #left = 0;
+  /** Bytes of the transactions that have not been checked, the one under way included. */
+  #stretch = 0;
+  /** Where the transaction under way begins, or the next one. */
+  #position: number;
+  #transactions = 0;
+  #damage: FarDamagedError | undefined;
+  #hasStopped = false;
+
+  /**
+   * @param name of the other file, for messages
+   * @param runBytes from so many on the sink takes what comes for a single transaction
+   * @param limit where the other file ended when it was looked at: nothing behind it is taken
+   * @param pause lets other work run while a large transaction is checked
+   */
+  constructor(
+    name: string,
+    sink: Sink,
+    runBytes: number,
+    limit: number,
+    examine: ExamineRecord,
+    pause: () => Promise<void>,
+  ) {
+    this.#pause = pause;
+    this.#name = name;
+    this.#sink = sink;
+    this.#stretchBytes = Math.min(STRETCH_BYTES, runBytes - 1);
+    this.#limit = limit;
+    this.#examine = examine;
+    this.#position = sink.restorer.end;
+  }
+
+  /** Whole transactions that have been taken, cancelled ones included. */
+  get transactions(): number {
+    return this.#transactions;
+  }
+
+  /** The end of the last of them. */
+  get end(): number {
+    return this.#sink.restorer.end;
+  }
+
+  /**
+   * Takes what comes next.
+   * @throws FarDamagedError, UnwantedError; DiskError final
+   */
+  async take(bytes: Uint8Array, from: number, to: number): Promise<void> {
+    const { restorer } = this.#sink;
+    for (let at = from; at < to && !this.#hasStopped;) {
+      if (this.#left === 0) {
+        const count = Math.min(TRANSACTION.size - this.#headFilled, to - at);
+        this.#head.set(bytes.subarray(at, at + count), this.#headFilled);
+        this.#headFilled += count;
+        at += count;
+        if (this.#headFilled === TRANSACTION.size) await this.#begin();
+        continue;
+      }
+      const count = Math.min(this.#left, to - at);
+      restorer.data(bytes, at, at + count);
+      this.#left -= count;
+      this.#stretch += count;
+      at += count;
+    }
+    await this.#sink.settle();
+  }
+
+  /**
+   * Nothing more comes. What is whole is durable afterwards.
+   * @throws FarDamagedError, UnwantedError; DiskError final
+   */
+  async finish(): Promise<void> {
+    try {
+      const isCutOff = this.#left > 0 && this.#sink.restorer.begun !== undefined;
+      if (this.#stretch > 0 && !isCutOff) await this.#check();
+    } catch (error) {
+      // A transaction of which the end has not come is found damaged where it breaks off.
+      if (!(error instanceof FarDamagedError) || this.#left === 0) throw error;
+    } finally {
+      await this.#sink.abort();
+    }
+    if (this.#damage !== undefined) throw this.#damage;
+  }
+
+  /** A header has come. */
+  async #begin(): Promise<void> {
+    this.#headFilled = 0;
+    const view = this.#headView;
+    const length = readU64(view, TRANSACTION.length);
+    const status = this.#head[TRANSACTION.status]!;
+    const size = length + TRAILER_SIZE;
+    if (status === STATUS.voted || this.#position + size > this.#limit) {
+      this.#hasStopped = true; // its writer has not finished it, or never will
+      return;
+    }
+    if (!isFinalStatus(status) || length < TRANSACTION.size) {
+      this.#hasStopped = true;
+      this.#damage = this.#damaged(
+        `transaction ${
+          describeTid(view.getBigUint64(TRANSACTION.tid))
+        } at ${this.#position} has status byte ` +
+          `0x${status.toString(16)} and length ${length}`,
+      );
+      return;
+    }
+    // One that is too large for a buffer must be alone.
+    if (this.#stretch > 0 && this.#stretch + size > this.#stretchBytes) await this.#check();
+    const { restorer } = this.#sink;
+    if (!restorer.isOpen) restorer.beginRaw();
+    restorer.data(this.#head, 0, TRANSACTION.size);
+    this.#stretch += TRANSACTION.size;
+    this.#left = size - TRANSACTION.size;
+    this.#position += size;
+  }
+
+  async #check(): Promise<void> {
+    const { restorer } = this.#sink;
+    this.#stretch = 0;
+    try {
+      if (restorer.begun !== undefined) {
+        await restorer.endLargeRaw(this.#examine, this.#pause);
+        this.#transactions++;
+      } else {
+        this.#transactions += restorer.endRaw(this.#examine);
+      }
+    } catch (error) {
+      if (!(error instanceof CorruptError)) throw error;
+      throw this.#damaged(error.message, error);
+    }
+  }
+
+  #damaged(what: string, cause?: unknown): FarDamagedError {
+    return new FarDamagedError(`What ${this.#name} has next cannot be taken: ${what}`, {
+      cause,
+      hint: "Test the file there with ZODB's fstest, and this copy too",
+    });
+  }
+}

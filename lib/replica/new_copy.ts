@@ -1,0 +1,140 @@
+/**
+ * A complete new copy of a source that takes a replica's place. It grows beside it, as `.sync`, and is gone on with
+ * when a run was killed. Once it is complete it is put in the replica's place (filestorage/replace_file.ts). The
+ * replica's lock is held all the time.
+ */
+import { directoryOf, likePermissions, replaceFile, Storage } from "../filestorage/mod.ts";
+import { DiskFullError, DivergedError } from "../errors.ts";
+import { describeTid } from "../zodb/mod.ts";
+import { CatchUp, PackedAwayError } from "./catch_up.ts";
+import type { Ports } from "./ports.ts";
+import type { SyncSource } from "./sync_source.ts";
+import type { SyncOptions, SyncReport } from "./sync.ts";
+import { pauser } from "./waiting.ts";
+
+/** What is left beside a file that nobody needs any more. */
+const BESIDE = [".index", ".index.index_tmp", ".lock"];
+
+/** The index of what is copied has a place on the disk too: 9 bytes an object, of which each has 50 or more. */
+const INDEX_SHARE = 0.2;
+
+export class NewCopy {
+  readonly #ports: Ports;
+  readonly #source: SyncSource;
+  readonly #old: Storage;
+  readonly #options: SyncOptions;
+  /** The replica's own file, also where its name is a link. */
+  readonly #target: string;
+  readonly #path: string;
+
+  constructor(ports: Ports, source: SyncSource, old: Storage, options: SyncOptions) {
+    this.#ports = ports;
+    this.#source = source;
+    this.#old = old;
+    this.#options = options;
+    this.#target = ports.disk.realPath(old.path);
+    this.#path = `${this.#target}.sync`;
+  }
+
+  /**
+   * Makes the copy, and puts it in the replica's place.
+   * @param sourceEnd how many bytes the source has; undefined where that is not known
+   * @throws as `CatchUp.run`; the replica is as it was then
+   */
+  async make(
+    sourceEnd: number | undefined,
+    signal: AbortSignal,
+  ): Promise<Omit<SyncReport, "created" | "newCopy" | "before" | "check">> {
+    const { disk } = this.#ports;
+    if (sourceEnd !== undefined) this.#checkRoom(sourceEnd);
+    const copied = await this.#copy(signal);
+    this.#checkAge(copied.after.lastTid);
+    const { path } = this.#old;
+    const replacement = { path: this.#path, index: copied.index, end: copied.after.end };
+    const { keptAs, indexProblem } = await replaceFile(disk, path, replacement, {
+      keepOld: this.#options.keepOld === true,
+    });
+    if (indexProblem !== undefined) {
+      this.#ports.log.warning(`Cannot save the index of ${path}: ${indexProblem.message}`);
+    }
+    this.#removeBeside();
+    const { after, transactions, bytes, protocol, restsOn } = copied;
+    return { keptAs, after, transactions, bytes, protocol, restsOn };
+  }
+
+  /** Takes away what a run left that was killed while it made a copy. */
+  async discard(): Promise<void> {
+    const { disk } = this.#ports;
+    if (disk.status(this.#path) === undefined) return;
+    disk.remove(this.#path);
+    this.#removeBeside();
+    await disk.syncDirectory(directoryOf(this.#path));
+  }
+
+  async #copy(signal: AbortSignal) {
+    const { disk } = this.#ports;
+    if (disk.status(this.#path) === undefined) this.#removeBeside();
+    try {
+      return await this.#catchUp(signal);
+    } catch (error) {
+      if (!(error instanceof PackedAwayError)) throw error;
+      // What an earlier run has left is of the source as it was before its last pack.
+      this.#ports.log.info(`${error.message}; beginning the new copy anew`);
+      disk.remove(this.#path);
+      this.#removeBeside();
+      return await this.#catchUp(signal);
+    }
+  }
+
+  async #catchUp(signal: AbortSignal) {
+    const { disk, clock, log } = this.#ports;
+    await using storage = await Storage.open(disk, this.#path, { pause: pauser(clock), signal });
+    likePermissions(disk, this.#target, this.#path, (message) => log.warning(message));
+    const start = storage.end;
+    const catchUp = new CatchUp(this.#ports, this.#source, storage, this.#options, "copy");
+    const restsOn = await catchUp.run(signal);
+    return {
+      index: storage.index,
+      after: { lastTid: storage.lastTid, end: storage.end },
+      transactions: catchUp.transactions,
+      bytes: storage.end - start,
+      protocol: catchUp.protocol,
+      restsOn,
+    };
+  }
+
+  /** @throws DivergedError where the source has lost what the replica has, since that was compared */
+  #checkAge(lastTid: bigint): void {
+    const { path, lastTid: oldTid } = this.#old;
+    if (lastTid >= oldTid || this.#options.repack) return;
+    throw new DivergedError(
+      `Cannot put a new copy of ${this.#source.name} in the place of ${path}: it ends with ${
+        describeTid(lastTid)
+      }, ` +
+        `and the replica with ${describeTid(oldTid)}; the replica has not been changed`,
+      {
+        path,
+        tid: oldTid,
+        hint: "look what has become of the source; --repack takes the new copy nevertheless",
+      },
+    );
+  }
+
+  /** @throws DiskFullError before anything is written */
+  #checkRoom(sourceEnd: number): void {
+    const { disk } = this.#ports;
+    const present = disk.status(this.#path)?.size ?? 0;
+    const needed = Math.ceil(sourceEnd * (1 + INDEX_SHARE)) - present;
+    const free = disk.freeBytes(directoryOf(this.#path));
+    if (needed <= free) return;
+    throw new DiskFullError(
+      `Cannot make a complete new copy of ${this.#source.name} beside ${this.#target}: ${needed} bytes are needed, ` +
+        `${free} are free; nothing has been changed`,
+      { path: this.#path, hint: "make room, or remove the replica to copy into its place" },
+    );
+  }
+
+  #removeBeside(): void {
+    for (const suffix of BESIDE) this.#ports.disk.remove(this.#path + suffix);
+  }
+}

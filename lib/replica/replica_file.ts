@@ -1,0 +1,112 @@
+/**
+ * The file of a secondary, opened: a Storage that it receives into and serves from. With a delay that is not yet
+ * what the Data.fs holds.
+ */
+import { UsageError } from "../errors.ts";
+import { DelayedStorage, type Patience, segmentPaths, Storage } from "../filestorage/mod.ts";
+import { type Address, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
+import { describeTid } from "../zodb/mod.ts";
+import { DelayedApply } from "./delayed_apply.ts";
+import type { Ports } from "./ports.ts";
+import { tellCut, tellOpened } from "./tell_opened.ts";
+
+export interface ReplicaFileOptions extends Patience {
+  readonly path: string;
+  readonly replicateFrom: Address;
+  /** 0: what is received is applied at once. */
+  readonly applyDelayMs: number;
+  readonly indexSaveMs: number;
+}
+
+export class ReplicaFile implements AsyncDisposable {
+  /** What has been received. */
+  readonly storage: Storage;
+  /** With a delay: what applies it to the Data.fs. */
+  readonly applying: DelayedApply | undefined;
+  /** Transactions that had to be scanned at open. */
+  readonly scanned: number;
+  readonly #opened: Storage | DelayedStorage;
+
+  private constructor(opened: Storage | DelayedStorage, applying: DelayedApply | undefined) {
+    this.#opened = opened;
+    this.storage = opened instanceof DelayedStorage ? opened.received : opened;
+    this.scanned = opened instanceof DelayedStorage ? 0 : opened.report.scanned;
+    this.applying = applying;
+  }
+
+  /**
+   * Opens the file, creating it when there is none. Without a delay, what waits from a time with one is applied first.
+   * @throws LockedError, UsageError, CorruptError, DivergedError, DiskError, and the signal's reason
+   */
+  static async open(ports: Ports, options: ReplicaFileOptions): Promise<ReplicaFile> {
+    const { path, applyDelayMs, replicateFrom } = options;
+    await using owned = new AsyncDisposableStack();
+    if (applyDelayMs > 0) {
+      const delayed = owned.use(await DelayedStorage.open(ports.disk, path, options));
+      refuseItself(delayed.applied, replicateFrom);
+      tellOpened(ports.log, delayed.applied);
+      tellWaiting(ports, delayed, applyDelayMs);
+      owned.move();
+      const { indexSaveMs } = options;
+      return new ReplicaFile(
+        delayed,
+        new DelayedApply(ports, delayed, { delayMs: applyDelayMs, indexSaveMs }),
+      );
+    }
+    if (segmentPaths(ports.disk, path).length > 0) await applyAll(ports, options);
+    const storage = owned.use(await Storage.open(ports.disk, path, options));
+    refuseItself(storage, replicateFrom);
+    tellOpened(ports.log, storage);
+    owned.move();
+    return new ReplicaFile(storage, undefined);
+  }
+
+  /** To be called when nothing is received or applied any more: removes segments that nothing waits in. */
+  async tidy(): Promise<void> {
+    if (this.#opened instanceof DelayedStorage) await this.#opened.tidy();
+  }
+
+  /** Closing twice is harmless. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#opened[Symbol.asyncDispose]();
+  }
+}
+
+async function applyAll({ disk, log }: Ports, options: ReplicaFileOptions): Promise<void> {
+  const { path, signal } = options;
+  await using delayed = await DelayedStorage.open(disk, path, options);
+  refuseItself(delayed.applied, options.replicateFrom);
+  const { waitingBytes, received } = delayed;
+  if (waitingBytes > 0) {
+    log.info(
+      `Applying ${waitingBytes} bytes that wait for ${path} from a time with --apply-delay, ` +
+        `up to ${describeTid(received.lastTid)}`,
+    );
+  }
+  try {
+    while (await delayed.applyNext(() => true)) signal?.throwIfAborted();
+  } finally {
+    await delayed.applied.cut(); // parts of a large transaction, for which there was no room
+  }
+  await delayed.applied.saveIndex();
+  await delayed.tidy();
+}
+
+/** @throws UsageError when the file is most likely the one that the source follows */
+function refuseItself({ report, path }: Storage, from: Address): void {
+  if (!report.followed || !isThisMachineOnly(from)) return;
+  throw new UsageError(
+    `Cannot replicate from ${formatAddress(from)} to ${path}: a zrs primary on this machine follows that ` +
+      `very file, so source and copy would be the same`,
+    { path, hint: "name another file for the copy" },
+  );
+}
+
+function tellWaiting({ log }: Ports, { received, waitingBytes }: DelayedStorage, delayMs: number): void {
+  const { path, lastTid } = received;
+  tellCut(log, `${path}.pending`, received.report);
+  const waiting = waitingBytes === 0
+    ? "nothing waits"
+    : `${waitingBytes} bytes wait, up to ${describeTid(lastTid)}`;
+  log.info(`${path} gets transactions when they are ${delayMs / 1000} s old; ${waiting}`);
+}

@@ -1,0 +1,145 @@
+/**
+ * Bringing a replica up to date once, as from cron (`zrs replica-sync`): what a secondary does all the time, done
+ * until the replica has all that the source had when it began. Where the source has been packed so that this is
+ * not to be had any more, a complete new copy takes the replica's place.
+ */
+import { likePermissions, Storage } from "../filestorage/mod.ts";
+import { UsageError } from "../errors.ts";
+import { NO_TID } from "../zodb/mod.ts";
+import { CatchUp, type CatchUpOptions, PackedAwayError } from "./catch_up.ts";
+import { checkHistory, type HistoryCheck, type HistoryCheckOptions } from "./history_check.ts";
+import type { Completeness } from "./intake.ts";
+import { NewCopy } from "./new_copy.ts";
+import type { Ports } from "./ports.ts";
+import type { SyncSource } from "./sync_source.ts";
+import { DEFAULT_SOFTWARE } from "./primary.ts";
+import { tellOpened } from "./tell_opened.ts";
+import { pauser } from "./waiting.ts";
+
+export interface SyncOptions extends CatchUpOptions {
+  /** The replica, which is created when there is none. */
+  readonly path: string;
+  /** A file of this machine whose permissions and owner a new replica gets. */
+  readonly model?: string | undefined;
+  /** Makes a complete new copy also where the source has all that is missing, unless both would be the same file. */
+  readonly repack?: boolean;
+  /** How much of the replica is compared with the source before anything is written; default: `quick`. */
+  readonly check?: HistoryCheck["kind"];
+  /** Is told how much of the replica has been compared in full, of how many bytes. */
+  readonly onCheck?: (position: number, end: number) => void;
+  /** Keeps the replica as `.old` when a new copy takes its place. */
+  readonly keepOld?: boolean;
+  /** Asks somebody else for the source's last transaction: for a source that does not tell it, which then must send it. */
+  readonly askLastTid?: (() => Promise<bigint>) | undefined;
+}
+
+/** A last transaction, and where its file ends. */
+export interface SyncEnd {
+  readonly lastTid: bigint;
+  readonly end: number;
+}
+
+/** What has been done. The replica is a correct and complete copy. */
+export interface SyncReport {
+  /** There was no replica before. */
+  readonly created: boolean;
+  /** Why a complete new copy was made; undefined where what was missing was appended. */
+  readonly newCopy: string | undefined;
+  /** Where the replica that was before is kept. */
+  readonly keptAs: string | undefined;
+  readonly before: SyncEnd;
+  readonly after: SyncEnd;
+  /** How many transactions and bytes were copied. */
+  readonly transactions: number;
+  readonly bytes: number;
+  readonly protocol: string;
+  readonly restsOn: Completeness;
+  /** What of the replica was compared before. */
+  readonly check: HistoryCheck;
+}
+
+/**
+ * Brings the replica up to date. Killed at any moment, it leaves a valid replica with which the next run goes on.
+ * @throws LockedError, UsageError, CorruptError where the replica cannot be used; otherwise as {@link CatchUp.run},
+ * what came whole before is kept then
+ */
+export async function syncReplica(
+  ports: Ports,
+  source: SyncSource,
+  options: SyncOptions,
+  signal: AbortSignal,
+): Promise<SyncReport> {
+  const { disk } = ports;
+  const { path, model } = options;
+  await using storage = await Storage.open(disk, path, { pause: pauser(ports.clock), signal });
+  const { created } = storage.report;
+  try {
+    refuseItself(storage, source);
+    if (created && model !== undefined) {
+      likePermissions(disk, model, path, (message) => ports.log.warning(message));
+    }
+    tellOpened(ports.log, storage);
+    const check = await checkHistory(ports, source, storage, checkOptions(options, storage.end), signal);
+    // Only now: before, another run might have copied what comes after.
+    const sourceLastTid = await options.askLastTid?.();
+    return { check, ...await bringUpToDate(ports, source, storage, { ...options, sourceLastTid }, signal) };
+  } catch (error) {
+    // Nobody is helped by an empty database where there was none.
+    if (created && storage.lastTid === NO_TID) disk.remove(path);
+    throw error;
+  }
+}
+
+function checkOptions(options: SyncOptions, end: number): HistoryCheckOptions {
+  const { check = "quick", software = DEFAULT_SOFTWARE, secret, protocol, peerTimeoutMs, onCheck } = options;
+  return {
+    kind: check,
+    software,
+    secret,
+    isZrs2: protocol === "zrs2" && secret === undefined,
+    peerTimeoutMs,
+    onProgress: onCheck && ((position) => onCheck(position, end)),
+  };
+}
+
+async function bringUpToDate(
+  ports: Ports,
+  source: SyncSource,
+  storage: Storage,
+  options: SyncOptions,
+  signal: AbortSignal,
+): Promise<Omit<SyncReport, "check">> {
+  const before: SyncEnd = { lastTid: storage.lastTid, end: storage.end };
+  const { created } = storage.report;
+  const copy = new NewCopy(ports, source, storage, options);
+  const catchUp = new CatchUp(ports, source, storage, options, options.repack === true ? "prefix" : "later");
+  try {
+    const restsOn = await catchUp.run(signal);
+    await copy.discard(); // of a run that was killed while it made one
+    return {
+      created,
+      newCopy: undefined,
+      keptAs: undefined,
+      before,
+      after: { lastTid: storage.lastTid, end: storage.end },
+      transactions: catchUp.transactions,
+      bytes: storage.end - before.end,
+      protocol: catchUp.protocol,
+      restsOn,
+    };
+  } catch (error) {
+    if (!(error instanceof PackedAwayError)) throw error;
+    ports.log.warning(`${error.message}; making a complete new copy`);
+    return { created, newCopy: error.message, before, ...await copy.make(error.sourceEnd, signal) };
+  }
+}
+
+/** @throws UsageError when the file is most likely the one that the source follows */
+function refuseItself({ report, path }: Storage, { name, isThisMachine }: SyncSource): void {
+  if (!report.followed || !isThisMachine || name === path) return;
+  throw new UsageError(
+    `Cannot copy from ${name} to ${path}: a zrs primary on this machine follows that very file, so source and ` +
+      `copy would be the same`,
+    { path, hint: "name another file for the copy" },
+  );
+}

@@ -1,0 +1,120 @@
+/** Where a replica is brought up to date from: a node by the network, or a file of this machine. */
+import { UnavailableError } from "../errors.ts";
+import { type Address, type Connection, formatAddress, isThisMachineOnly, type Log } from "../ports/mod.ts";
+import { LoopbackNetwork } from "./loopback.ts";
+import type { Ports } from "./ports.ts";
+import { Primary, type PrimaryOptions } from "./primary.ts";
+import { Throttle } from "./throttle.ts";
+import { sleep } from "./waiting.ts";
+
+/** What a replica can be brought up to date from. Whoever made it closes it. */
+export interface SyncSource extends AsyncDisposable {
+  /** As messages name it. */
+  readonly name: string;
+  /** Where it is a file of this machine. */
+  readonly path?: string | undefined;
+  /** Whether only a process of this machine can be there. */
+  readonly isThisMachine: boolean;
+  /** A new conversation, in which the source serves by the native stream or by zrs2. @throws UnavailableError */
+  connect(signal: AbortSignal): Promise<Connection>;
+  /** What keeps the source from being read any further, where that is known; undefined: nothing. */
+  readonly problem: string | undefined;
+}
+
+/** A node that listens somewhere, ours or Python's. Makes no connection yet. */
+export function networkSource({ network }: Pick<Ports, "network">, address: Address): SyncSource {
+  return {
+    name: formatAddress(address),
+    isThisMachine: isThisMachineOnly(address),
+    connect: (signal) => network.connect(address, { signal }),
+    problem: undefined,
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}
+
+/**
+ * A file of this machine, which another process may be writing: it is followed as a primary follows it, and sent
+ * through this process's memory.
+ * @throws NotFoundError, UsageError (not a FileStorage, a directory, no permission), DiskError
+ */
+export async function openFileSource(
+  ports: Ports,
+  options: Omit<PrimaryOptions, "replicateTo">,
+): Promise<SyncSource> {
+  const { path } = options;
+  const network = new LoopbackNetwork(path);
+  const primary = await Primary.open({ ...ports, network, log: quieter(ports.log) }, {
+    ...options,
+    replicateTo: { transport: "unix", path },
+    compress: "off",
+  });
+  const stop = new AbortController();
+  const running = primary.run(stop.signal);
+  running.catch(() => {}); // told when it is closed
+  return {
+    name: path,
+    path,
+    isThisMachine: true,
+    connect: () => network.connect(),
+    get problem() {
+      return primary.status().problem;
+    },
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      try {
+        await running;
+      } finally {
+        await primary[Symbol.asyncDispose]();
+      }
+    },
+  };
+}
+
+/** A source that is read no faster than so many bytes a second. */
+export function limitedSource(
+  { clock }: Pick<Ports, "clock">,
+  source: SyncSource,
+  bytesPerSecond: number,
+): SyncSource {
+  const throttle = new Throttle(clock, bytesPerSecond);
+  return {
+    name: source.name,
+    path: source.path,
+    isThisMachine: source.isThisMachine,
+    async connect(signal) {
+      const connection = await source.connect(signal);
+      return {
+        peer: connection.peer,
+        get written() {
+          return connection.written;
+        },
+        async read(into) {
+          const count = await connection.read(into.subarray(0, throttle.pieceBytes));
+          if (count !== null) await sleep(clock, throttle.take(count), signal);
+          return count;
+        },
+        write: (bytes) => connection.write(bytes),
+        close: () => connection.close(),
+        [Symbol.dispose]: () => connection.close(),
+      };
+    },
+    get problem() {
+      return source.problem;
+    },
+    [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
+  };
+}
+
+/** What a primary within this process has to tell is told by what it serves. */
+function quieter(log: Log): Log {
+  const debug: Log["debug"] = (message, facts) => log.debug(message, facts);
+  return { debug, info: debug, warning: debug, error: debug };
+}
+
+/** @throws UnavailableError where the source has more than could be read of it */
+export function checkReadToItsEnd({ name, problem }: SyncSource): void {
+  if (problem === undefined) return;
+  throw new UnavailableError(`Cannot copy all of ${name}: ${problem}; all before that has been copied`, {
+    hint: "the source is damaged: ZODB's fstest tells more about it",
+  });
+}
