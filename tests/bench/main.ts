@@ -7,8 +7,12 @@
 import { join } from "node:path";
 import { ENVIRONMENTS, prepare } from "../kit/environments.ts";
 import type { Case } from "./bench.ts";
+import { blobs } from "./blobs.ts";
 import { catchUp } from "./catch_up.ts";
+import { compare } from "./compare.ts";
 import { DataFiles } from "./data_files.ts";
+import { handshake } from "./handshake.ts";
+import { idle } from "./idle.ts";
 import { latency } from "./latency.ts";
 import { link } from "./link.ts";
 import type { Measurement } from "./measurement.ts";
@@ -16,9 +20,14 @@ import { memory } from "./memory.ts";
 import { opening } from "./opening.ts";
 import { type Options, parseOptions, USAGE } from "./options.ts";
 import { describeMachine, formatJson, formatTable } from "./report.ts";
+import { pack } from "./pack.ts";
 import { TemporaryDirectories } from "./temporary.ts";
+import { verify } from "./verify.ts";
 
-const CASES: readonly Case[] = [catchUp, link, latency, opening, memory];
+const CASES: readonly Case[] = [
+  ...[catchUp, blobs, link, handshake, idle, latency],
+  ...[opening, verify, compare, pack, memory],
+];
 
 async function main(options: Options): Promise<void> {
   const cases = options.cases.length === 0 ? CASES : options.cases.map(caseNamed);

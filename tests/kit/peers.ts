@@ -28,7 +28,7 @@ function interpreterOf(environment: EnvironmentName): string {
 /** How a FileStorage is opened; what is left out is as in ZODB, but `fsync`. */
 export interface StorageOptions {
   readonly path: string;
-  readonly blobDir?: string;
+  readonly blobDir?: string | undefined;
   /** Begin a new database, removing one that is there. */
   readonly create?: boolean;
   readonly readOnly?: boolean;
@@ -47,6 +47,8 @@ export interface LogEnd {
 /** At its start a peer tells this; `replicateTo` is the address listened on, or null. */
 export interface Ready extends LogEnd {
   readonly replicateTo: string | null;
+  /** Where its ZEO server listens. */
+  readonly zeo?: string | null;
 }
 
 /** A primary's address, for whoever is to replicate from it. */
@@ -104,6 +106,13 @@ export class ZodbWriter extends Peer<Ready> {
   /** The address that secondaries connect to. */
   get address(): string {
     return addressOf(this.ready);
+  }
+
+  /** Where ZEO clients connect, and whoever asks for the last transaction. */
+  get zeoAddress(): string {
+    const { zeo } = this.ready;
+    assert(typeof zeo === "string", "Cannot give an address: the peer was started without zeo");
+    return zeo;
   }
 
   /** Writes under the root: a number makes a value of that many random bytes; null removes the key. */
