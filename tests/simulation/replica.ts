@@ -204,7 +204,16 @@ export class Replica implements Upstream {
     this.refusal.forget();
     this.stranger.begun(copy === undefined ? 0 : FileView.of(copy).transactions.length);
     for (const path of this.machine.disk.paths()) this.machine.disk.erase(path);
-    if (copy !== undefined) this.machine.disk.place(DATA_FS, copy);
+    const { blobs } = this.#options;
+    if (blobs !== undefined) {
+      // The directories are still there, and without the marker they would not say of which layout they are.
+      this.machine.disk.place(`${BLOB_DIRECTORY}/.layout`, new TextEncoder().encode("bushy"));
+    }
+    if (copy === undefined) return;
+    for (const { path, content } of blobs ?? []) {
+      if (content !== undefined) this.machine.disk.place(`${BLOB_DIRECTORY}/${path}`, content);
+    }
+    this.machine.disk.place(DATA_FS, copy);
   }
 
   /** After the process was stopped in order. */
