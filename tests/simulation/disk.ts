@@ -92,9 +92,9 @@ export class MachineDisk {
 
   /** Makes a directory and its parents, all durable at once. Making it again is harmless. */
   makeDirectory(path: string): void {
-    if (this.names.get(path) !== undefined) return;
+    if (this.names.durable(path) !== undefined) return;
     this.makeDirectory(parentOf(path));
-    this.names.place(path, this.newInode("directory"));
+    this.names.place(path, this.names.get(path) ?? this.newInode("directory"));
   }
 
   /** Puts a new, durable file at a path, replacing what is there. */
