@@ -8,6 +8,7 @@ import { type LogEnd, OpenCheck, peerTest, ZodbWriter, ZrsSecondary } from "../k
 import { assertSameBlobs, blobFilesOf } from "../kit/blob_files.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { TempDirectory } from "../kit/temp.ts";
+import { walk } from "../kit/walk.ts";
 import { assertSameFile } from "./sameness.ts";
 
 /** Commits, then blobs of all kinds of sizes and an undo of one, then a commit. @returns the ends before and after */
@@ -292,5 +293,41 @@ peerTest(
     const [kept, all] = [await blobFilesOf(path("blobs")), await blobFilesOf(path("old"))];
     assert(all.size > kept.size);
     for (const [name, { size }] of kept) assert.equal(all.get(name)?.size, size, name);
+  },
+);
+
+peerTest(
+  "a copy that shares the source's directory has all records, writes no blob, and ZODB loads them",
+  ["zodb55"],
+  async () => {
+    await using directory = await TempDirectory.make();
+    const path = (name: string) => directory.join(name);
+    await using writer = await ZodbWriter.start("zodb55", {
+      path: path("Data.fs"),
+      blobDir: path("blobs"),
+      fsync: false,
+    });
+    const { after } = await writeBlobs(writer);
+    const stamps = async () =>
+      await Promise.all((await walk(path("blobs"))).map(async (name) => {
+        const { ino, ctime, mode } = await Deno.stat(path(`blobs/${name}`));
+        return { name, ino, ctime, mode };
+      }));
+    const before = await stamps();
+    const blobs = { blobs: "shared", blobDir: path("blobs") } as const;
+    await using primary = await startPrimary({ path: path("Data.fs"), ...blobs });
+    await using ours = await startSecondary({
+      path: path("copy.fs"),
+      replicateFrom: primary.address,
+      ...blobs,
+    });
+    await ours.waitForTid(after.tid);
+    assert.equal(ours.node.status().blobs, "shared");
+    await ours.stop();
+    await assertSameFile(path("copy.fs"), path("Data.fs"));
+    assert.deepEqual(await stamps(), before);
+    await using zodb = await OpenCheck.start("zodb55");
+    const { tid } = await zodb.check(path("copy.fs"), { readOnly: false, blobDir: path("blobs") });
+    assert.equal(tid, after.tid);
   },
 );
