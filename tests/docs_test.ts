@@ -433,6 +433,7 @@ Deno.test("the printed status has the fields that are sent and described, and ca
     ...Object.keys(answer.delay),
     ...Object.keys(answer.source),
     ...Object.keys(answer.peers[0]),
+    ...Object.keys(JSON.parse(/^```json promote\n(.*?)^```$/ms.exec(control)![1]!)),
   ]);
 });
 

@@ -16,7 +16,7 @@ export {
 } from "./difference.ts";
 export { type ContentDigest, ContentDigester } from "./content_digest.ts";
 export type { ReadRecord } from "./content_feed.ts";
-export { DelayedStorage } from "./delayed_storage.ts";
+export { type DelayedOptions, DelayedStorage } from "./delayed_storage.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
 export { type FileEnd, findEndBackwards } from "./file_end.ts";
 export { digestHistory, type HistoryDigest, spokenDigest, type Stretch } from "./history_digest.ts";

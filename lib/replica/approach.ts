@@ -52,6 +52,11 @@ export class Approach {
     this.#protocol = protocol;
   }
 
+  /** What the connection that was prepared last speaks. */
+  get protocol(): "native" | "zrs2" {
+    return this.#isZrs2 ? "zrs2" : "native";
+  }
+
   /**
    * Gets ready for the next connection.
    * @param lastTid the last transaction that is durable here

@@ -9,6 +9,7 @@ export { Primary, type PrimaryOptions } from "./primary.ts";
 export type { DelayStatus, Lag, NodeStatus, PeerStatus, SourceStatus } from "./status.ts";
 export { RepeatedLog } from "./repeated_log.ts";
 export type { Secret } from "../native/mod.ts";
+export type { Promotion } from "./replica_file.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";
 export type { BlobChoice, BlobOptions } from "./blob_use.ts";
 export { type SyncEnd, type SyncOptions, syncReplica, type SyncReport } from "./sync.ts";

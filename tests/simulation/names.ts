@@ -48,6 +48,11 @@ export class Names {
     return this.#seen.entries();
   }
 
+  /** All names on the platter, and what they name there. */
+  durableEntries(): Iterable<[string, Inode]> {
+    return this.#durable.entries();
+  }
+
   /** The names in a directory. */
   list(directory: string): string[] {
     const names: string[] = [];

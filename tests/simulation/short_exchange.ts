@@ -101,6 +101,7 @@ export async function exchange(options: ExchangeOptions): Promise<Exchanged> {
     },
     blobs: options.blobs,
     rewindLimit: 100,
+    applyDelayMs: 0,
     secret: undefined,
     imageLikelihood: options.death === undefined ? 0.01 : 0.2,
     isCalm: () => false,

@@ -24,6 +24,7 @@ Deno.test(`every promise holds in ${SEEDS} worlds`, async () => {
       "rewinds",
       "rollbacks of the source",
       "source crashes",
+      "waiting at the end",
     ]
   ) assert.ok((tally.counts[name] ?? 0) >= SEEDS / 50, `${name}: ${tally.counts[name]}`);
 });

@@ -108,7 +108,7 @@ export class World {
     const upstreams = new Map<string, Upstream>([
       ["S", { machine: this.source, port: PRIMARY_PORT, file: this.sourceFile, secret: secrets.get("S") }],
     ]);
-    for (const { name, from, lateMs, rewindLimit } of this.plan.replicas) {
+    for (const { name, from, lateMs, rewindLimit, applyDelayMs } of this.plan.replicas) {
       const replica = new Replica({
         machine: this.#machine(name),
         upstream: upstreams.get(from)!,
@@ -119,6 +119,7 @@ export class World {
         secondary: this.plan.secondary,
         blobs: this.#blobs,
         rewindLimit,
+        applyDelayMs,
         secret: secrets.get(name),
         heard: this.#hear,
         isCalm: () => this.calm,
@@ -355,6 +356,10 @@ export class World {
     this.count("refusals heard", this.replicas.reduce((sum, { refusals }) => sum + refusals.length, 0));
     this.count("rewinds", this.replicas.reduce((sum, { rewinds }) => sum + rewinds.count, 0));
     this.count("crash images", this.replicas.reduce((sum, { images }) => sum + images, 0));
+    this.count(
+      "waiting at the end",
+      this.replicas.reduce((sum, { received }) => sum + (received?.waiting ?? 0), 0),
+    );
     this.count("indexes compared", this.replicas.reduce((sum, each) => sum + each.indexesCompared, 0));
     return {
       simulatedMs: scheduler.nowMs,
