@@ -150,6 +150,12 @@ export class MachineDisk {
       .sort();
   }
 
+  /** Takes all files away, durably, also those whose removal a power loss would have undone. */
+  eraseAll(): void {
+    const removed = [...this.names.durableEntries()].filter(([, { kind }]) => kind === "file");
+    for (const path of new Set([...this.paths(), ...removed.map(([path]) => path)])) this.erase(path);
+  }
+
   /** What all files take, in bytes, also those that are open and have no name any more. */
   usedBytes(): number {
     const inodes = new Set(this.openInodes.keys());

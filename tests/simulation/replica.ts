@@ -221,7 +221,7 @@ export class Replica implements Upstream {
     this.#durable.forget();
     this.refusal.forget();
     this.stranger.begun(copy === undefined ? 0 : FileView.of(copy).transactions.length);
-    for (const path of this.machine.disk.paths()) this.machine.disk.erase(path);
+    this.machine.disk.eraseAll();
     const { blobs } = this.#options;
     if (blobs !== undefined) {
       // The directories are still there, and without the marker they would not say of which layout they are.
