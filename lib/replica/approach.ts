@@ -44,12 +44,21 @@ export class Approach {
    */
   #misfitAfter: bigint | undefined;
 
-  constructor(clock: Clock, log: Log, source: string, protocol: Protocol, blobs: BlobChoice) {
+  /** @param misfitAfter the last transaction here, where it is known already that what follows does not fit */
+  constructor(
+    clock: Clock,
+    log: Log,
+    source: string,
+    protocol: Protocol,
+    blobs: BlobChoice,
+    misfitAfter?: bigint,
+  ) {
     this.#blobs = blobs;
     this.#clock = clock;
     this.#log = log;
     this.#source = source;
     this.#protocol = protocol;
+    this.#misfitAfter = misfitAfter;
   }
 
   /** What the connection that was prepared last speaks. */

@@ -62,6 +62,7 @@ for (const source of SOURCES) {
         transactions: 6 - Math.max(0, count),
         bytes: file.end - start,
         protocol: "native",
+        isDurableThere: true,
         restsOn: "said",
         check: { kind: "quick", transactions: Math.max(0, count), obstacle: undefined },
       });
