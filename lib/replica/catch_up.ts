@@ -125,7 +125,7 @@ export class CatchUp {
     this.#until = options.until ?? END_OF_TIME;
     const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
     const misfitAfter = options.byRecord === true ? storage.lastTid : undefined;
-    this.#approach = new Approach(ports.clock, ports.log, source.name, protocol, misfitAfter);
+    this.#approach = new Approach(ports.clock, ports.log, source.name, protocol, options.blobs, misfitAfter);
     this.#index = new IndexKeeper(ports, storage);
   }
 
@@ -172,7 +172,7 @@ export class CatchUp {
   async #converse(signal: AbortSignal): Promise<ZrsError> {
     const { buffers = DEFAULT_BUFFER_SIZES } = this.#options;
     const connection = await this.#source.connect(signal);
-    const sink = new Sink(this.#ports, this.#storage, buffers, signal, "fail");
+    const sink = new Sink(this.#ports, this.#storage, buffers, signal, { onFull: "fail" });
     const begun = await this.#approach.prepare(sink, this.#storage.lastTid);
     const intake = this.#approach.intake(this.#context(sink, connection), begun);
     this.protocol = intake.protocol;
@@ -194,7 +194,7 @@ export class CatchUp {
       connection,
       options: {
         path: this.#storage.path,
-        blobs: options.blobs,
+        blobs: { choice: options.blobs },
         keepAliveMs: 30_000,
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         readBytes,

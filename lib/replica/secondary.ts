@@ -6,9 +6,11 @@ import type { Storage } from "../filestorage/mod.ts";
 import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
 import { type Address, type Connection, formatAddress } from "../ports/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
-import { Approach, type Protocol } from "./approach.ts";
+import { Approach, NotConnected, type Protocol } from "./approach.ts";
 import { attend } from "./attend.ts";
 import { AutoRewind } from "./auto_rewind.ts";
+import { openBlobs, supplyOf } from "./blob_reception.ts";
+import type { BlobOptions, BlobReception } from "./blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
 import { whyFruitless } from "./fruitless.ts";
@@ -27,7 +29,7 @@ import { SourceWatch } from "./source_watch.ts";
 import type { NodeStatus } from "./status.ts";
 import { pauser, sleep } from "./waiting.ts";
 
-export interface SecondaryOptions {
+export interface SecondaryOptions extends BlobOptions {
   readonly path: string;
   readonly replicateFrom: Address;
   /** Where chained secondaries connect to. */
@@ -53,13 +55,16 @@ export interface SecondaryOptions {
   readonly applyDelayMs?: number;
   /** From so many bytes on a file of what waits is followed by another; default: 64 MiB. */
   readonly segmentBytes?: number;
-  /** `refuse` ends the stream at the first blob; `none` keeps records without the blobs' files. */
-  readonly blobs: "refuse" | "none";
   /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
   /** `auto`: the native stream where the source speaks it, else zrs2. */
   readonly protocol?: Protocol;
+  /**
+   * Where the source has no file for a blob's record: `mark` takes the record alone, by the native stream, and puts
+   * the blob on a list beside the file; default: fail, the stream ends before it.
+   */
+  readonly missingBlobs?: "fail" | "mark" | undefined;
   /**
    * Where the source refuses this replica as ahead or forked, by the native stream, so many transactions may be
    * taken back to go on with it; default: 0, never.
@@ -85,6 +90,7 @@ export class Secondary {
   readonly #file: ReplicaFile;
   readonly #storage: Storage;
   readonly #server: Server | undefined;
+  readonly #blobs: BlobReception;
   readonly #source: SourceWatch;
   readonly #rewinding: AutoRewind;
   readonly #approach: Approach;
@@ -104,8 +110,10 @@ export class Secondary {
     ports: Ports,
     options: SecondaryOptions,
     file: ReplicaFile,
+    blobs: BlobReception,
     server: Server | undefined,
   ) {
+    this.#blobs = blobs;
     this.#ports = ports;
     this.#options = options;
     this.#file = file;
@@ -115,7 +123,13 @@ export class Secondary {
     this.#rewinding = new AutoRewind(ports, file.storage, options.rewindLimit ?? 0, file.applying);
     // zrs2 knows no secrets.
     const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
-    this.#approach = new Approach(ports.clock, ports.log, formatAddress(options.replicateFrom), protocol);
+    this.#approach = new Approach(
+      ports.clock,
+      ports.log,
+      formatAddress(options.replicateFrom),
+      protocol,
+      options.blobs,
+    );
     this.#nextSaveMs = ports.clock.monotonic() + this.#indexSaveMs;
   }
 
@@ -137,10 +151,11 @@ export class Secondary {
         signal: options.signal,
       }),
     );
+    const blobs = await openBlobs(ports, options, file.storage.lastTid);
     const server = options.replicateTo === undefined
       ? undefined
       : await Server.listen(ports, options.replicateTo, file.storage, {
-        blobs: options.blobs,
+        blobs: supplyOf(blobs),
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
         chained: true,
@@ -156,7 +171,7 @@ export class Secondary {
         `Blobs are left out (--blobs none): ${options.path} will have the records of blobs, not their files`,
       );
     }
-    const secondary = new Secondary(ports, options, file, server);
+    const secondary = new Secondary(ports, options, file, blobs, server);
     // Should we be killed before it is due, the next start does not have to scan again.
     if (file.scanned > MANY_SCANNED) await secondary.#saveIndex();
     return secondary;
@@ -189,6 +204,9 @@ export class Secondary {
       lastTid,
       bytes: end,
       blobs,
+      missingBlobs: this.#blobs.choice === "replicate"
+        ? this.#blobs.incoming.missing.count(this.#blobs.incoming.directory)
+        : undefined,
       delay: this.#file.applying?.status(),
       problem: this.#sink?.problem ?? this.#file.applying?.problem,
       source: this.#source.status(received, durable, this.#current?.source),
@@ -364,7 +382,8 @@ export class Secondary {
 
   #newSink(signal: AbortSignal): Sink {
     const buffers = this.#options.buffers ?? DEFAULT_BUFFER_SIZES;
-    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal);
+    const blobs = this.#blobs.choice === "replicate" ? this.#blobs.incoming : undefined;
+    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal, { blobs });
   }
 
   #tellRefusal(source: string, failure: ZrsError): void {
@@ -398,6 +417,7 @@ export class Secondary {
    */
   async #attend(sink: Sink, signal: AbortSignal): Promise<ZrsError> {
     const { network } = this.#ports;
+    if (this.#blobs.choice === "replicate") this.#blobs.incoming.forget(this.#storage.lastTid);
     const begun = await this.#approach.prepare(sink, this.#storage.lastTid);
     let connection: Connection;
     this.#source.connecting();
@@ -429,7 +449,7 @@ export class Secondary {
       connection,
       options: {
         path: options.path,
-        blobs: options.blobs,
+        blobs: this.#blobs,
         keepAliveMs: options.keepAliveMs ?? DEFAULT_KEEP_ALIVE_MS,
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         readBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).readBytes,
@@ -459,6 +479,3 @@ export class Secondary {
     }
   }
 }
-
-/** There was nobody to connect to: no judgement on what the source sends. */
-class NotConnected extends UnavailableError {}

@@ -7,6 +7,7 @@
 import { join } from "node:path";
 import { ENVIRONMENTS, prepare } from "../kit/environments.ts";
 import type { Case } from "./bench.ts";
+import { blobs } from "./blobs.ts";
 import { catchUp } from "./catch_up.ts";
 import { compare } from "./compare.ts";
 import { DataFiles } from "./data_files.ts";
@@ -25,7 +26,7 @@ import { TemporaryDirectories } from "./temporary.ts";
 import { verify } from "./verify.ts";
 
 const CASES: readonly Case[] = [
-  ...[catchUp, link, handshake, idle, latency],
+  ...[catchUp, blobs, link, handshake, idle, latency],
   ...[opening, verify, compare, pack, replicaSync, memory],
 ];
 
