@@ -8,46 +8,57 @@ const ANSWER_TIMEOUT_MS = 10_000;
 /** Room for a status with some ten thousand secondaries. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
+/** How long to wait for an answer. */
+export interface Waiting {
+  /** Infinity for what may take long; default: 10 s. */
+  readonly timeoutMs?: number;
+}
+
 /** How to ask for what takes long. */
 export interface LongQuestion {
   /** Ends the asking; the node gives up, too. */
   readonly signal: AbortSignal;
-  /** Is told each line that comes before the answer. */
+  /** Is told each line that comes before the answer, those with `progress` or `warning`. */
   readonly told: (line: JsonObject) => void;
 }
+
+/** Nobody listens there, or nobody whom we may ask: nothing has been asked. */
+export class UnreachableError extends UnavailableError {}
 
 /**
  * Sends one request and waits for its answer.
  * @param path the socket's
- * @param long for an answer that may be long in coming: lines with `progress` or `warning` come before it
- * @throws UnavailableError when there is no answer, or the node cannot do what is asked; ProtocolError when
- * something else listens there; the signal's reason
+ * @throws UnreachableError; UnavailableError when there is no answer, or the node cannot do what is asked;
+ * ProtocolError when something else listens there
  */
 export async function ask(
   ports: { readonly network: Network; readonly clock: Clock },
   path: string,
   request: JsonObject & { readonly request: string },
-  long?: LongQuestion,
+  waiting: Waiting = {},
 ): Promise<JsonObject> {
-  const answer = await askForAnswer(ports, path, request, long);
-  return accept(answer, path);
+  return accept(await askForAnswer(ports, path, request, waiting), path);
 }
 
-/** As {@link ask}, but gives the answer also where it is an error. */
+/**
+ * As {@link ask}, but gives the answer also where it is an error. With a question that takes long the time is for the
+ * first line.
+ * @throws the signal's reason as well
+ */
 export async function askForAnswer(
   ports: { readonly network: Network; readonly clock: Clock },
   path: string,
   request: JsonObject & { readonly request: string },
-  long?: LongQuestion,
+  { timeoutMs = ANSWER_TIMEOUT_MS, ...long }: Waiting & Partial<LongQuestion> = {},
 ): Promise<JsonObject> {
   const giveUp = new AbortController();
   const stop = () => giveUp.abort();
   using stack = new DisposableStack();
-  const timer = ports.clock.schedule(ANSWER_TIMEOUT_MS, stop);
-  stack.use(timer);
-  long?.signal.addEventListener("abort", stop);
-  stack.defer(() => long?.signal.removeEventListener("abort", stop));
-  if (long?.signal.aborted) stop();
+  const timer = timeoutMs < Infinity ? stack.use(ports.clock.schedule(timeoutMs, stop)) : undefined;
+  const { signal, told } = long;
+  signal?.addEventListener("abort", stop);
+  stack.defer(() => signal?.removeEventListener("abort", stop));
+  if (signal?.aborted) stop();
   try {
     const connection = stack.use(await connect(ports.network, path, giveUp.signal));
     giveUp.signal.addEventListener("abort", () => connection.close());
@@ -59,12 +70,12 @@ export async function askForAnswer(
       const line = await nextLine(connection, lines, chunk);
       if (line === undefined) throw unanswered(path, "it closed the connection");
       const answer = decodeLine(line);
-      if (long === undefined || answer.progress === undefined && answer.warning === undefined) return answer;
-      timer.cancel(); // it works: however long that takes
-      long.told(answer);
+      if (told === undefined || answer.progress === undefined && answer.warning === undefined) return answer;
+      timer?.cancel(); // it works: however long that takes
+      told(answer);
     }
   } catch (error) {
-    long?.signal.throwIfAborted();
+    signal?.throwIfAborted();
     if (error instanceof ProtocolError) {
       throw new ProtocolError(`Cannot understand what answers at ${path}: ${error.message}`, {
         path,
@@ -72,7 +83,7 @@ export async function askForAnswer(
         hint: "name the control socket of a zrs node",
       });
     }
-    if (giveUp.signal.aborted) throw unanswered(path, `it took more than ${ANSWER_TIMEOUT_MS / 1000} s`);
+    if (giveUp.signal.aborted) throw unanswered(path, `it took more than ${timeoutMs / 1000} s`);
     throw error;
   }
 }
@@ -92,7 +103,7 @@ async function connect(network: Network, path: string, signal: AbortSignal): Pro
     return await network.connect({ transport: "unix", path }, { signal });
   } catch (error) {
     if (!(error instanceof UnavailableError) || signal.aborted) throw error;
-    throw new UnavailableError(error.message, {
+    throw new UnreachableError(error.message, {
       path,
       cause: error,
       hint: "start the node, or ask as the user who runs it",

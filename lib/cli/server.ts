@@ -16,7 +16,7 @@ import {
   type Random,
 } from "../ports/mod.ts";
 import type { PackReport } from "../filestorage/mod.ts";
-import type { NodeStatus, PackRequest, Secret } from "../replica/mod.ts";
+import type { NodeStatus, PackRequest, Promotion, Secret } from "../replica/mod.ts";
 import { AuthFile } from "./auth_file.ts";
 import { type FileUse, openControl } from "./control.ts";
 import { EXIT, type ExitCode, originOf } from "./exit_codes.ts";
@@ -35,6 +35,12 @@ export interface Node extends AsyncDisposable {
   status(): NodeStatus;
   /** Packs its file while it goes on; undefined where the file is not its own. */
   pack?(request: PackRequest): Promise<PackReport>;
+  /**
+   * Makes the file ready for whoever takes it over, and ends {@link run}; undefined where that is not the node's to do.
+   * @param before only what has an earlier tid is applied; undefined for all
+   * @throws UsageError where that cannot be: all goes on as before
+   */
+  promote?(before: bigint | undefined): Promise<Promotion>;
 }
 
 export interface Ports {
