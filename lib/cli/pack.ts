@@ -5,7 +5,14 @@ import { commandLine, lineBreak, message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
 import { LockedError, NotFoundError, UsageError } from "../errors.ts";
-import { type PackProgress, type PackReport, packStorage, Storage } from "../filestorage/mod.ts";
+import {
+  keepForSecondaries,
+  type PackProgress,
+  type PackReport,
+  packStorage,
+  readKnownSecondaries,
+  Storage,
+} from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { politePauser } from "../replica/mod.ts";
 import { describeTid, formatTidTime, tidOfTime } from "../zodb/mod.ts";
@@ -28,6 +35,9 @@ export interface PackCommand {
   readonly to?: bigint | undefined;
   readonly noGc: boolean;
   readonly noKeepOld: boolean;
+  /** Who was not heard of for so many days is not regarded. */
+  readonly keepFor: number;
+  readonly ignoreSecondaries: boolean;
   readonly json: boolean;
   readonly quiet: boolean;
 }
@@ -66,6 +76,18 @@ export const packParser = command(
       flag("--no-keep-old", { description: message`Do not keep the unpacked file as DATA_FS.old.` }),
       false,
     ),
+    keepFor: withDefault(
+      option("--keep-for", days(), {
+        description:
+          message`Keep what secondaries still need that were heard of in the last N days; they are remembered in DATA_FS.secondaries.`,
+      }),
+      7,
+      { message: message`7` },
+    ),
+    ignoreSecondaries: withDefault(
+      flag("--ignore-secondaries", { description: message`Pack whatever secondaries still need.` }),
+      false,
+    ),
     json: withDefault(flag("--json", { description: message`Write the result as one JSON object.` }), false),
     quiet: withDefault(
       flag("-q", "--quiet", { description: message`Write nothing unless it fails.` }),
@@ -87,7 +109,8 @@ export const packParser = command(
  */
 export async function runPack(options: PackCommand, host: Host): Promise<ExitCode> {
   const { dataFs, noGc, noKeepOld } = options;
-  const plan = { stop: stopOf(options, host), gc: !noGc, keepOld: !noKeepOld };
+  const keepForMs = options.ignoreSecondaries ? undefined : options.keepFor * DAY_MS;
+  const plan = { stop: stopOf(options, host), gc: !noGc, keepOld: !noKeepOld, keepForMs };
   if (host.disk.status(dataFs) === undefined) {
     throw new NotFoundError(`Cannot pack ${dataFs}: there is no such file`, { path: dataFs });
   }
@@ -137,12 +160,15 @@ async function pack(
 async function packHere(
   host: Host,
   dataFs: string,
-  { stop, gc, keepOld }: PackPlan,
+  { stop: wanted, gc, keepOld, keepForMs }: PackPlan,
   { signal, warn, progress }: PackListener,
 ): Promise<PackReport> {
   const pause = politePauser(host.clock);
   await using storage = await Storage.open(host.disk, dataFs, { pause, signal });
-  return await packStorage(host.disk, storage, {
+  const { stop, keptFor } = keepForMs === undefined
+    ? { stop: wanted, keptFor: undefined }
+    : keepForSecondaries(wanted, readKnownSecondaries(host.disk, dataFs), host.clock.now() - keepForMs);
+  const report = await packStorage(host.disk, storage, {
     stop,
     findReferences: gc ? findReferences : undefined,
     keepOld,
@@ -150,6 +176,7 @@ async function packHere(
     warn,
     progress,
   });
+  return { ...report, keptFor };
 }
 
 /** @throws UsageError */
@@ -168,11 +195,22 @@ function stopOf({ days, to }: PackCommand, host: Host): bigint {
 }
 
 function describe(dataFs: string, report: PackReport): string {
-  const { isPacked, tid, bytesBefore, bytesAfter, keptAs } = report;
-  if (!isPacked) return `${dataFs}: there is nothing to drop up to then; nothing has been changed`;
+  const { isPacked, tid, bytesBefore, bytesAfter, keptAs, keptFor } = report;
+  const kept = keptFor === undefined
+    ? ""
+    : `; kept from ${describeTid(keptFor.tid)} on for secondary ${
+      printable(keptFor.name)
+    }, which had no more by ` +
+      `${new Date(keptFor.heardMs).toISOString()} (--ignore-secondaries)`;
+  if (!isPacked) return `${dataFs}: there is nothing to drop up to then; nothing has been changed${kept}`;
   const saved = bytesBefore === 0 ? 0 : Math.round((bytesBefore - bytesAfter) * 100 / bytesBefore);
   const old = keptAs === undefined ? "" : `; the unpacked file is kept as ${keptAs}`;
   return `${dataFs} is packed up to ${describeTid(tid)}: ${formatBytes(bytesAfter)} of ` +
     `${formatBytes(bytesBefore)} are left, ${saved} % less, in ${report.transactionsAfter} of ` +
-    `${report.transactionsBefore} transactions${old}`;
+    `${report.transactionsBefore} transactions${old}${kept}`;
+}
+
+/** What a peer calls itself cannot talk to the terminal. */
+function printable(name: string): string {
+  return name.slice(0, 200).replace(/\p{Cc}/gu, "?");
 }

@@ -11,7 +11,7 @@ import {
   UsageError,
   ZrsError,
 } from "../errors.ts";
-import type { PackProgress, PackReport } from "../filestorage/mod.ts";
+import type { KnownSecondary, PackProgress, PackReport } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { formatTid, formatTidTime, NO_TID, tidOfTime } from "../zodb/mod.ts";
 import { askForAnswer } from "./control_client.ts";
@@ -29,6 +29,8 @@ export interface PackPlan {
   readonly stop: bigint;
   readonly gc: boolean;
   readonly keepOld: boolean;
+  /** What secondaries may need is kept that were heard of within so many milliseconds; undefined: nothing is. */
+  readonly keepForMs: number | undefined;
 }
 
 /** Where what is told goes. */
@@ -41,6 +43,7 @@ export interface PackListener {
 /** What a pack has done, as programs get it. */
 export function factsOf(path: string, report: PackReport): JsonObject {
   const { isPacked, tid, bytesBefore, bytesAfter, transactionsBefore, transactionsAfter, keptAs } = report;
+  const { keptFor } = report;
   return {
     path,
     packed: isPacked,
@@ -50,6 +53,11 @@ export function factsOf(path: string, report: PackReport): JsonObject {
     bytesAfter,
     ...(isPacked && { transactionsBefore, transactionsAfter }),
     keptAs: keptAs ?? null,
+    keptFor: keptFor === undefined ? null : {
+      name: keptFor.name,
+      tid: formatTid(keptFor.tid),
+      heard: new Date(keptFor.heardMs).toISOString(),
+    },
   };
 }
 
@@ -72,11 +80,12 @@ export function packHandler(node: Node, path: string, host: Host): Handler {
     };
     tell({ doing: "reading", done: 0, total: undefined });
     const warnings: string[] = [];
-    const { stop, gc, keepOld } = planIn(request, clock.now());
+    const { stop, gc, keepOld, keepForMs } = planIn(request, clock.now());
     const report = await node.pack({
       stop,
       findReferences: gc ? findReferences : undefined,
       keepOld,
+      keepForMs,
       signal: asker.gone,
       warn: (message) => void warnings.push(message),
       progress: tell,
@@ -86,16 +95,22 @@ export function packHandler(node: Node, path: string, host: Host): Handler {
 }
 
 /** @throws UsageError */
-function planIn({ to, gc = true, keepOld = true }: JsonObject, nowMs: number): PackPlan {
+function planIn({ to, gc = true, keepOld = true, keepFor = 7 }: JsonObject, nowMs: number): PackPlan {
+  if (keepFor !== null && !(typeof keepFor === "number" && keepFor >= 0)) {
+    throw new UsageError("Cannot pack: keepFor must be a number of days, or null");
+  }
+  const keepForMs = keepFor === null ? undefined : keepFor * DAY_MS;
   if (typeof gc !== "boolean" || typeof keepOld !== "boolean") {
     throw new UsageError("Cannot pack: gc and keepOld must be true or false");
   }
-  if (to === undefined || to === null) return { stop: tidOfTime(nowMs), gc, keepOld };
+  if (to === undefined || to === null) return { stop: tidOfTime(nowMs), gc, keepOld, keepForMs };
   if (typeof to !== "string" || !TID.test(to)) {
     throw new UsageError("Cannot pack: to must be a tid, 16 hex digits");
   }
-  return { stop: BigInt(`0x${to}`), gc, keepOld };
+  return { stop: BigInt(`0x${to}`), gc, keepOld, keepForMs };
 }
+
+const DAY_MS = 86_400_000;
 
 const TID = /^[0-9a-f]{16}$/i;
 
@@ -107,10 +122,16 @@ const TID = /^[0-9a-f]{16}$/i;
 export async function askToPack(
   host: Host,
   socket: string,
-  { stop, gc, keepOld }: PackPlan,
+  { stop, gc, keepOld, keepForMs }: PackPlan,
   { signal, warn, progress }: PackListener,
 ): Promise<PackReport> {
-  const request = { request: "pack", to: formatTid(stop), gc, keepOld } as const;
+  const request = {
+    request: "pack",
+    to: formatTid(stop),
+    gc,
+    keepOld,
+    keepFor: keepForMs === undefined ? null : keepForMs / DAY_MS,
+  } as const;
   const answer = await askForAnswer(host, socket, request, {
     signal,
     told: (line) => {
@@ -152,7 +173,7 @@ function reportIn(answer: JsonObject, socket: string): PackReport {
     if (typeof value === "number") return value;
     throw new ProtocolError(`Cannot understand what answers at ${socket}: ${name} must be a number`);
   };
-  const { packed, tid, keptAs } = answer;
+  const { packed, tid, keptAs, keptFor } = answer;
   return {
     isPacked: packed === true,
     tid: typeof tid === "string" && TID.test(tid) ? BigInt(`0x${tid}`) : NO_TID,
@@ -161,5 +182,15 @@ function reportIn(answer: JsonObject, socket: string): PackReport {
     transactionsBefore: count("transactionsBefore"),
     transactionsAfter: count("transactionsAfter"),
     keptAs: typeof keptAs === "string" ? keptAs : undefined,
+    keptFor: isObject(keptFor) ? keptForIn(keptFor) : undefined,
+  };
+}
+
+function keptForIn({ name, tid, heard }: JsonObject): KnownSecondary {
+  const heardMs = Date.parse(String(heard));
+  return {
+    name: String(name),
+    tid: typeof tid === "string" && TID.test(tid) ? BigInt(`0x${tid}`) : NO_TID,
+    heardMs: Number.isNaN(heardMs) ? 0 : heardMs,
   };
 }

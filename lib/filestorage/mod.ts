@@ -41,6 +41,12 @@ export {
   TidMap,
 } from "./locate.ts";
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
+export {
+  keepForSecondaries,
+  type KnownSecondary,
+  readKnownSecondaries,
+  writeKnownSecondaries,
+} from "./known_secondaries.ts";
 export { openWithPending } from "./pending_history.ts";
 export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";

@@ -12,6 +12,7 @@
 import { CorruptError, DiskFullError, UnavailableError, ZrsError } from "../errors.ts";
 import type { BlockFile, Disk } from "../ports/mod.ts";
 import { inFile } from "./history.ts";
+import type { KnownSecondary } from "./known_secondaries.ts";
 import type { Generation } from "./log.ts";
 import { directoryOf } from "./open.ts";
 import { PackedCopy } from "./packed_copy.ts";
@@ -58,6 +59,8 @@ export interface PackReport {
   readonly transactionsAfter: number;
   /** Where the unpacked file is kept. */
   readonly keptAs: string | undefined;
+  /** For whom less was packed than was wanted. */
+  readonly keptFor?: KnownSecondary | undefined;
 }
 
 /** What comes meanwhile is copied until there is so little left that it may stop the appending. */

@@ -7,9 +7,12 @@
 import { LockedError, UnavailableError } from "../errors.ts";
 import {
   type FindReferences,
+  keepForSecondaries,
+  type KnownSecondary,
   type PackProgress,
   type PackReport,
   packStorage,
+  readKnownSecondaries,
   type Storage,
 } from "../filestorage/mod.ts";
 import { describeTid, NO_TID } from "../zodb/mod.ts";
@@ -24,6 +27,8 @@ export interface PackRequest {
   readonly findReferences: FindReferences | undefined;
   /** Whether the unpacked file stays as `.old`. */
   readonly keepOld: boolean;
+  /** What secondaries may need that were heard of within so many milliseconds is kept; default: nothing is. */
+  readonly keepForMs?: number | undefined;
   /** Ends it: the file is as it was then. */
   readonly signal: AbortSignal;
   /** Lets others work; default: for as long as they have to, every few milliseconds. */
@@ -48,10 +53,11 @@ export class LivePack {
   }
 
   /**
+   * @param known how far secondaries are; undefined: what is written beside the file
    * @throws LockedError when a pack is under way, UnavailableError when the node stops, the request's signal's reason,
    * and as {@link packStorage}
    */
-  async pack(request: PackRequest): Promise<PackReport> {
+  async pack(request: PackRequest, known?: readonly KnownSecondary[]): Promise<PackReport> {
     const { path } = this.#storage;
     if (this.#running !== undefined) {
       throw new LockedError(`Cannot pack ${path}: it is being packed already`, {
@@ -59,7 +65,7 @@ export class LivePack {
         hint: "wait until that is done",
       });
     }
-    const work = this.#pack(request);
+    const work = this.#pack(request, known);
     this.#running = work.catch(() => {}); // whoever asked is told
     try {
       return await work;
@@ -77,16 +83,20 @@ export class LivePack {
     await this.#running;
   }
 
-  async #pack(request: PackRequest): Promise<PackReport> {
+  async #pack(request: PackRequest, known?: readonly KnownSecondary[]): Promise<PackReport> {
     const { disk, clock, log } = this.#ports;
     const { path, lastTid } = this.#storage;
-    const { stop, findReferences, keepOld, warn, progress } = request;
+    const { findReferences, keepOld, warn, progress, keepForMs } = request;
+    const wanted = request.stop < lastTid || lastTid === NO_TID ? request.stop : lastTid - 1n;
+    const { stop, keptFor } = keepForMs === undefined
+      ? { stop: wanted, keptFor: undefined }
+      : keepForSecondaries(wanted, known ?? readKnownSecondaries(disk, path), clock.now() - keepForMs);
     const signal = AbortSignal.any([request.signal, this.#stopping.signal]);
     signal.throwIfAborted();
     log.info(`Packing ${path}`);
     try {
       const report = await packStorage(disk, this.#storage, {
-        stop: stop < lastTid || lastTid === NO_TID ? stop : lastTid - 1n,
+        stop,
         findReferences,
         keepOld,
         patience: { pause: request.pause ?? politePauser(clock), signal },
@@ -98,7 +108,7 @@ export class LivePack {
         alone: (work) => this.#turn.take(work, signal),
       });
       log.info(this.#describe(report));
-      return report;
+      return { ...report, keptFor };
     } catch (error) {
       log.warning(`${path} has not been packed: ${error instanceof Error ? error.message : error}`);
       throw error;

@@ -350,6 +350,7 @@ export class NativeIntake implements Intake, NativeHandler {
       type: "hello",
       version: VERSION,
       software: options.software,
+      name: options.name,
       lastTid: this.#start,
       digest: await lastDigest(storage.view, () => this.#pause()),
       end: storage.end,

@@ -44,6 +44,10 @@ export interface SecondaryOptions extends BlobOptions {
   readonly bytesPerSecond?: number | undefined;
   /** Name and version of this program, for the other end's log. */
   readonly software?: string;
+  /** What the source is to remember it by. */
+  readonly name?: string | undefined;
+  /** Whether it is remembered, beside the file, how far its own secondaries are; default: no. */
+  readonly remember?: boolean;
   /** How often to tell the source that we are still here. */
   readonly keepAliveMs?: number;
   /** The longest wait between two attempts to connect. */
@@ -169,6 +173,7 @@ export class Secondary {
         compress: options.compress ?? "auto",
         bytesPerSecond: options.bytesPerSecond,
         secret: options.secret,
+        rememberFor: options.remember === true ? options.path : undefined,
         ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
       });
     owned.move();
@@ -225,7 +230,7 @@ export class Secondary {
    * @throws UsageError with a delay, and as {@link LivePack.pack}
    */
   async pack(request: PackRequest): Promise<PackReport> {
-    if (this.#file.applying === undefined) return await this.#packing.pack(request);
+    if (this.#file.applying === undefined) return await this.#packing.pack(request, this.#server?.known);
     const { path } = this.#options;
     throw new UsageError(`Cannot pack ${path}: transactions wait beside it, for it runs with --apply-delay`, {
       path,
@@ -470,6 +475,7 @@ export class Secondary {
         readBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).readBytes,
         runBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).runBytes,
         software: options.software ?? DEFAULT_SOFTWARE,
+        name: options.name,
         compress: options.compress ?? "auto",
         secret: options.secret,
       },

@@ -1,7 +1,7 @@
 /** `pack` on the control socket: what is asked comes to the node, and what the node does and says comes back. */
 import assert from "node:assert/strict";
 import { ControlServer } from "../../lib/cli/control_server.ts";
-import { askToPack, packHandler, type PackListener } from "../../lib/cli/pack_request.ts";
+import { askToPack, packHandler, type PackListener, type PackPlan } from "../../lib/cli/pack_request.ts";
 import type { Node } from "../../lib/cli/server.ts";
 import {
   CorruptError,
@@ -20,7 +20,7 @@ import { ManualClock, othersHaveRun } from "../kit/manual_clock.ts";
 import { MemoryNetwork } from "../kit/memory_network.ts";
 
 const SOCKET = "/data/Data.fs.zrs";
-const PLAN = { stop: 0x03f5_9458_0000_0000n, gc: true, keepOld: false };
+const PLAN: PackPlan = { stop: 0x03f5_9458_0000_0000n, gc: true, keepOld: false, keepForMs: 86_400_000 };
 const REPORT: PackReport = {
   isPacked: true,
   tid: 0x03f5_9458_0000_0000n,
@@ -29,6 +29,7 @@ const REPORT: PackReport = {
   transactionsBefore: 3,
   transactionsAfter: 1,
   keptAs: "/data/Data.fs.old",
+  keptFor: { name: "db2", tid: 0x03f5_9458_0000_0001n, heardMs: Date.UTC(2024, 0, 2) },
 };
 
 class World {
@@ -92,9 +93,10 @@ Deno.test("a node gets the request, and whoever asks its progress, its warnings,
     { doing: "copying", done: 2, total: 9 },
     "Cannot save the index",
   ]);
-  await world.ask({ ...PLAN, gc: false, keepOld: true });
+  assert.equal(request!.keepForMs, 86_400_000);
+  await world.ask({ ...PLAN, gc: false, keepOld: true, keepForMs: undefined });
   const second = world.requests.items[1]!;
-  assert.deepEqual([second.keepOld, second.findReferences], [true, undefined]);
+  assert.deepEqual([second.keepOld, second.findReferences, second.keepForMs], [true, undefined, undefined]);
 });
 
 Deno.test("a failure there ends the command as one here does", async () => {
@@ -147,7 +149,7 @@ Deno.test("a node that follows a file, and a request that is none, are told in w
     world.host,
   );
   const asker = { gone: new AbortController().signal, tell: () => {} };
-  for (const request of [{ gc: "no" }, { keepOld: 1 }, { to: "now" }, { to: 7 }]) {
+  for (const request of [{ gc: "no" }, { keepOld: 1 }, { to: "now" }, { to: 7 }, { keepFor: "long" }]) {
     await assert.rejects(async () => await handler(request, asker), UsageError);
   }
 });
