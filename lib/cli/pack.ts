@@ -6,6 +6,7 @@ import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
 import { LockedError, NotFoundError, UsageError } from "../errors.ts";
 import {
+  BlobDirectory,
   keepForSecondaries,
   type PackProgress,
   type PackReport,
@@ -35,6 +36,8 @@ export interface PackCommand {
   readonly to?: bigint | undefined;
   readonly noGc: boolean;
   readonly noKeepOld: boolean;
+  /** Where the database's blobs lie. */
+  readonly blobDir?: string | undefined;
   /** Who was not heard of for so many days is not regarded. */
   readonly keepFor: number;
   readonly ignoreSecondaries: boolean;
@@ -48,6 +51,7 @@ const DOING = {
   reading: "reading history",
   searching: "searching what is reachable",
   copying: "copying",
+  clearing: "clearing blobs away",
 } as const;
 
 export const packParser = command(
@@ -76,6 +80,10 @@ export const packParser = command(
       flag("--no-keep-old", { description: message`Do not keep the unpacked file as DATA_FS.old.` }),
       false,
     ),
+    blobDir: optional(option("--blob-dir", file("DIR"), {
+      description:
+        message`The blob directory: files of dropped revisions go, or are kept in DIR.old beside the unpacked file. A node that packs knows its own.`,
+    })),
     keepFor: withDefault(
       option("--keep-for", days(), {
         description:
@@ -108,9 +116,9 @@ export const packParser = command(
  * @throws ZrsError: the database is as it was then
  */
 export async function runPack(options: PackCommand, host: Host): Promise<ExitCode> {
-  const { dataFs, noGc, noKeepOld } = options;
+  const { dataFs, noGc, noKeepOld, blobDir } = options;
   const keepForMs = options.ignoreSecondaries ? undefined : options.keepFor * DAY_MS;
-  const plan = { stop: stopOf(options, host), gc: !noGc, keepOld: !noKeepOld, keepForMs };
+  const plan = { stop: stopOf(options, host), gc: !noGc, keepOld: !noKeepOld, keepForMs, blobDir };
   if (host.disk.status(dataFs) === undefined) {
     throw new NotFoundError(`Cannot pack ${dataFs}: there is no such file`, { path: dataFs });
   }
@@ -138,7 +146,7 @@ export async function runPack(options: PackCommand, host: Host): Promise<ExitCod
 async function pack(
   host: Host,
   dataFs: string,
-  plan: PackPlan,
+  plan: PackPlan & { readonly blobDir: string | undefined },
   listener: PackListener,
   asking: () => void,
 ): Promise<PackReport> {
@@ -160,10 +168,11 @@ async function pack(
 async function packHere(
   host: Host,
   dataFs: string,
-  { stop: wanted, gc, keepOld, keepForMs }: PackPlan,
+  { stop: wanted, gc, keepOld, keepForMs, blobDir }: PackPlan & { readonly blobDir: string | undefined },
   { signal, warn, progress }: PackListener,
 ): Promise<PackReport> {
   const pause = politePauser(host.clock);
+  const blobs = blobDir === undefined ? undefined : BlobDirectory.open(host.disk, blobDir);
   await using storage = await Storage.open(host.disk, dataFs, { pause, signal });
   const { stop, keptFor } = keepForMs === undefined
     ? { stop: wanted, keptFor: undefined }
@@ -172,6 +181,7 @@ async function packHere(
     stop,
     findReferences: gc ? findReferences : undefined,
     keepOld,
+    blobs,
     patience: { pause, signal },
     warn,
     progress,
@@ -195,7 +205,8 @@ function stopOf({ days, to }: PackCommand, host: Host): bigint {
 }
 
 function describe(dataFs: string, report: PackReport): string {
-  const { isPacked, tid, bytesBefore, bytesAfter, keptAs, keptFor } = report;
+  const { isPacked, tid, bytesBefore, bytesAfter, keptAs, keptFor, blobsDropped } = report;
+  const blobs = blobsDropped === undefined ? "" : `; ${blobsDropped} blobs dropped`;
   const kept = keptFor === undefined
     ? ""
     : `; kept from ${describeTid(keptFor.tid)} on for secondary ${
@@ -207,7 +218,7 @@ function describe(dataFs: string, report: PackReport): string {
   const old = keptAs === undefined ? "" : `; the unpacked file is kept as ${keptAs}`;
   return `${dataFs} is packed up to ${describeTid(tid)}: ${formatBytes(bytesAfter)} of ` +
     `${formatBytes(bytesBefore)} are left, ${saved} % less, in ${report.transactionsAfter} of ` +
-    `${report.transactionsBefore} transactions${old}${kept}`;
+    `${report.transactionsBefore} transactions${blobs}${old}${kept}`;
 }
 
 /** What a peer calls itself cannot talk to the terminal. */

@@ -43,7 +43,7 @@ export interface PackListener {
 /** What a pack has done, as programs get it. */
 export function factsOf(path: string, report: PackReport): JsonObject {
   const { isPacked, tid, bytesBefore, bytesAfter, transactionsBefore, transactionsAfter, keptAs } = report;
-  const { keptFor } = report;
+  const { keptFor, blobsDropped } = report;
   return {
     path,
     packed: isPacked,
@@ -53,6 +53,7 @@ export function factsOf(path: string, report: PackReport): JsonObject {
     bytesAfter,
     ...(isPacked && { transactionsBefore, transactionsAfter }),
     keptAs: keptAs ?? null,
+    blobsDropped: blobsDropped ?? null,
     keptFor: keptFor === undefined ? null : {
       name: keptFor.name,
       tid: formatTid(keptFor.tid),
@@ -145,7 +146,7 @@ export async function askToPack(
 
 function progressIn({ doing, done, total }: JsonObject): PackProgress {
   return {
-    doing: doing === "searching" || doing === "copying" ? doing : "reading",
+    doing: doing === "searching" || doing === "copying" || doing === "clearing" ? doing : "reading",
     done: Number(done),
     total: typeof total === "number" ? total : undefined,
   };
@@ -182,6 +183,7 @@ function reportIn(answer: JsonObject, socket: string): PackReport {
     transactionsBefore: count("transactionsBefore"),
     transactionsAfter: count("transactionsAfter"),
     keptAs: typeof keptAs === "string" ? keptAs : undefined,
+    blobsDropped: typeof answer.blobsDropped === "number" ? answer.blobsDropped : undefined,
     keptFor: isObject(keptFor) ? keptForIn(keptFor) : undefined,
   };
 }

@@ -11,10 +11,12 @@
  */
 import { CorruptError, DiskFullError, UnavailableError, ZrsError } from "../errors.ts";
 import type { BlockFile, Disk } from "../ports/mod.ts";
+import type { BlobDirectory } from "./blob_directory.ts";
 import { inFile } from "./history.ts";
 import type { KnownSecondary } from "./known_secondaries.ts";
 import type { Generation } from "./log.ts";
 import { directoryOf } from "./open.ts";
+import { describeLeftBlobs, packBlobs } from "./pack_blobs.ts";
 import { PackedCopy } from "./packed_copy.ts";
 import { type PackSurvey, surveyForPack } from "./pack_survey.ts";
 import { type FindReferences, type KeptRecords, KeptSearch } from "./reachable.ts";
@@ -24,7 +26,7 @@ import type { Storage } from "./storage.ts";
 
 /** What a pack is doing, and how far it has come: bytes of the old file, or objects reached. */
 export interface PackProgress {
-  readonly doing: "reading" | "searching" | "copying";
+  readonly doing: "reading" | "searching" | "copying" | "clearing";
   readonly done: number;
   /** Undefined where nobody knows. */
   readonly total: number | undefined;
@@ -35,8 +37,10 @@ export interface PackOptions {
   readonly stop: bigint;
   /** How garbage is told; undefined: all objects are kept. */
   readonly findReferences: FindReferences | undefined;
-  /** Whether the unpacked file stays as `.old`. */
+  /** Whether the unpacked file stays as `.old`, and its blobs likewise. */
   readonly keepOld: boolean;
+  /** Where blobs lie of which those that are dropped shall go; undefined: they stay. */
+  readonly blobs?: BlobDirectory | undefined;
   readonly patience: Patience;
   /** Is told what is not as it should be, where the packed file is as good all the same. */
   readonly warn: (message: string) => void;
@@ -59,6 +63,8 @@ export interface PackReport {
   readonly transactionsAfter: number;
   /** Where the unpacked file is kept. */
   readonly keptAs: string | undefined;
+  /** How many blobs have gone; undefined where none were to go. */
+  readonly blobsDropped?: number | undefined;
   /** For whom less was packed than was wanted. */
   readonly keptFor?: KnownSecondary | undefined;
 }
@@ -120,7 +126,9 @@ class Pack {
     await search.extendTo(end);
     for (let copies = 0; copies < MAX_COPIES; copies++) {
       const report = await this.#makeCopy(survey, search);
-      if (report !== undefined) return report;
+      if (report === undefined) continue;
+      if (!report.isPacked || this.#options.blobs === undefined) return report;
+      return { ...report, blobsDropped: await this.#packBlobs(this.#options.blobs, survey, search, report) };
     }
     throw new UnavailableError(
       `Cannot pack ${this.#path}: ${MAX_COPIES} times what was written meanwhile needed objects or revisions that ` +
@@ -182,6 +190,28 @@ class Pack {
       this.#tell({ doing: "copying", done, total: Math.max(end, this.#storage.end) });
     });
     return false;
+  }
+
+  /** @returns how many have gone. The file is packed already: whatever fails now is told only */
+  async #packBlobs(
+    blobs: BlobDirectory,
+    { packEnd }: PackSurvey,
+    { kept }: KeptSearch,
+    { bytesBefore: end }: PackReport,
+  ): Promise<number> {
+    const { keepOld, patience, warn } = this.#options;
+    const unpacked = { file: this.#generation.file, end, packEnd, kept };
+    let gone = 0;
+    try {
+      gone = await packBlobs(unpacked, blobs, keepOld, patience, (done) => {
+        this.#tell({ doing: "clearing", done, total: end });
+      });
+    } catch (error) {
+      const isStopped = patience.signal?.aborted === true && error === patience.signal.reason;
+      if (!isStopped && !(error instanceof ZrsError)) throw error;
+      warn(describeLeftBlobs(blobs, isStopped ? "stopped" : (error as ZrsError).message));
+    }
+    return gone;
   }
 
   /** @returns where the old file is kept */

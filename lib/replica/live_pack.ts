@@ -6,6 +6,7 @@
  */
 import { LockedError, UnavailableError } from "../errors.ts";
 import {
+  type BlobDirectory,
   type FindReferences,
   keepForSecondaries,
   type KnownSecondary,
@@ -27,6 +28,8 @@ export interface PackRequest {
   readonly findReferences: FindReferences | undefined;
   /** Whether the unpacked file stays as `.old`. */
   readonly keepOld: boolean;
+  /** Where blobs lie that are the file's; undefined: they are left alone. */
+  readonly blobs?: BlobDirectory | undefined;
   /** What secondaries may need that were heard of within so many milliseconds is kept; default: nothing is. */
   readonly keepForMs?: number | undefined;
   /** Ends it: the file is as it was then. */
@@ -99,6 +102,7 @@ export class LivePack {
         stop,
         findReferences,
         keepOld,
+        blobs: request.blobs,
         patience: { pause: request.pause ?? politePauser(clock), signal },
         warn: (message) => {
           log.warning(message);

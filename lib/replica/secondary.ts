@@ -230,7 +230,10 @@ export class Secondary {
    * @throws UsageError with a delay, and as {@link LivePack.pack}
    */
   async pack(request: PackRequest): Promise<PackReport> {
-    if (this.#file.applying === undefined) return await this.#packing.pack(request, this.#server?.known);
+    const blobs = this.#blobs.choice === "replicate" ? this.#blobs.incoming.directory : undefined;
+    if (this.#file.applying === undefined) {
+      return await this.#packing.pack({ blobs, ...request }, this.#server?.known);
+    }
     const { path } = this.#options;
     throw new UsageError(`Cannot pack ${path}: transactions wait beside it, for it runs with --apply-delay`, {
       path,

@@ -384,7 +384,7 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       "pack",
       /^Usage: zrs pack DATA_FS \[OPTION\.\.\.\]$/m,
       [
-        ...["--days N", "--to TIME", "--no-gc", "--no-keep-old"],
+        ...["--days N", "--to TIME", "--no-gc", "--no-keep-old", "--blob-dir DIR"],
         ...["--keep-for N", "--ignore-secondaries", "--json", "-q, --quiet"],
       ],
     ],

@@ -29,6 +29,7 @@ const REPORT: PackReport = {
   transactionsBefore: 3,
   transactionsAfter: 1,
   keptAs: "/data/Data.fs.old",
+  blobsDropped: 7,
   keptFor: { name: "db2", tid: 0x03f5_9458_0000_0001n, heardMs: Date.UTC(2024, 0, 2) },
 };
 

@@ -52,6 +52,7 @@ Deno.test("--no-keep-old keeps nothing, -q says nothing, and --json tells progra
     transactionsBefore: 3,
     transactionsAfter: 2,
     keptAs: `${PATH}.old`,
+    blobsDropped: null,
     keptFor: null,
   });
 });

@@ -8,6 +8,7 @@ import { parseTid } from "../../lib/zodb/mod.ts";
 import type { EnvironmentName } from "../kit/environments.ts";
 import { type RunningNode, startPrimary, startSecondary } from "../kit/node.ts";
 import { OpenCheck, peerTest, ZodbWriter, ZrsSecondary } from "../kit/peers.ts";
+import { blobFilesOf } from "../kit/blob_files.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { TempDirectory } from "../kit/temp.ts";
 
@@ -105,4 +106,56 @@ for (const [what, environment, kind] of SOURCES) {
       assertSameBytes(await Deno.readFile(ours), await Deno.readFile(theirs), "packed once more");
     },
   );
+}
+
+peerTest(
+  "a secondary packs its blobs with its file, and those behind it have theirs",
+  ["zodb6"],
+  async () => {
+    await using directory = await TempDirectory.make();
+    const path = (name: string) => directory.join(name);
+    const [fs, blobDir] = [path("source.fs"), path("source")];
+    await using writer = await ZodbWriter.start("zodb6", { path: fs, blobDir, fsync: false });
+    await writer.commitBlobs([["a", 10], ["b", 200_000], ["garbage", 30]]);
+    await writer.commitBlobs([["a", 11]]);
+    const { tid } = await writer.commit([["garbage", null]]);
+    const use = (
+      name: string,
+    ) => ({ path: path(`${name}.fs`), blobs: "replicate", blobDir: path(name) } as const);
+    await using primary = await startPrimary({ path: fs, blobs: "replicate", blobDir });
+    await using middle = await startSecondary({
+      ...use("middle"),
+      replicateFrom: primary.address,
+      replicateTo: { transport: "tcp", host: "127.0.0.1", port: 0 },
+    });
+    await using last = await startSecondary({ ...use("last"), replicateFrom: middle.address });
+    await last.waitForTid(tid);
+    // The last transaction is never packed, so there is another one by then.
+    await middle.waitForTid((await writer.commitBlobs([["a", 12], ["c", 100_000]])).tid);
+    const writing = writer.commitBlobs([["a", 13]]);
+    const { blobsDropped } = await pack(middle, tid);
+    const end = await writing;
+    await last.waitForTid(end.tid);
+    for (const node of [last, middle]) await node.stop();
+    await primary.stop();
+    await writer.close();
+    // The garbage goes; a has been written once more since it was to be packed, and its first revision goes.
+    assert.equal(blobsDropped, 2);
+    for (const name of ["middle", "last"]) {
+      const verified = await run(
+        ["verify", path(`${name}.fs`), "--blob-dir", path(name), "--refs"],
+        quietHost(),
+      );
+      assert.equal(verified, 0, name);
+    }
+    const source = await blobFilesOf(blobDir);
+    const [left, all] = [await blobFilesOf(path("middle")), await blobFilesOf(path("last"))];
+    assert.deepEqual([left.size, all.size], [source.size - 2, source.size]);
+    for (const [name, file] of left) assert.deepEqual(file, source.get(name));
+  },
+);
+
+/** Says nothing. */
+function quietHost() {
+  return { ...systemHost(), out: () => {}, err: () => {} };
 }
