@@ -130,6 +130,11 @@ export class ZodbWriter extends Peer<Ready> {
     return await this.ask("commitMany", options);
   }
 
+  /** Adds to a counter under the root: ZODB resolves conflicts of its changes, also where one of them is undone. */
+  async count(key: string, change: number, metadata: Metadata = {}): Promise<LogEnd & { oid: string }> {
+    return await this.ask("count", { ...metadata, key, change });
+  }
+
   /** New blobs under the root, or new revisions of them, of random bytes. Needs `blobDir`. */
   async commitBlobs(
     blobs: readonly (readonly [key: string, size: number])[],
