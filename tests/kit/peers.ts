@@ -16,7 +16,8 @@ export function peerTest(
   Deno.test({ name, ignore: needs.some((each) => findInterpreter(each) === undefined), fn: body });
 }
 
-function interpreterOf(environment: EnvironmentName): string {
+/** @throws AssertionError where there is none */
+export function interpreterOf(environment: EnvironmentName): string {
   const interpreter = findInterpreter(environment);
   assert(
     interpreter !== undefined,
@@ -269,6 +270,27 @@ export class ZrsSecondary extends Peer<Ready> {
 
   async close(): Promise<LogEnd> {
     return await this.askToClose();
+  }
+}
+
+/** A client of real ZEO servers that knows the addresses of several, and goes on with whichever there is. */
+export class ZeoClient extends Peer<Record<string, never>> {
+  static async start(environment: EnvironmentName, addresses: readonly string[]): Promise<ZeoClient> {
+    return new ZeoClient(await startPeer(interpreterOf(environment), "zeo_client.py", { addresses }));
+  }
+
+  /** Gives a key under the root one value after the other, a transaction each; waits for a server as long as it takes. */
+  async set(key: string, values: readonly (number | string)[]): Promise<{ tid: string }> {
+    return await this.ask("set", { key, values });
+  }
+
+  /** The value of a key under the root; null: none. */
+  async get(key: string): Promise<number | string | null> {
+    return (await this.ask<{ value: number | string | null }>("get", { key })).value;
+  }
+
+  async close(): Promise<void> {
+    await this.askToClose();
   }
 }
 
