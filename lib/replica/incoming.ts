@@ -16,6 +16,8 @@ export interface IncomingOptions {
   /** `refuse` ends the stream at the first blob; `none` keeps records without the blobs' files. */
   readonly blobs: "refuse" | "none";
   readonly log: Log;
+  /** Sees each transaction before it begins here; what it throws ends the stream. */
+  readonly watch?: (head: TransactionHead) => void;
 }
 
 /** The source sends what was not asked for. */
@@ -39,6 +41,7 @@ export class Incoming implements StreamHandler {
   }
 
   transaction(head: TransactionHead, notes: { extension: "kept" | "rewritten" | "too long" }): void {
+    this.#options.watch?.(head);
     this.#tid = head.tid;
     if (notes.extension === "too long") {
       this.#options.log.warning(
