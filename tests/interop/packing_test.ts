@@ -1,10 +1,11 @@
 /** The source is packed while we follow it: a copy keeps what it had, and gets what is left of the rest. */
 import assert from "node:assert/strict";
-import type { Primary, Secondary } from "../../lib/replica/mod.ts";
+import type { Primary } from "../../lib/replica/mod.ts";
 import { type RunningNode, startPrimary, startSecondary } from "../kit/node.ts";
 import { assertSameHistory, type History } from "../kit/history.ts";
 import { OpenCheck, peerTest, ZodbWriter, ZrsSecondary } from "../kit/peers.ts";
 import { TempDirectory } from "../kit/temp.ts";
+import { COPIES, startCopies } from "./copies.ts";
 import { sizeOf, waitForChanges } from "./processes.ts";
 import { assertCurrentState, assertSameDatabase, assertSameFile } from "./sameness.ts";
 
@@ -44,64 +45,9 @@ async function packAndNotice(
   await primary.log.waitFor(/has been packed or replaced/, { from });
 }
 
-const COPIES = ["native", "zrs2", "python"] as const;
-
 /** What our copies are told over zrs2 where the source has been packed behind what they have. */
 const CANNOT_BE_KNOWN =
   /has been packed behind [0-9a-f]{16} .* goes on with [0-9a-f]{16} .*It cannot be known by zrs2 whether both have the same/;
-
-/** A copy of ours over each protocol, and one of zc.zrs. */
-class Copies implements AsyncDisposable {
-  readonly native: RunningNode<Secondary>;
-  readonly zrs2: RunningNode<Secondary>;
-  readonly python: ZrsSecondary;
-
-  constructor(native: RunningNode<Secondary>, zrs2: RunningNode<Secondary>, python: ZrsSecondary) {
-    this.native = native;
-    this.zrs2 = zrs2;
-    this.python = python;
-  }
-
-  /** Waits until all of them have a transaction. */
-  async waitForTid(tid: string): Promise<void> {
-    await this.native.waitForTid(tid);
-    await this.zrs2.waitForTid(tid);
-    await this.python.waitFor(tid);
-  }
-
-  /** Warnings and errors of our own. */
-  complaints(): string[] {
-    return [...this.native.log.complaints(), ...this.zrs2.log.complaints()];
-  }
-
-  /** Ends them in order. */
-  async close(): Promise<void> {
-    await this.native.stop();
-    await this.zrs2.stop();
-    await this.python.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.native[Symbol.asyncDispose]();
-    await this.zrs2[Symbol.asyncDispose]();
-    await this.python[Symbol.asyncDispose]();
-  }
-}
-
-/** @param path the file for each name of {@link COPIES} */
-async function startCopies(replicateFrom: string, path: (name: string) => string): Promise<Copies> {
-  await using owned = new AsyncDisposableStack();
-  // Python takes longest to start: the others begin when it does.
-  const python = owned.use(
-    await ZrsSecondary.start({ path: path("python"), replicateFrom, reconnectDelay: 0.05, fsync: false }),
-  );
-  const zrs2 = owned.use(await startSecondary({ path: path("zrs2"), replicateFrom, protocol: "zrs2" }));
-  const native = owned.use(
-    await startSecondary({ path: path("native"), replicateFrom, protocol: "native" }),
-  );
-  owned.move();
-  return new Copies(native, zrs2, python);
-}
 
 for (const environment of ["zodb55", "zodb6"] as const) {
   peerTest(
@@ -264,6 +210,36 @@ for (const environment of ["zodb55", "zodb6"] as const) {
       for (const name of COPIES) {
         assert.equal((await zodb.check(path(name), { transactions: false })).fstest, null);
         await assertCurrentState(zodb, path(name), source);
+      }
+    },
+  );
+
+  peerTest(
+    `copies of which a pack has left nothing to compare are told so, another database's too (${environment})`,
+    ["zodb55", environment],
+    async () => {
+      await using directory = await TempDirectory.make();
+      const path = (name: string) => directory.join(`${name}.fs`);
+      const other = (name: string) => path(`other ${name}`);
+      await using writer = await ZodbWriter.start(environment, { path: path("source"), fsync: false });
+      await using stranger = await ZodbWriter.start(environment, { path: path("stranger"), fsync: false });
+      await using primary = await startPrimary({ path: path("source") });
+      for (const [source, name, copy] of [[writer, "source", path], [stranger, "stranger", other]] as const) {
+        const { tid } = await source.commit([["a", 10], ["b", 20]]);
+        await using begins = await startPrimary({ path: path(name) });
+        await using copies = await startCopies(begins.address, copy);
+        await copies.waitForTid(tid);
+        await copies.close();
+      }
+      await writer.commit([["a", 11], ["b", 21], ["c", 30]]);
+      await packAndNotice(writer, primary, {});
+      const { tid } = await writer.commit([["a", "after"]]);
+      for (const copy of [path, other]) {
+        await using copies = await startCopies(primary.address, copy);
+        await copies.waitForTid(tid);
+        assert.match(copies.native.log.complaints().join("\n"), /NOTHING that you have could be compared/);
+        assert.match(copies.zrs2.log.complaints().join("\n"), CANNOT_BE_KNOWN);
+        await copies.close();
       }
     },
   );

@@ -4,6 +4,7 @@ import { type RunningNode, startPrimary, startSecondary } from "../kit/node.ts";
 import { OpenCheck, peerTest, ZodbWriter, ZrsPrimary, ZrsSecondary } from "../kit/peers.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import type { Secondary } from "../../lib/replica/mod.ts";
+import { COPIES, startCopies } from "./copies.ts";
 import { assertSameDatabase, assertSameFile } from "./sameness.ts";
 
 interface Undone {
@@ -58,31 +59,21 @@ for (const environment of ["zodb55", "zodb6"] as const) {
     const path = (name: string) => directory.join(`${name}.fs`);
     await using writer = await ZodbWriter.start(environment, { path: path("source"), fsync: false });
     await using primary = await startPrimary({ path: path("source") });
-    const { address } = primary;
-    const ours = async (name: string, protocol: "native" | "zrs2") =>
-      await startSecondary({ path: path(name), replicateFrom: address, protocol });
-    const theirs = async (name: string, replicateFrom = address) =>
-      await ZrsSecondary.start({ path: path(name), replicateFrom, fsync: false });
-
-    await using native = await ours("native", "native");
-    await using zrs2 = await ours("zrs2", "zrs2");
-    await using python = await theirs("python");
+    await using live = await startCopies(primary.address, (name) => path(`${name} live`));
     const { tid, merged } = await writeUndos(writer);
-    await using nativeLate = await ours("native late", "native");
-    await using zrs2Late = await ours("zrs2 late", "zrs2");
-    await using pythonLate = await theirs("python late");
-    for (const each of [native, zrs2, nativeLate, zrs2Late]) await each.waitForTid(tid);
-    for (const each of [python, pythonLate]) {
-      await each.waitFor(tid);
-      await each.close();
+    await using late = await startCopies(primary.address, (name) => path(`${name} late`));
+    for (const copies of [live, late]) {
+      await copies.waitForTid(tid);
+      await copies.close();
     }
     await writer.close();
     await using zodb = await OpenCheck.start(environment);
     await assertMerged(zodb, path("source"), merged);
-    for (const name of ["native", "zrs2", "python", "native late", "zrs2 late", "python late"]) {
-      await assertSameFile(path(name), path("source"));
+    for (const name of COPIES) {
+      await assertSameFile(path(`${name} live`), path("source"));
+      await assertSameFile(path(`${name} late`), path("source"));
     }
-    await assertSameDatabase(zodb, path("zrs2"), path("source"));
+    await assertSameDatabase(zodb, path("zrs2 live"), path("source"));
     assert.deepEqual(primary.log.complaints(), []);
   });
 
