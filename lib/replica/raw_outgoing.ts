@@ -5,6 +5,7 @@
 import { DEFAULT_WINDOW_BYTES, type Generation, TransactionReader, Window } from "../filestorage/mod.ts";
 import { ZrsError } from "../errors.ts";
 import type { NativeEncoder } from "../native/mod.ts";
+import type { Clock } from "../ports/mod.ts";
 import { describeTid, STATUS } from "../zodb/mod.ts";
 import { BlobGuard } from "./blob_guard.ts";
 import type { Resumption } from "./raw_start.ts";
@@ -19,7 +20,14 @@ export interface RawOutgoingOptions {
   readonly write: (bytes: Uint8Array) => Promise<void>;
   /** A run of several transactions has at most so many bytes. */
   readonly runBytes: number;
+  readonly clock: Clock;
 }
+
+/**
+ * A run counts for the secondary when it is whole, and is lost with the connection before. On a slow link it ends
+ * after so long, however few bytes it has: else a link that breaks more often than a run takes would bring nothing.
+ */
+const RUN_MS = 1_000;
 
 export class RawOutgoing {
   readonly #encoder: NativeEncoder;
@@ -27,6 +35,7 @@ export class RawOutgoing {
   readonly #reader: TransactionReader;
   readonly #buffers: SendBuffers;
   readonly #runBytes: number;
+  readonly #clock: Clock;
   readonly #blobs: BlobGuard;
   #block: Uint8Array | undefined;
   /** The transaction copied last. */
@@ -44,6 +53,7 @@ export class RawOutgoing {
     this.#lastTid = startTid;
     this.#encoder = encoder;
     this.#runBytes = options.runBytes;
+    this.#clock = options.clock;
     this.#blobs = new BlobGuard(generation.file, options.blobs);
     this.#reader = new TransactionReader(new Window(generation.file, 0, DEFAULT_WINDOW_BYTES));
     this.#buffers = new SendBuffers(encoder, options.bufferBytes, options.write);
@@ -68,10 +78,12 @@ export class RawOutgoing {
     let at = position;
     let last = position;
     let transactions = 0;
+    const untilMs = this.#clock.monotonic() + RUN_MS;
     while (at < end && this.#load(at, transactions === 0)) {
       const length = reader.end - at;
       const isLarge = this.#isLarge;
-      if (transactions > 0 && (isLarge || at + length - position > this.#runBytes)) break;
+      const isFull = isLarge || at + length - position > this.#runBytes || this.#clock.monotonic() >= untilMs;
+      if (transactions > 0 && isFull) break;
       if (reader.status !== STATUS.undone) this.#lastTid = reader.tid;
       // What was read meanwhile may belong to another history, if this one has been rolled back.
       const isFresh = isLarge || reader.window.locate(at, length) === 0;
