@@ -1,8 +1,9 @@
 /** The control socket that a node gets: where it listens, and what can be asked there. */
-import { ZrsError } from "../errors.ts";
+import { UsageError, ZrsError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { formatAddress, type Log } from "../ports/mod.ts";
-import { controlPathOf, type Handlers } from "./control_protocol.ts";
+import { formatTid, parseTid } from "../zodb/mod.ts";
+import { controlPathOf, type Handlers, type JsonObject } from "./control_protocol.ts";
 import { ControlServer } from "./control_server.ts";
 import type { ServerOptions } from "./options.ts";
 import type { Node } from "./server.ts";
@@ -49,5 +50,23 @@ function handlersFor(node: Node, { dataFs }: ServerOptions, host: Host): Handler
         ...toAnswer(node.status(), { pid: host.pid, sinceMs, nowMs: host.clock.now(), path, replicateTo }),
       };
     },
+    ...(node.promote !== undefined && {
+      promote: async (request: JsonObject) => {
+        const { lastTid, applied, kept, savedTo } = await node.promote!(beforeOf(request));
+        return {
+          lastTid: formatTid(lastTid),
+          applied,
+          kept,
+          savedTo: savedTo === undefined ? null : host.disk.realPath(savedTo),
+        };
+      },
+    }),
   };
+}
+
+/** @throws UsageError */
+function beforeOf({ before }: JsonObject): bigint | undefined {
+  if (before === undefined || before === null) return undefined;
+  if (typeof before === "string" && /^[0-9a-f]{16}$/.test(before)) return parseTid(before);
+  throw new UsageError("Cannot promote: the field before must be a tid, 16 hexadecimal digits");
 }

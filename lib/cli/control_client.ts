@@ -8,20 +8,30 @@ const ANSWER_TIMEOUT_MS = 10_000;
 /** Room for a status with some ten thousand secondaries. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
+/** How long to wait for an answer. */
+export interface Waiting {
+  /** Infinity for what may take long; default: 10 s. */
+  readonly timeoutMs?: number;
+}
+
+/** Nobody listens there, or nobody whom we may ask: nothing has been asked. */
+export class UnreachableError extends UnavailableError {}
+
 /**
  * Sends one request and waits for its answer.
  * @param path the socket's
- * @throws UnavailableError when there is no answer, or the node cannot do what is asked; ProtocolError when
+ * @throws UnreachableError; UnavailableError when there is no answer, or the node cannot do what is asked; ProtocolError when
  * something else listens there
  */
 export async function ask(
   ports: { readonly network: Network; readonly clock: Clock },
   path: string,
   request: JsonObject & { readonly request: string },
+  { timeoutMs = ANSWER_TIMEOUT_MS }: Waiting = {},
 ): Promise<JsonObject> {
   const giveUp = new AbortController();
   using stack = new DisposableStack();
-  stack.use(ports.clock.schedule(ANSWER_TIMEOUT_MS, () => giveUp.abort()));
+  if (timeoutMs < Infinity) stack.use(ports.clock.schedule(timeoutMs, () => giveUp.abort()));
   try {
     const connection = stack.use(await connect(ports.network, path, giveUp.signal));
     giveUp.signal.addEventListener("abort", () => connection.close());
@@ -38,7 +48,7 @@ export async function ask(
         hint: "name the control socket of a zrs node",
       });
     }
-    if (giveUp.signal.aborted) throw unanswered(path, `it took more than ${ANSWER_TIMEOUT_MS / 1000} s`);
+    if (giveUp.signal.aborted) throw unanswered(path, `it took more than ${timeoutMs / 1000} s`);
     throw error;
   }
 }
@@ -58,7 +68,7 @@ async function connect(network: Network, path: string, signal: AbortSignal): Pro
     return await network.connect({ transport: "unix", path }, { signal });
   } catch (error) {
     if (!(error instanceof UnavailableError) || signal.aborted) throw error;
-    throw new UnavailableError(error.message, {
+    throw new UnreachableError(error.message, {
       path,
       cause: error,
       hint: "start the node, or ask as the user who runs it",

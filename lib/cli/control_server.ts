@@ -38,6 +38,9 @@ export class ControlServer implements AsyncDisposable {
   readonly #listener: Listener;
   readonly #handlers: Handlers;
   readonly #clients = new Map<Connection, Promise<void>>();
+  /** Those that are being answered. */
+  readonly #answering = new Set<Connection>();
+  #isClosing = false;
   readonly #accepting: Promise<void>;
 
   private constructor(ports: ControlPorts, path: string, listener: Listener, handlers: Handlers) {
@@ -57,10 +60,13 @@ export class ControlServer implements AsyncDisposable {
     return new ControlServer(ports, path, listener, handlers);
   }
 
-  /** Closing twice is harmless. The socket's file is removed. */
+  /** Whoever is being answered gets the answer first. Closing twice is harmless. The socket's file is removed. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener.close();
-    for (const client of this.#clients.keys()) client.close();
+    this.#isClosing = true;
+    for (const client of this.#clients.keys()) {
+      if (!this.#answering.has(client)) client.close();
+    }
     await Promise.all([this.#accepting, ...this.#clients.values()]);
   }
 
@@ -93,6 +99,7 @@ export class ControlServer implements AsyncDisposable {
       this.#ports.log.debug(`Dropped a client of ${this.path}: ${error.message}`);
     } finally {
       client.close();
+      this.#answering.delete(client);
       this.#clients.delete(client);
     }
   }
@@ -105,12 +112,14 @@ export class ControlServer implements AsyncDisposable {
       try {
         const line = await this.#within(REQUEST_TIMEOUT_MS, client, nextLine(client, lines, chunk));
         if (line === undefined) return;
+        this.#answering.add(client);
         answer = await answerTo(line, this.#handlers, this.#ports.log);
       } catch (error) {
         answer = refusal(error);
       }
       await this.#within(ANSWER_TIMEOUT_MS, client, client.write(answer.line));
-      if (answer.last) return;
+      if (answer.last || this.#isClosing) return;
+      this.#answering.delete(client);
     }
   }
 

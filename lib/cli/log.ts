@@ -4,13 +4,13 @@ import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
-import { UnavailableError, ZrsError } from "../errors.ts";
-import { listTransactions, openWithPending, pendingBytes } from "../filestorage/mod.ts";
+import { UnavailableError } from "../errors.ts";
+import { listTransactions, openWithPending } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { Listing, openHistory } from "./listing.ts";
 import { usageLine } from "./options.ts";
-import { formatBytes } from "./quantities.ts";
 import { file, moment, oid, wholeNumber } from "./values.ts";
+import { tellWaiting } from "./waiting_note.ts";
 
 export interface LogCommand {
   readonly command: "log";
@@ -97,20 +97,9 @@ export async function runLog(options: LogCommand, host: Host): Promise<void> {
     throw error;
   }
   if (history.damage !== undefined) throw history.damage;
-  if (!options.pending) tellWaiting(host, dataFs, history.end);
+  if (!options.pending) tellWaiting(host, dataFs, history.end, "--pending shows them");
   if (count === 0 && !json) {
     const none = since === undefined && oid === undefined ? "has no transactions" : "has no such transaction";
     host.err(`${dataFs} ${none}\n`);
-  }
-}
-
-/** Whoever asked for what has been applied has got it, whatever can be said of the rest. */
-function tellWaiting(host: Host, dataFs: string, end: number): void {
-  try {
-    const waiting = pendingBytes(host.disk, dataFs, end);
-    if (waiting > 0) host.err(`${formatBytes(waiting)} more wait to be applied; --pending shows them\n`);
-  } catch (error) {
-    if (!(error instanceof ZrsError)) throw error;
-    host.err(`Cannot tell whether more waits to be applied: ${error.message}\n`);
   }
 }

@@ -7,7 +7,9 @@ import type { Host } from "../host/mod.ts";
 import type { Address } from "../ports/mod.ts";
 import { Primary } from "../replica/mod.ts";
 import {
-  blobsOption,
+  blobOptions,
+  type BlobsCommand,
+  blobsOptions,
   bwlimitOption,
   compressOption,
   controlOption,
@@ -18,13 +20,12 @@ import {
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
-import { addressOrStdio, type Blobs, file } from "./values.ts";
+import { addressOrStdio, file } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
-export interface PrimaryCommand extends ServerOptions, SendingOptions {
+export interface PrimaryCommand extends BlobsCommand, ServerOptions, SendingOptions {
   readonly command: "primary";
   readonly replicateTo: Address;
-  readonly blobs: Blobs;
 }
 
 export const primaryParser = command(
@@ -40,7 +41,7 @@ export const primaryParser = command(
         text("-")
       } serves the one on standard input and output.`,
     }),
-    blobs: blobsOption,
+    ...blobsOptions,
     maxSecondaries: maxSecondariesOption,
     compress: compressOption,
     bwlimit: bwlimitOption,
@@ -60,12 +61,13 @@ export const primaryParser = command(
 
 /** Runs until a signal ends it. @throws ZrsError */
 export async function runPrimary(options: PrimaryCommand, host: Host): Promise<void> {
-  const { dataFs, replicateTo, blobs, maxSecondaries, compress } = options;
+  const { dataFs, replicateTo, maxSecondaries, compress } = options;
+  const blobs = blobOptions(options);
   await serve("zrs primary", options, host, "followed", (ports, _signal, secret) => {
     return Primary.open(ports, {
       path: dataFs,
       replicateTo,
-      blobs,
+      ...blobs,
       maxSecondaries,
       compress,
       bytesPerSecond: options.bwlimit,

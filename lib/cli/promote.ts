@@ -7,7 +7,7 @@ import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
-import { LockedError, UsageError } from "../errors.ts";
+import { LockedError, ProtocolError, UsageError, type ZrsError } from "../errors.ts";
 import {
   DelayedStorage,
   listTransactions,
@@ -18,7 +18,9 @@ import {
   type Readable,
 } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
-import { describeTid, NO_TID } from "../zodb/mod.ts";
+import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
+import { ask, UnreachableError } from "./control_client.ts";
+import { controlPathOf, isObject } from "./control_protocol.ts";
 import { Listing, openHistory } from "./listing.ts";
 import { usageLine } from "./options.ts";
 import { file, moment } from "./values.ts";
@@ -41,7 +43,7 @@ export const promoteParser = command(
   object({
     command: constant("promote"),
     dataFs: argument(file("DATA_FS"), {
-      description: message`The copy. The secondary that keeps it must have been stopped.`,
+      description: message`The copy. A secondary that keeps it is asked to promote it, and stops.`,
       errors: { endOfInput: message`Missing DATA_FS, the path of the copy` },
     }),
     before: optional(option("--before", moment(), {
@@ -64,7 +66,7 @@ export const promoteParser = command(
     brief: message`Make a copy ready to be opened in place of the original.`,
     description: message`Applies to DATA_FS what a secondary with ${
       text("--apply-delay")
-    } has received and not applied yet: all of it, or what came before a mistake. The rest is kept in DATA_FS.rewound-TID, a database file of its own. Then the index is saved, and ZODB, ZEO or zrs can open DATA_FS.`,
+    } has received and not applied yet: all of it, or what came before a mistake. The rest is kept in DATA_FS.rewound-TID, a database file of its own. Then the index is saved, and ZODB, ZEO or zrs can open DATA_FS. A secondary that is running does that itself, and stops.`,
     footer: message`Example:${lineBreak()}  ${
       commandLine("zrs promote /srv/replica/Data.fs --before 2026-01-31T10:00")
     }${lineBreak()}${commandLine("zrs log DATA_FS --pending")} shows the transactions that there are.`,
@@ -89,30 +91,81 @@ export async function runPromote(options: PromoteCommand, host: Host): Promise<v
     if (dryRun) return await showPlan(host, received, plan, "would");
   }
   await using storage = await open(host, dataFs);
+  if (storage === undefined) return await promoteRunning(options, host);
   const { received, applied } = storage;
   const plan = await planPromotion(disk, received, applied.end, before);
   await showPlan(host, received, plan, "will");
   if (plan.applied.bytes > 0 && before === undefined && !all && !yes) askFor(host, dataFs);
   await promote(disk, storage, plan);
-  const { lastTid } = applied;
-  const kept = plan.kept.transactions === 0
-    ? ""
-    : `; ${countOf(plan.kept.transactions)} saved in ${plan.savedTo}`;
+  tellDone(host, dataFs, applied.lastTid, plan.kept.transactions, plan.savedTo);
+}
+
+function tellDone(
+  host: Host,
+  dataFs: string,
+  lastTid: bigint,
+  keptTransactions: number,
+  savedTo: string,
+): void {
+  const kept = keptTransactions === 0 ? "" : `; ${countOf(keptTransactions)} saved in ${savedTo}`;
   const end = lastTid === NO_TID ? "has no transactions" : `ends with ${describeTid(lastTid)}`;
   host.out(`${dataFs} ${end}, and is ready to be opened${kept}\n`);
 }
 
-async function open({ disk }: Host, dataFs: string): Promise<DelayedStorage> {
+/**
+ * Asks the node that keeps the copy to promote it. It may have received more by then than has been shown: so it is
+ * asked also where nothing waits.
+ * @throws LockedError when no node has it; UnavailableError where it does not, or goes before it has answered
+ */
+async function promoteRunning({ dataFs, before, all, yes }: PromoteCommand, host: Host): Promise<void> {
+  const { disk } = host;
+  {
+    using applied = await openHistory(host, dataFs);
+    using received = await openWithPending(disk, dataFs);
+    const plan = await planPromotion(disk, received, applied.end, before);
+    await showPlan(host, received, plan, "will");
+    if (before === undefined && !all && !yes) askFor(host, dataFs);
+  }
+  const socket = socketOf(host, dataFs);
+  host.err(`zrs promote: asking the node that keeps ${dataFs} to promote it, and to stop\n`);
+  const request = { request: "promote", ...(before !== undefined && { before: formatTid(before) }) };
+  const { lastTid, kept, savedTo } = await ask(host, socket, request, { timeoutMs: Infinity })
+    .catch((error) => {
+      throw error instanceof UnreachableError ? locked(dataFs, error) : error;
+    });
+  const transactions = isObject(kept) ? kept.transactions : undefined;
+  if (typeof lastTid !== "string" || !/^[0-9a-f]{16}$/.test(lastTid) || typeof transactions !== "number") {
+    throw new ProtocolError(`Cannot understand what answers at ${socket}: that is no answer to promote`, {
+      path: socket,
+      hint: "see the log of the node, and promote when it has stopped",
+    });
+  }
+  tellDone(host, dataFs, BigInt(`0x${lastTid}`), transactions, String(savedTo));
+}
+
+/** Where a node that keeps the copy listens, as a rule. */
+function socketOf({ disk }: Host, dataFs: string): string {
+  return controlPathOf(disk.realPath(dataFs));
+}
+
+/** @returns undefined where a node keeps it that can be asked */
+async function open(host: Host, dataFs: string): Promise<DelayedStorage | undefined> {
+  const { disk } = host;
   try {
     return await DelayedStorage.open(disk, dataFs);
   } catch (error) {
     if (!(error instanceof LockedError)) throw error;
-    throw new LockedError(`Cannot promote ${dataFs}: ${error.message}`, {
-      path: dataFs,
-      cause: error,
-      hint: "stop whoever has it, as a rule zrs secondary, and promote it then; zrs status names the process",
-    });
+    if (disk.status(socketOf(host, dataFs))?.kind === "socket") return undefined;
+    throw locked(dataFs, error);
   }
+}
+
+function locked(dataFs: string, cause: ZrsError): LockedError {
+  return new LockedError(`Cannot promote ${dataFs}: ${cause.message}`, {
+    path: dataFs,
+    cause,
+    hint: "stop whoever has it, as a rule zrs secondary, and promote it then; zrs status names the process",
+  });
 }
 
 async function showPlan(

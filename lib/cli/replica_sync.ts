@@ -11,7 +11,7 @@ import type { Address } from "../ports/mod.ts";
 import {
   askLastTid,
   type Compress,
-  limitedSource,
+  FarSource,
   type Ports,
   type Secret,
   type SyncProgress,
@@ -30,12 +30,20 @@ import {
   type TlsOptions,
 } from "./options.ts";
 import { type Progress, ProgressLine } from "./progress_line.ts";
-import { planSync } from "./replica_sync_plan.ts";
+import { pushReplica } from "./replica_push.ts";
+import { planSync, tellCheck } from "./replica_sync_plan.ts";
 import { describeReport, failureFacts, reportFacts } from "./replica_sync_report.ts";
 import { networkFor } from "./secure_network.ts";
-import { openSource, pathOfSource } from "./sync_source_option.ts";
+import { openSource, pathOfSource, readFarPlace, readSourceName } from "./sync_source_option.ts";
 import { address, type Blobs, file, moment, rate, seconds } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
+
+/**
+ * Over standard input and output there is one conversation for each start: one compares, and another one copies: what
+ * follows, all of that record by record, or all anew.
+ */
+const STEPS = ["check", "copy", "records", "anew"] as const;
+export type Step = typeof STEPS[number];
 
 export interface ReplicaSyncCommand extends TlsOptions {
   readonly command: "replica-sync";
@@ -52,12 +60,20 @@ export interface ReplicaSyncCommand extends TlsOptions {
   /** How much of the copy is compared before anything is written. */
   readonly check: "quick" | "full";
   readonly dryRun: boolean;
+  /** The source is here, and the copy on another machine. */
+  readonly push: boolean;
+  /** What the one conversation with whoever pushes is for. */
+  readonly step?: Step | undefined;
   readonly json: boolean;
   readonly protocol: "auto" | "native" | "zrs2";
   readonly compress: Compress;
   /** In bytes a second. */
   readonly bwlimit?: number | undefined;
   readonly blobs: Blobs;
+  /** The command that leads to another machine. */
+  readonly ssh: string;
+  /** The name or path of zrs there. */
+  readonly farZrs?: string | undefined;
   readonly authFile?: string | undefined;
   readonly logFile?: string | undefined;
   readonly quiet: boolean;
@@ -70,7 +86,7 @@ export const replicaSyncParser = command(
     command: constant("replica-sync"),
     source: argument(string({ metavar: "SOURCE" }), {
       description:
-        message`What to copy: the path of a Data.fs, which may be in use, or a running node, ${"zrs://HOST:PORT"} or ${"zrs+unix:PATH"}.`,
+        message`What to copy: the path of a Data.fs, which may be in use, here or on another machine that ssh leads to, ${"[USER@]HOST:PATH"} or ${"ssh://[USER@]HOST[:PORT]/PATH"}; or a running node, ${"zrs://HOST:PORT"} or ${"zrs+unix:PATH"}.`,
       errors: { endOfInput: message`Missing SOURCE, what to copy` },
     }),
     dataFs: argument(file("DATA_FS"), {
@@ -106,6 +122,14 @@ export const replicaSyncParser = command(
       flag("--dry-run", { description: message`Compare both, say what would be done, and write nothing.` }),
       false,
     ),
+    push: withDefault(
+      flag("--push", {
+        description:
+          message`The copy is on another machine, ${"[USER@]HOST:PATH"}, where zrs is installed, too.`,
+      }),
+      false,
+    ),
+    step: optional(option("--step", choice(STEPS, { metavar: "STEP" }), { hidden: true })),
     askZeo: optional(option("--ask-zeo", address("connect"), {
       description:
         message`Ask this ZEO server for the last transaction, for a primary of zc.zrs, which does not tell it.`,
@@ -135,6 +159,17 @@ export const replicaSyncParser = command(
       } may follow.`,
     })),
     blobs: blobsOption,
+    ssh: withDefault(
+      option("--ssh", string({ metavar: "COMMAND" }), {
+        description: message`How to get to another machine, such as ${"ssh -p 2222 -i KEY"}.`,
+      }),
+      "ssh",
+      { message: message`${text("ssh")}` },
+    ),
+    farZrs: optional(option("--far-zrs", string({ metavar: "PROGRAM" }), {
+      description:
+        message`The path of zrs on the other machine, where it is not on the PATH; without zrs there its own tools do.`,
+    })),
     json: withDefault(
       flag("--json", { description: message`Write what has been done as one JSON object.` }),
       false,
@@ -160,7 +195,11 @@ export const replicaSyncParser = command(
       message`Appends to DATA_FS every transaction of SOURCE that it lacks, and makes it a complete new copy where SOURCE has been packed so that it must be one. Ends with 0 if and only if DATA_FS is a complete copy then. Killed at any moment it leaves a valid one, with which the next run goes on.`,
     footer: message`Example:${lineBreak()}  ${
       commandLine("zrs replica-sync /srv/zope/var/Data.fs /backup/Data.fs")
-    }${lineBreak()}  ${commandLine("zrs replica-sync -q zrs://db1.example.com:5000 /srv/replica/Data.fs")}`,
+    }${lineBreak()}  ${
+      commandLine("zrs replica-sync -q zrs://db1.example.com:5000 /srv/replica/Data.fs")
+    }${lineBreak()}  ${
+      commandLine("zrs replica-sync zope@db1.example.com:/srv/zope/var/Data.fs /backup/Data.fs")
+    }`,
     usageLine: [{
       type: "sequence",
       terms: [
@@ -190,17 +229,24 @@ export async function runReplicaSync(options: ReplicaSyncCommand, host: Host): P
     }));
   }
   try {
-    await sync(options, host, log, stop.signal);
+    await (options.push ? pushReplica : sync)(options, host, log, stop.signal);
     return EXIT.ok;
   } catch (error) {
     const isStopped = stopped !== undefined && stop.signal.reason === originOf(error);
     if (!isStopped && !(originOf(error) instanceof ZrsError)) throw error;
     const code = isStopped ? stopped! : exitCodeOf(error);
-    if (options.json) host.out(`${JSON.stringify(failureFacts(options, originOf(error) as Error, code))}\n`);
+    if (options.json) {
+      sayFor(options, host)(`${JSON.stringify(failureFacts(options, originOf(error) as Error, code))}\n`);
+    }
     if (!isStopped) throw error;
     host.err(`zrs replica-sync: ${stop.signal.reason.message}\n`);
     return code;
   }
+}
+
+/** Where results go: not into the conversation, where standard output is one. */
+function sayFor({ source }: ReplicaSyncCommand, host: Host): (text: string) => void {
+  return (text) => source === "-" ? host.err(text) : host.out(text);
 }
 
 /** Not a failure: somebody wanted it. */
@@ -219,16 +265,19 @@ async function sync(
   signal: AbortSignal,
 ): Promise<void> {
   const { disk, clock, random } = host;
-  const isFile = pathOfSource(options.source) !== undefined;
-  const network = isFile ? host.network : await networkFor(options, host);
+  const isNode = readSourceName(options.source).kind === "node";
+  const network = isNode ? await networkFor(options, host) : host.network;
   const ports: Ports = { disk, network, clock, random, log };
-  const secret = isFile || options.authFile === undefined ? undefined : openSecret(options.authFile, ports);
-  await using opened = await openSource(options.source, ports, options);
-  const source = options.bwlimit === undefined ? opened : limitedSource(ports, opened, options.bwlimit);
-  if (options.dryRun) return await planSync(options, source, secret, { ...ports, host }, signal);
+  const secret = options.authFile === undefined ? undefined : openSecret(options.authFile, ports);
+  await using source = await openSource(options.source, ports, options, host);
+  const say = sayFor(options, host);
+  if (options.step === "check" && !(source instanceof FarSource)) {
+    return await tellCheck(options, source, { ...ports, host }, say, signal);
+  }
+  if (options.dryRun) return await planSync(options, source, secret, { ...ports, host }, say, signal);
   const report = await copy(options, host, ports, source, secret, signal);
-  if (options.json) host.out(`${JSON.stringify(reportFacts(options, report))}\n`);
-  else if (!options.quiet) host.out(`${describeReport(options, report)}\n`);
+  if (options.json) say(`${JSON.stringify(reportFacts(options, report))}\n`);
+  else if (!options.quiet) say(`${describeReport(options, report)}\n`);
 }
 
 const DOING = { comparison: "comparing", copy: "copying" } as const;
@@ -245,7 +294,7 @@ async function copy(
   options: ReplicaSyncCommand,
   host: Host,
   ports: Ports,
-  source: SyncSource,
+  source: SyncSource | FarSource,
   secret: Secret | undefined,
   signal: AbortSignal,
 ) {
@@ -258,7 +307,10 @@ async function copy(
     until: options.until,
     repack: options.repack,
     keepOld: options.keepOld,
-    protocol: options.protocol,
+    anew: options.step === "anew",
+    byRecord: options.step === "records",
+    // Where there may be one connection only, it is not spent on asking what is spoken.
+    protocol: ["ssh", "stdio"].includes(readSourceName(options.source).kind) ? "native" : options.protocol,
     compress: options.compress,
     secret,
     software: SOFTWARE,
@@ -288,11 +340,46 @@ function checkOptions(options: ReplicaSyncCommand, host: Host): void {
     });
   }
   const isSecured = [authFile, tlsCert, tlsKey, tlsCa, tlsName].some((each) => each !== undefined);
-  if (isSecured && pathOfSource(source) !== undefined) {
-    throw new UsageError(`Cannot use --auth-file or --tls-… to copy ${source}: there is no connection`, {
+  const { kind } = readSourceName(source);
+  if (isSecured && kind !== "node") {
+    const why = kind === "file" ? "there is no connection" : "it is not a running node";
+    throw new UsageError(`Cannot use --auth-file or --tls-… to copy ${source}: ${why}`, {
       hint: "Give them with zrs://HOST:PORT only",
     });
   }
+  if (protocol === "zrs2" && (kind === "ssh" || kind === "stdio")) {
+    throw new UsageError(`Cannot use --protocol zrs2 to copy ${source}: nothing there speaks it`, {
+      hint: "Leave it out",
+    });
+  }
+  if (options.step !== undefined && kind !== "stdio") {
+    throw new UsageError("Cannot use --step: it is for zrs at the other end of --push", {
+      hint: "Leave it out",
+    });
+  }
   tlsFiles(options);
+  if (options.push) return checkPush(options, host);
+  if (readSourceName(options.dataFs).kind === "ssh") {
+    throw new UsageError(`Cannot copy to ${options.dataFs}: a copy is made on this machine`, {
+      hint: "Give --push to bring a copy on another machine up to date; a local path with a colon is ./path",
+    });
+  }
   checkOutputs(options, host.disk);
+}
+
+/** @throws UsageError */
+function checkPush(options: ReplicaSyncCommand, host: Host): void {
+  const { source, dataFs, askZeo, protocol } = options;
+  if (readSourceName(source).kind !== "file") {
+    throw new UsageError(`Cannot push ${source}: it is no file of this machine`, {
+      hint: "Name the path of a Data.fs, and then where the copy is: [user@]host:path",
+    });
+  }
+  if (askZeo !== undefined || protocol === "zrs2") {
+    throw new UsageError("Cannot use --ask-zeo or --protocol zrs2 with --push: both are for other sources", {
+      hint: "Leave them out",
+    });
+  }
+  readFarPlace(dataFs, options.ssh, host);
+  checkOutputs({ ...options, dataFs: source }, host.disk);
 }

@@ -6,10 +6,12 @@ import {
   HistoriesDifferError,
   type HistoryCheck,
   type NamedTransaction,
+  OnceError,
+  PackedAwayError,
   type SyncEnd,
   type SyncReport,
 } from "../replica/mod.ts";
-import { describeTid, formatTid, formatTidTime, NO_TID } from "../zodb/mod.ts";
+import { describeTid, formatTid, formatTidTime, NO_TID, parseTid } from "../zodb/mod.ts";
 import type { ExitCode } from "./exit_codes.ts";
 import { textOf } from "./listing.ts";
 import { formatBytes, formatDuration, oneLine } from "./quantities.ts";
@@ -35,10 +37,13 @@ export function describeReport(asked: Asked, report: SyncReport): string {
     ? "it has no transactions"
     : `the last is ${describeTid(after.lastTid)}`;
   const kept = keptAs === undefined ? "" : `; the one before is kept as ${keptAs}`;
+  const durable = report.isDurableThere
+    ? ""
+    : "; nothing there could write the file to disk before: after a power loss there, it may lack the last of this";
   return oneLine(
     `Replica complete: ${dataFs} has ${all}${basisOf(asked, report)}, ${last}; ${copied}${kept}${
       comparedOf(report)
-    }`,
+    }${durable}`,
   );
 }
 
@@ -57,14 +62,16 @@ function basisOf({ settle }: Asked, { restsOn }: SyncReport): string {
 }
 
 /** What was looked at of what the copy had before; nothing is said of the little that is looked at always. */
-function comparedOf({ check: { kind, transactions }, before }: SyncReport): string {
+function comparedOf({ check: { kind, transactions, obstacle }, before }: SyncReport): string {
   if (kind === "quick" || before.lastTid === NO_TID) return "";
+  if (obstacle !== undefined) return "; before, all of its bytes were compared";
   return `; before, all of it was compared: ${countOf(transactions)} the same`;
 }
 
 /** The object of `--json`. */
 export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Record<string, unknown> {
-  const { created, newCopy, keptAs, before, after, transactions, bytes, protocol, restsOn, check } = report;
+  const { created, newCopy, keptAs, before, after, transactions, bytes } = report;
+  const { protocol, restsOn, isDurableThere, check } = report;
   return {
     complete: true,
     source,
@@ -74,12 +81,54 @@ export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Reco
     keptAs: keptAs ?? null,
     protocol,
     restsOn,
+    durableThere: isDurableThere,
     before: endFacts(before),
     after: endFacts(after),
     transactions,
     bytes,
     check: checkFacts(check),
   };
+}
+
+/** The report that an object of {@link reportFacts} tells of; undefined where it is none. */
+export function readReport(facts: Readonly<Record<string, unknown>>): SyncReport | undefined {
+  const { created, newCopy, keptAs, protocol, restsOn, durableThere, transactions, bytes } = facts;
+  const [before, after] = [readEnd(facts["before"]), readEnd(facts["after"])];
+  if (facts["complete"] !== true || before === undefined || after === undefined) return undefined;
+  if (typeof transactions !== "number" || typeof bytes !== "number") return undefined;
+  return {
+    created: created === true,
+    newCopy: newCopy === true ? "told by the other end" : undefined,
+    keptAs: typeof keptAs === "string" ? keptAs : undefined,
+    before,
+    after,
+    transactions,
+    bytes,
+    protocol: typeof protocol === "string" ? protocol : "",
+    isDurableThere: durableThere === true,
+    restsOn: restsOn === "reached" || restsOn === "quiet" ? restsOn : "said",
+    check: readCheck(facts["check"]),
+  };
+}
+
+/** As {@link checkFacts} tells it. */
+export function readCheck(facts: unknown): HistoryCheck {
+  const { kind, transactions, obstacle } = (facts ?? {}) as Record<string, unknown>;
+  return {
+    kind: kind === "full" ? "full" : "quick",
+    transactions: typeof transactions === "number" ? transactions : 0,
+    obstacle: typeof obstacle === "string" ? obstacle : undefined,
+  };
+}
+
+function readEnd(facts: unknown): SyncEnd | undefined {
+  if (typeof facts !== "object" || facts === null) return undefined;
+  const { tid, bytes } = facts as { tid?: unknown; bytes?: unknown };
+  if (typeof bytes !== "number") return undefined;
+  if (tid === null) return { lastTid: NO_TID, end: bytes };
+  return typeof tid === "string" && /^[0-9a-f]{16}$/.test(tid)
+    ? { lastTid: parseTid(tid), end: bytes }
+    : undefined;
 }
 
 /** The object of `--json` where the copy is not complete. */
@@ -89,7 +138,7 @@ export function failureFacts(
   exitCode: ExitCode,
 ): Record<string, unknown> {
   const hint = error instanceof ZrsError ? error.hint : undefined;
-  return {
+  const facts = {
     complete: false,
     source,
     dataFs,
@@ -98,6 +147,11 @@ export function failureFacts(
     hint: hint ?? null,
     ...(error instanceof HistoriesDifferError && { divergence: divergenceFacts(error.divergence) }),
   };
+  if (source !== "-") return facts;
+  // For zrs at the other end, which then starts this one once more.
+  if (error instanceof PackedAwayError) return { ...facts, again: "anew" };
+  if (!(error instanceof OnceError)) return facts;
+  return { ...facts, again: error.isMisfit ? "records" : "copy" };
 }
 
 export function checkFacts({ kind, transactions, obstacle }: HistoryCheck): Record<string, unknown> {

@@ -38,7 +38,8 @@ export async function run(args: readonly string[], host: Host): Promise<ExitCode
 }
 
 function isOverStdio(command: Command): boolean {
-  return command.command === "primary" && command.replicateTo.transport === "stdio";
+  return command.command === "primary" && command.replicateTo.transport === "stdio" ||
+    command.command === "replica-sync" && command.source === "-";
 }
 
 async function runCommand(command: Command, host: Host): Promise<ExitCode> {

@@ -15,7 +15,7 @@ import {
   type Network,
   type Random,
 } from "../ports/mod.ts";
-import type { NodeStatus, Secret } from "../replica/mod.ts";
+import type { NodeStatus, Promotion, Secret } from "../replica/mod.ts";
 import { AuthFile } from "./auth_file.ts";
 import { type FileUse, openControl } from "./control.ts";
 import { EXIT, type ExitCode, originOf } from "./exit_codes.ts";
@@ -32,6 +32,12 @@ export interface Node extends AsyncDisposable {
   run(signal: AbortSignal): Promise<void>;
   /** How it is at this moment. */
   status(): NodeStatus;
+  /**
+   * Makes the file ready for whoever takes it over, and ends {@link run}; undefined where that is not the node's to do.
+   * @param before only what has an earlier tid is applied; undefined for all
+   * @throws UsageError where that cannot be: all goes on as before
+   */
+  promote?(before: bigint | undefined): Promise<Promotion>;
 }
 
 export interface Ports {

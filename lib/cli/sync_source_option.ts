@@ -1,52 +1,102 @@
 /** SOURCE of `zrs replica-sync`: what it names, and how that is reached. */
 
 import { UsageError } from "../errors.ts";
+import type { Host } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
-import { networkSource, openFileSource, type Ports, type SyncSource } from "../replica/mod.ts";
+import {
+  type FarPlace,
+  FarSource,
+  limitedSource,
+  networkSource,
+  openFileSource,
+  type Ports,
+  stdioSource,
+  type SyncSource,
+  Throttle,
+} from "../replica/mod.ts";
 import { isSourceUrl, parseSourceUrl } from "./source_url.ts";
+import { farPlaceOf, mayAsk } from "./ssh_place.ts";
+import { parseSshTarget } from "./ssh_source.ts";
 import type { Blobs } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
 export type SourceName =
   | { readonly kind: "file"; readonly path: string }
   | { readonly kind: "node"; readonly url: string }
-  | { readonly kind: "ssh"; readonly text: string };
+  | { readonly kind: "ssh"; readonly text: string }
+  /** Whoever has started this program. */
+  | { readonly kind: "stdio" };
+
+/** What is said about the way to a source. */
+export interface SourceOptions {
+  readonly dataFs: string;
+  readonly blobs: Blobs;
+  readonly protocol: "auto" | "native" | "zrs2";
+  /** The command that leads to another machine. */
+  readonly ssh: string;
+  /** The name or path of zrs there. */
+  readonly farZrs?: string | undefined;
+  /** In bytes a second. */
+  readonly bwlimit?: number | undefined;
+}
 
 /**
  * What a text names: `zrs:` and `zrs+unix:` a node; `ssh:`, or anything with a colon before the first slash, a file
- * of another machine, as for scp; the rest a file of this one.
+ * of another machine, as for scp; `-` whoever holds our standard input and output; the rest a file of this one.
  */
 export function readSourceName(text: string): SourceName {
+  if (text === "-") return { kind: "stdio" };
   if (isSourceUrl(text)) return { kind: "node", url: text };
-  if (text === "-" || /^[^/]*:/.test(text)) return { kind: "ssh", text };
+  if (/^[^/]+:/.test(text)) return { kind: "ssh", text };
   return { kind: "file", path: text };
 }
 
 /**
- * Gets ready to copy from a source; a node is not connected to yet.
+ * Gets ready to copy from a source; no other machine is connected to yet.
  * @throws UsageError, NotFoundError, DiskError
  */
 export async function openSource(
   text: string,
   ports: Ports,
-  options: { readonly dataFs: string; readonly blobs: Blobs },
-): Promise<SyncSource> {
+  options: SourceOptions,
+  host: Host,
+): Promise<SyncSource | FarSource> {
+  const { bwlimit } = options;
+  const limited = (source: SyncSource) =>
+    bwlimit === undefined ? source : limitedSource(ports, source, bwlimit);
   const name = readSourceName(text);
   switch (name.kind) {
     case "node":
-      return networkSource(ports, parseSourceUrl(name.url));
+      return limited(networkSource(ports, parseSourceUrl(name.url)));
+    case "stdio":
+      return limited(stdioSource(ports));
     case "ssh":
-      throw new UsageError(
-        `Cannot copy from ${text}: this version knows files of this machine and zrs://host:port`,
-        {
-          hint: "A file of this machine with a colon in its name is ./NAME",
-        },
-      );
+      return new FarSource({ ...host, log: ports.log }, readFarPlace(text, options.ssh, host), {
+        by: options.protocol === "native" ? "zrs" : "auto",
+        blobs: options.blobs,
+        mayAsk: mayAsk(host),
+        ...(options.farZrs !== undefined && { zrs: options.farZrs }),
+        ...(bwlimit !== undefined && { throttle: new Throttle(ports.clock, bwlimit) }),
+      });
     case "file": {
-      refuseSameFile(ports.disk, name.path, options.dataFs);
-      return await openFileSource(ports, { path: name.path, blobs: options.blobs, software: SOFTWARE });
+      const { path } = name;
+      refuseSameFile(ports.disk, path, options.dataFs);
+      return limited(await openFileSource(ports, { path, blobs: options.blobs, software: SOFTWARE }));
     }
   }
+}
+
+/**
+ * A place on another machine, as it is written on the command line.
+ * @param ssh the command that leads there
+ * @throws UsageError where the text is none
+ */
+export function readFarPlace(text: string, ssh: string, host: Pick<Host, "isTerminal">): FarPlace {
+  const target = parseSshTarget(text);
+  if (target !== undefined) return farPlaceOf(target, ssh, host);
+  throw new UsageError(`Cannot read ${text}: it names no file of another machine`, {
+    hint: "write [user@]host:path, or ssh://[user@]host[:port]/path; a local path with a colon as ./path",
+  });
 }
 
 /** The path of the source, where it is a file of this machine. */

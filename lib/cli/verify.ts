@@ -15,6 +15,7 @@ import { file, tid, wholeNumber } from "./values.ts";
 import { verifyDigest } from "./verify_digest.ts";
 import { verifyOther } from "./verify_other.ts";
 import { FindingLines } from "./verify_text.ts";
+import { tellWaiting } from "./waiting_note.ts";
 
 export interface VerifyCommand extends TlsOptions {
   readonly command: "verify";
@@ -71,7 +72,7 @@ export const verifyParser = command(
       }),
       false,
     ),
-    blobDir: optional(option("--blob-dir", file("PATH"), {
+    blobDir: optional(option("--blob-dir", file("DIR"), {
       description: message`Compare the blob directory with the records, both ways.`,
     })),
     maxFindings: optional(option("--max-findings", wholeNumber(), {
@@ -165,6 +166,7 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
     }
     progress.hide();
     lines.summarize(dataFs, verification.verified);
+    tellWaiting(host, dataFs, verification.verified.end, "they have not been verified");
   } catch (error) {
     // Whoever reads the findings has seen enough, as in `| head`; that there were some is told.
     if (!(error instanceof UnavailableError)) throw error;

@@ -242,6 +242,17 @@ function factsOf(difference: Difference): Record<string, unknown> {
         offset,
       };
     }
+    case "record-tid": {
+      const { oid, recordHere, recordThere, recordTidHere, recordTidThere } = difference;
+      return {
+        ...common,
+        oid: formatOidDigits(oid),
+        recordHere: spotFacts(recordHere),
+        recordThere: spotFacts(recordThere),
+        recordTidHere: formatTid(recordTidHere),
+        recordTidThere: formatTid(recordTidThere),
+      };
+    }
     default:
       return common;
   }

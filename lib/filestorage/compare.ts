@@ -1,6 +1,6 @@
 /**
  * Comparing a copy ("here") with the file that it should be a copy of ("there"), transaction by transaction. The
- * same is what replication calls so: tid, user, description, extension, and each record's object and data,
+ * same is what replication calls so: tid, user, description, extension, and each record's object, tid and data,
  * wherever they lie, whether behind a back pointer or not. Allowed is that the other file has newer transactions,
  * and what a pack at either end explains: see {@link mayLack} and compare_records.ts.
  *

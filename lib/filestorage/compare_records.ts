@@ -3,6 +3,9 @@
  * the same data. Where a pack has copied the transaction, it may have removed records, and changed none that it left: what
  * both still have must be the same. Of several records of one object in one transaction a pack keeps the last, the one
  * that counts.
+ *
+ * The tids in the records' headers must be the same too, which are their transaction's in sound files: applications are
+ * given them as the serials of objects. Other data are told before another tid.
  */
 import { commonLength } from "../bytes/mod.ts";
 import type { ComparedFile } from "./compare_side.ts";
@@ -14,6 +17,8 @@ export class RecordComparison {
   readonly #there: ComparedFile;
   /** Whether all that the last comparison compared lay at the same positions in both. */
   isAligned = false;
+  /** Of the comparison that is being made: the first two records with different tids. */
+  #otherTid: RecordDifference | undefined;
 
   constructor(here: ComparedFile, there: ComparedFile) {
     this.#here = here;
@@ -29,9 +34,11 @@ export class RecordComparison {
     const there = this.#there;
     here.reader.rewindRecords();
     there.reader.rewindRecords();
-    const difference = this.#strictly();
-    const isPacked = here.isPacked || there.isPacked;
-    return difference !== undefined && isPacked ? this.#byObject() : difference;
+    this.#otherTid = undefined;
+    const difference = this.#strictly() ?? this.#otherTid;
+    if (difference === undefined || !(here.isPacked || there.isPacked)) return difference;
+    this.#otherTid = undefined;
+    return this.#byObject() ?? this.#otherTid;
   }
 
   #strictly(): RecordDifference | undefined {
@@ -46,7 +53,7 @@ export class RecordComparison {
       if (here.reader.recordPosition !== there.reader.recordPosition) this.isAligned = false;
       here.resolve();
       there.resolve();
-      const difference = this.#data(here.reader.recordPosition, there.reader.recordPosition, here.reader.oid);
+      const difference = this.#resolved(here.reader.recordPosition, there.reader.recordPosition);
       if (difference !== undefined) return difference;
     }
   }
@@ -59,7 +66,7 @@ export class RecordComparison {
     const lastThere = lastRecords(there);
     here.reader.rewindRecords();
     while (here.reader.nextRecord() >= 0) {
-      const { oid, oidHigh, oidLow, recordPosition } = here.reader;
+      const { oidHigh, oidLow, recordPosition } = here.reader;
       if (lastHere.get(oidHigh, oidLow) !== recordPosition) continue;
       const position = lastThere.get(oidHigh, oidLow);
       if (position === 0) {
@@ -69,7 +76,7 @@ export class RecordComparison {
       lastThere.delete(oidHigh, oidLow);
       here.resolve();
       there.resolveAt(position, oidHigh, oidLow);
-      const difference = this.#data(recordPosition, position, oid);
+      const difference = this.#resolved(recordPosition, position);
       if (difference !== undefined) return difference;
     }
     if (here.isPacked || lastThere.count === 0) return undefined;
@@ -81,18 +88,24 @@ export class RecordComparison {
     return undefined;
   }
 
-  #data(positionHere: number, positionThere: number, oid: bigint): RecordDifference | undefined {
+  /** Compares the data last resolved of both, and the tids: of the object that this file's reader is at. */
+  #resolved(positionHere: number, positionThere: number): RecordDifference | undefined {
     const here = this.#here;
     const there = this.#there;
     const offset = firstDifference(here, there);
-    if (offset === undefined) return undefined;
-    return {
-      kind: "data",
+    const isSameTid = here.tidLow === there.tidLow && here.tidHigh === there.tidHigh;
+    if (offset === undefined && (isSameTid || this.#otherTid !== undefined)) return undefined;
+    const { oid } = here.reader;
+    const spots = { recordHere: here.spot(positionHere), recordThere: there.spot(positionThere) };
+    if (offset !== undefined) return { kind: "data", oid, ...spots, offset };
+    this.#otherTid = {
+      kind: "record-tid",
       oid,
-      recordHere: here.spot(positionHere),
-      recordThere: there.spot(positionThere),
-      offset,
+      ...spots,
+      recordTidHere: here.recordTid,
+      recordTidThere: there.recordTid,
     };
+    return undefined;
   }
 }
 

@@ -53,6 +53,9 @@ export class ComparedFile {
   readonly #target: RecordReader;
   #far: Block | undefined;
 
+  /** The tid in the header of the record last resolved, in halves: its transaction's, unless there is damage. */
+  tidHigh = 0;
+  tidLow = 0;
   /** The data of the record last resolved; its position is 0 where the object does not exist any more. */
   dataPosition = 0;
   dataLength = 0;
@@ -114,9 +117,19 @@ export class ComparedFile {
     return at + TRANSACTION.size;
   }
 
+  /** The tid in the header of the record last resolved. */
+  get recordTid(): bigint {
+    return (BigInt(this.tidHigh) << 32n) | BigInt(this.tidLow);
+  }
+
   /** Finds the data of the record that the reader has moved to. @throws CorruptError, DiskError */
   resolve(): void {
     const { reader } = this;
+    const { view } = reader.window;
+    const at = reader.window.locate(reader.recordPosition, RECORD.size);
+    if (at < 0) throw this.#short(reader.recordPosition);
+    this.tidHigh = view.getUint32(at + RECORD.tid);
+    this.tidLow = view.getUint32(at + RECORD.tid + 4);
     this.#isFar = reader.dataLength === 0;
     this.dataPosition = reader.recordPosition + RECORD.size;
     this.dataLength = reader.dataLength;
@@ -128,6 +141,8 @@ export class ComparedFile {
   resolveAt(position: number, oidHigh: number, oidLow: number): void {
     const target = this.#target;
     target.read(position, oidHigh, oidLow);
+    this.tidHigh = target.tidHigh;
+    this.tidLow = target.tidLow;
     this.#isFar = true;
     this.dataPosition = target.dataPosition;
     this.dataLength = target.dataLength;

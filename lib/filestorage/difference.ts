@@ -48,6 +48,15 @@ export type RecordDifference =
     readonly recordThere: RecordSpot;
     /** The first byte of the data that differs; undefined where that is not known. */
     readonly offset: number | undefined;
+  }
+  /** The same object with the same data, and another tid in the record's header: one is not its transaction's. */
+  | {
+    readonly kind: "record-tid";
+    readonly oid: bigint;
+    readonly recordHere: RecordSpot;
+    readonly recordThere: RecordSpot;
+    readonly recordTidHere: bigint;
+    readonly recordTidThere: bigint;
   };
 
 export type Difference =
@@ -122,6 +131,8 @@ function whatDiffers(difference: Difference, names: Names): string {
       return recordText(difference, names);
     case "data":
       return dataText(difference, names);
+    case "record-tid":
+      return recordTidText(difference, names);
   }
 }
 
@@ -147,18 +158,33 @@ function recordText(difference: Extract<Difference, { kind: "record" }>, names: 
     `${names.there} has one of ${formatOidDigits(oidThere!)}${at(recordThere, "there", names)}`;
 }
 
+function recordTidText(difference: Extract<Difference, { kind: "record-tid" }>, names: Names): string {
+  const { oid, recordTidHere, recordTidThere } = difference;
+  return `the record of object ${formatOidDigits(oid)} has tid ${
+    describeTid(recordTidHere)
+  } in ${names.here} and ` +
+    `${describeTid(recordTidThere)} in ${names.there}${recordPlaces(difference, names)}`;
+}
+
 function dataText(difference: Extract<Difference, { kind: "data" }>, names: Names): string {
   const { oid, recordHere, recordThere, offset } = difference;
   const object = `object ${formatOidDigits(oid)}`;
-  const places = `records${at(recordHere, "here", names)}${recordHere.position === undefined ? "" : ","}` +
-    `${at(recordThere, "there", names)}`;
-  const where = recordHere.position === undefined && recordThere.position === undefined ? "" : ` (${places})`;
+  const where = recordPlaces(difference, names);
   if (recordHere.length !== recordThere.length) {
     return `${object} has ${lengthText(recordHere)} in ${names.here} and ${lengthText(recordThere)} in ` +
       `${names.there}${where}`;
   }
   const from = offset === undefined ? "" : ` from byte ${offset} on`;
   return `the ${lengthText(recordHere)} of ${object} differ${from}${where}`;
+}
+
+function recordPlaces(
+  { recordHere, recordThere }: { readonly recordHere: RecordSpot; readonly recordThere: RecordSpot },
+  names: Names,
+): string {
+  if (recordHere.position === undefined && recordThere.position === undefined) return "";
+  return ` (records${at(recordHere, "here", names)}${recordHere.position === undefined ? "" : ","}` +
+    `${at(recordThere, "there", names)})`;
 }
 
 function lengthText({ length }: RecordSpot): string {

@@ -17,7 +17,8 @@ export const PAGE_OIDS = 256;
 export const MAX_POSITION = 2 ** 48 - 1;
 
 const FOUR_GIB = 0x1_0000_0000;
-const DENSE_COUNT = PAGE_OIDS * POSITION_BYTES;
+/** Where the count stands in a dense page, behind all positions. */
+export const DENSE_COUNT = PAGE_OIDS * POSITION_BYTES;
 
 /** Bytes of a block by size class, multiples of 8. Class 0 holds nothing, so that 0 can mean "no page". */
 export const BLOCK_BYTES = Uint16Array.of(

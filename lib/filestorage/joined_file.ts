@@ -30,8 +30,10 @@ export class JoinedFile implements BlockFile {
   readonly #segments: Segment[];
   readonly #reader: JoinedReader;
   readonly #written = new Map<Segment, Writing>();
+  /** Those of which a killed process may have left something that is not on disk. */
+  readonly #found: Set<Segment>;
   /** Whether names have come or gone since the last sync. */
-  #isRenamed = false;
+  #isRenamed: boolean;
 
   /**
    * @param found the segments that there are, in order
@@ -47,6 +49,8 @@ export class JoinedFile implements BlockFile {
     this.path = beginning.path;
     this.#segmentBytes = segmentBytes;
     this.#segments = found.map((each) => new Segment(each));
+    this.#found = new Set(this.#segments);
+    this.#isRenamed = found.length > 0;
     this.#reader = new JoinedReader(disk, beginning, this.#segments);
   }
 
@@ -101,6 +105,10 @@ export class JoinedFile implements BlockFile {
   }
 
   async sync(): Promise<void> {
+    for (const segment of this.#found) {
+      if (!this.#written.has(segment)) await syncSegment(this.#disk, segment);
+      this.#found.delete(segment);
+    }
     for (const [segment, writing] of this.#written) {
       if (writing.isDirty) await writing.file.sync();
       writing.isDirty = writing.isCut = false;
@@ -120,6 +128,8 @@ export class JoinedFile implements BlockFile {
   beginAt(position: number, lastTid: bigint): void {
     const last = this.#segments.at(-1);
     if (last !== undefined) {
+      // After a failed sync the system takes for written what is not: a header behind which nothing was ever durable.
+      if (position === last.base) this.#writing(last).file.writeAt(encodeHeader(position, lastTid), 0);
       const isCut = this.#written.get(last)?.isCut ?? false;
       if (position - last.base < this.#segmentBytes || last.end !== position || isCut) return;
     }
@@ -206,6 +216,7 @@ export class JoinedFile implements BlockFile {
     this.#disk.remove(segment.path);
     this.#isRenamed = true;
     this.#segments.splice(this.#segments.indexOf(segment), 1);
+    this.#found.delete(segment);
     this.#reader.forget(segment);
     this.#written.get(segment)?.file.close();
     this.#written.delete(segment);
@@ -241,6 +252,11 @@ class Borrowed implements ReadableFile {
   close(): void {}
 
   [Symbol.dispose](): void {}
+}
+
+async function syncSegment(disk: Disk, { path }: Segment): Promise<void> {
+  using file = disk.openWrite(path);
+  await file.sync();
 }
 
 /** As the file says: of what could not be written any part may be there. */

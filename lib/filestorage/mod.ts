@@ -1,5 +1,8 @@
 export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
+export { BlobDirectory, type BlobKey } from "./blob_directory.ts";
+export { MissingBlobs, missingBlobsPath } from "./missing_blobs.ts";
+export { BlobFinder, blobKeyOf } from "./blob_finder.ts";
 export { type Comparison, type ComparisonOptions, FileComparison, saysTheSame } from "./compare.ts";
 export { lastRecords } from "./compare_records.ts";
 export { ComparedFile, mayLack, type Neighbour } from "./compare_side.ts";
@@ -13,7 +16,7 @@ export {
 } from "./difference.ts";
 export { type ContentDigest, ContentDigester } from "./content_digest.ts";
 export type { ReadRecord } from "./content_feed.ts";
-export { DelayedStorage } from "./delayed_storage.ts";
+export { type DelayedOptions, DelayedStorage } from "./delayed_storage.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
 export { type FileEnd, findEndBackwards } from "./file_end.ts";
 export { digestHistory, type HistoryDigest, spokenDigest, type Stretch } from "./history_digest.ts";

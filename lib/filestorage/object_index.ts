@@ -6,6 +6,7 @@
  * are given out one after the other as ZODB does, about 33 when each oid is a page of its own. Nothing here is
  * an object for the garbage collector to walk.
  */
+import { commonLength } from "../bytes/mod.ts";
 import { IndexArena, offsetOf, slabOf } from "./index_arena.ts";
 import { addBucket, type BucketDamage, IndexBucket, type PackedBucket } from "./index_bucket.ts";
 import { PageDirectory } from "./index_directory.ts";
@@ -16,6 +17,7 @@ import {
   clearDense,
   copyBytes,
   DENSE,
+  DENSE_COUNT,
   findSuffix,
   insertAt,
   MAX_POSITION,
@@ -66,16 +68,17 @@ export class ObjectIndex {
 
   /**
    * Gives an object its position, in place of an earlier one.
+   * @returns the earlier one; 0 when the object was absent
    * @throws RangeError for a position that is not 1 … 2^48-1: a bug of the caller, who checks the file's size
    */
-  set(oidHigh: number, oidLow: number, position: number): void {
+  set(oidHigh: number, oidLow: number, position: number): number {
     if (!(position >= 1 && position <= MAX_POSITION)) {
       throw new RangeError(`Cannot index position ${position}: expected 1 to ${MAX_POSITION}`);
     }
     const slot = this.#directory.find(oidHigh, oidLow >>> 8);
     if (slot < 0) {
       this.#insertPage(oidHigh, oidLow, position);
-      return;
+      return 0;
     }
     const address = this.#directory.addressAt(slot);
     const sizeClass = this.#directory.classAt(slot);
@@ -84,27 +87,31 @@ export class ObjectIndex {
     const suffix = oidLow & 0xff;
     if (sizeClass === DENSE) {
       const at = page + suffix * POSITION_BYTES;
-      if (readPosition(view, at) === 0) {
+      const before = readPosition(view, at);
+      if (before === 0) {
         writeCount(view, page, DENSE, readCount(view, page, DENSE) + 1);
         this.#added(oidHigh, oidLow);
       }
       writePosition(view, at, position);
-      return;
+      return before;
     }
     const bytes = this.#arena.bytes[slabOf(address)]!;
     const count = readCount(view, page, sizeClass);
     const rank = findSuffix(bytes, suffixesOf(page, sizeClass), count, suffix);
     if (rank >= 0) {
+      const before = readPosition(view, page + rank * POSITION_BYTES);
       writePosition(view, page + rank * POSITION_BYTES, position);
-    } else if (count === CAPACITY[sizeClass]) {
-      this.#resize(slot, CLASS_FOR[count + 1]!);
-      this.set(oidHigh, oidLow, position);
-    } else {
-      insertAt(bytes, page, sizeClass, count, -1 - rank, suffix);
-      writePosition(view, page + (-1 - rank) * POSITION_BYTES, position);
-      writeCount(view, page, sizeClass, count + 1);
-      this.#added(oidHigh, oidLow);
+      return before;
     }
+    if (count === CAPACITY[sizeClass]) {
+      this.#resize(slot, CLASS_FOR[count + 1]!);
+      return this.set(oidHigh, oidLow, position);
+    }
+    insertAt(bytes, page, sizeClass, count, -1 - rank, suffix);
+    writePosition(view, page + (-1 - rank) * POSITION_BYTES, position);
+    writeCount(view, page, sizeClass, count + 1);
+    this.#added(oidHigh, oidLow);
+    return 0;
   }
 
   /** Forgets an object; one that is absent is no error. */
@@ -140,17 +147,36 @@ export class ObjectIndex {
 
   /** Visits all objects by ascending oid. The index must not be changed meanwhile. */
   forEach(visit: (oidHigh: number, oidLow: number, position: number) => void): void {
+    this.forEachUnlike(undefined, visit);
+  }
+
+  /**
+   * As {@link forEach}, but passes over whole pages that another index has, too: most of two that are nearly the
+   * same. The other must not be changed meanwhile, either.
+   * @returns how many objects were passed over
+   */
+  forEachUnlike(
+    other: ObjectIndex | undefined,
+    visit: (oidHigh: number, oidLow: number, position: number) => void,
+  ): number {
+    let passed = 0;
     const pages = this.#directory.sorted();
     for (let i = 0; i < pages.length; i += 2) {
       const high = pages[i]!;
       const low = (pages[i + 1]! << 8) >>> 0;
       const slot = this.#directory.find(high, pages[i + 1]!);
       const address = this.#directory.addressAt(slot);
+      const sizeClass = this.#directory.classAt(slot);
       const view = this.#arena.views[slabOf(address)]!;
-      visitPage(view, offsetOf(address), this.#directory.classAt(slot), (suffix, position) => {
+      if (other !== undefined && other.#hasPage(high, pages[i + 1]!, view, offsetOf(address), sizeClass)) {
+        passed += readCount(view, offsetOf(address), sizeClass);
+        continue;
+      }
+      visitPage(view, offsetOf(address), sizeClass, (suffix, position) => {
         visit(high, low + suffix, position);
       });
     }
+    return passed;
   }
 
   /** The greatest oid, or undefined when the index is empty. */
@@ -185,6 +211,21 @@ export class ObjectIndex {
     this.#count += result;
     this.#greatestHigh = undefined;
     return undefined;
+  }
+
+  /** Whether it has the same page in the same form. */
+  #hasPage(high: number, page: number, view: DataView, at: number, sizeClass: number): boolean {
+    const slot = this.#directory.find(high, page);
+    if (slot < 0 || this.#directory.classAt(slot) !== sizeClass) return false;
+    const address = this.#directory.addressAt(slot);
+    const ownView = this.#arena.views[slabOf(address)]!;
+    const ownAt = offsetOf(address);
+    const count = readCount(view, at, sizeClass);
+    if (readCount(ownView, ownAt, sizeClass) !== count) return false;
+    const length = sizeClass === DENSE ? DENSE_COUNT : count * POSITION_BYTES;
+    if (commonLength(ownView, ownAt, view, at, length) < length) return false;
+    return sizeClass === DENSE ||
+      commonLength(ownView, suffixesOf(ownAt, sizeClass), view, suffixesOf(at, sizeClass), count) === count;
   }
 
   #added(oidHigh: number, oidLow: number): void {

@@ -23,21 +23,30 @@ export async function openWithPending(
 ): Promise<History> {
   for (let attempt = 1;; attempt++) {
     const applied = await History.open(disk, path, wait);
-    let joined: JoinedReader;
+    let joined: JoinedReader | undefined;
     try {
-      joined = joinedWith(disk, applied);
+      joined = joinedWith(disk, applied, attempt < ATTEMPTS);
     } catch (error) {
       applied.close();
       if (error instanceof NotFoundError && attempt < ATTEMPTS) continue;
       throw error;
     }
+    if (joined === undefined) continue;
     return await History.over(disk, joined, wait);
   }
 }
 
-function joinedWith(disk: Disk, applied: History): JoinedReader {
+/**
+ * @param mayHaveGone whether what is missing may be in the Data.fs by now
+ * @returns undefined where that is so; `applied` is closed then
+ */
+function joinedWith(disk: Disk, applied: History, mayHaveGone: boolean): JoinedReader | undefined {
   const { segments } = findSegments(disk, applied.path);
   const waiting = segments.filter(({ base, length }) => base + length > applied.end);
+  if (mayHaveGone && waiting.length > 0 && waiting[0]!.base > applied.end) {
+    applied.close();
+    return undefined;
+  }
   const joined = new JoinedReader(disk, applied, waiting.map((each) => new Segment(each)), applied);
   try {
     joined.openAll();

@@ -110,7 +110,7 @@ export class RecordCheck {
           view.getUint32(at + RECORD.tid + 4) !== this.#tidLow
         ) this.#noteTid(position, at);
         const previous = readU64(view, at + RECORD.previous);
-        const known = index.get(oidHigh, oidLow);
+        const known = index.set(oidHigh, oidLow, position);
         if (previous !== known) {
           const expected = this.#links.expectedPrevious(known, transaction, previous, isPackedBeginning);
           if (expected !== previous) {
@@ -118,7 +118,6 @@ export class RecordCheck {
           }
         }
         if (dataLength === 0) this.#checkBackPointer(position, at);
-        index.set(oidHigh, oidLow, position);
         position = next;
       }
       if (this.#found.length >= FINDINGS_AT_ONCE) {

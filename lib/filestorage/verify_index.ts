@@ -52,18 +52,18 @@ export function compareIndex(
   const saved = read.index;
   const found: Finding[] = [];
   let further = 0;
-  let both = 0;
   function add(oidHigh: number, oidLow: number, expected: number, position: number): void {
     const oid = (BigInt(oidHigh) << 32n) | BigInt(oidLow);
     if (found.length < MAX_ENTRIES) found.push({ kind: "index-entry", oid, expected, found: position });
     else further++;
   }
-  saved.forEach((oidHigh, oidLow, position) => {
+  let both = 0;
+  const passed = saved.forEachUnlike(index, (oidHigh, oidLow, position) => {
     const expected = index.get(oidHigh, oidLow);
     if (expected !== 0) both++;
     if (position !== expected && !lost.has(position)) add(oidHigh, oidLow, expected, position);
   });
-  if (both < index.count) {
+  if (both + passed < index.count) {
     index.forEach((oidHigh, oidLow, expected) => {
       if (saved.get(oidHigh, oidLow) === 0) add(oidHigh, oidLow, expected, 0);
     });

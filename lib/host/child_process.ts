@@ -7,7 +7,7 @@ import { networkWords } from "./network_failure.ts";
 
 /** So many lines of what it says last are kept, and so much of each. */
 const KEPT_LINES = 8;
-const KEPT_LENGTH = 500;
+const KEPT_LENGTH = 4000;
 
 /** Written at once: by how much has been taken a slow peer is told from a dead one. */
 const PIECE_BYTES = 64 * 1024;

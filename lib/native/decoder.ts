@@ -10,11 +10,13 @@ import { Checksum } from "./checksum.ts";
 import { type Control, decodeControl } from "./control.ts";
 import {
   ACKNOWLEDGEMENT,
+  BLOB_FRAME,
   COMMIT,
   COMPRESSED,
   KIND,
   MAX_CONTROL_BYTES,
   MAX_DATA_BYTES,
+  NO_CONTENT,
   RECORD_FRAME,
   TRANSACTION_FRAME,
   WHOLE,
@@ -58,6 +60,13 @@ export interface NativeHandler {
   ): void;
   data(source: Uint8Array, from: number, to: number): void;
   recordEnd(): void;
+  /**
+   * The content of a blob begins, behind its record or before the run that has it.
+   * @param from how much of its content is left out, because the secondary has it; undefined: the source has none
+   */
+  blob(key: { readonly oid: bigint; readonly tid: bigint }, from: number | undefined): void;
+  blobData(source: Uint8Array, from: number, to: number): void;
+  blobEnd(): void;
   commit(): void;
 }
 
@@ -114,7 +123,9 @@ class Receiver implements MessageSink {
   handler!: NativeHandler;
   readonly #takesCompressed: boolean;
   isSated = false;
-  state: "between" | "raw" | "transaction" | "data" = "between";
+  state: "between" | "raw" | "transaction" | "data" | "blob" = "between";
+  /** What goes on behind a blob. */
+  #stateBehind: "between" | "transaction" = "between";
   readonly checksum = new Checksum();
   #runBytes = 0;
   #dataLeft = 0;
@@ -187,6 +198,12 @@ class Receiver implements MessageSink {
         return this.#expect(kind, "between", length <= MAX_TRANSACTION_FRAME);
       case KIND.record:
         return this.#expect(kind, "transaction", length === RECORD_FRAME.size);
+      case KIND.blob:
+        return this.#expect(
+          kind,
+          this.state === "transaction" ? "transaction" : "between",
+          length === BLOB_FRAME.size,
+        );
       case KIND.commit:
         return this.#expect(kind, "transaction", length === COMMIT.size);
       case KIND.acknowledgement:
@@ -222,6 +239,8 @@ class Receiver implements MessageSink {
         return this.#transaction(body);
       case KIND.record:
         return this.#record(body);
+      case KIND.blob:
+        return this.#blob(body);
       case KIND.commit:
         return this.#commit(viewOf(body));
       default: {
@@ -238,14 +257,16 @@ class Receiver implements MessageSink {
 
   #content(bytes: Uint8Array, from: number, to: number): void {
     this.checksum.update(bytes, from, to);
-    if (this.state === "data") {
+    if (this.state === "data" || this.state === "blob") {
       if (to - from > this.#dataLeft) {
-        throw new ProtocolError(`Cannot take data: the record has only ${this.#dataLeft} bytes more`);
+        const what = this.state === "data" ? "record" : "blob";
+        throw new ProtocolError(`Cannot take data: the ${what} has only ${this.#dataLeft} bytes more`);
       }
       this.#dataLeft -= to - from;
-      this.handler.data(bytes, from, to);
-      if (this.#dataLeft === 0) this.#endRecord();
-      return;
+      if (this.state === "data") this.handler.data(bytes, from, to);
+      else this.handler.blobData(bytes, from, to);
+      if (this.#dataLeft > 0) return;
+      return this.state === "data" ? this.#endRecord() : this.#endBlob();
     }
     this.state = "raw";
     this.#runBytes += to - from;
@@ -335,6 +356,28 @@ class Receiver implements MessageSink {
   #endRecord(): void {
     this.state = "transaction";
     this.handler.recordEnd();
+  }
+
+  #blob(body: Uint8Array): void {
+    const view = viewOf(body);
+    const isMissing = view.getBigUint64(BLOB_FRAME.length) === NO_CONTENT;
+    const length = isMissing ? 0 : readU64(view, BLOB_FRAME.length);
+    const from = readU64(view, BLOB_FRAME.from);
+    if (!Number.isSafeInteger(length) || from > length) throw this.#unexpected(KIND.blob);
+    this.checksum.update(body, 0, body.length);
+    this.#dataLeft = length - from;
+    this.#stateBehind = this.state === "transaction" ? "transaction" : "between";
+    this.state = "blob";
+    this.handler.blob({
+      oid: view.getBigUint64(BLOB_FRAME.oid),
+      tid: view.getBigUint64(BLOB_FRAME.tid),
+    }, isMissing ? undefined : from);
+    if (this.#dataLeft === 0) this.#endBlob();
+  }
+
+  #endBlob(): void {
+    this.state = this.#stateBehind;
+    this.handler.blobEnd();
   }
 
   #commit(view: DataView): void {

@@ -14,6 +14,7 @@ export {
 export {
   type Beat,
   type Begun,
+  type BegunBlob,
   type Bye,
   type Capability,
   type Complete,
@@ -24,6 +25,7 @@ export {
   type RefusalCode,
   type Refused,
   VERSION,
+  type WantedBlobs,
   type Welcome,
 } from "./control.ts";
 export { type Acknowledgement, NativeDecoder, type NativeHandler, type Whole } from "./decoder.ts";

@@ -21,18 +21,21 @@ import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { divergenceOf } from "./divergence.ts";
 import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
+import { IndexKeeper } from "./index_keeper.ts";
 import { CompleteEnd, type Completeness, type IntakeContext, type Promised } from "./intake.ts";
-import { AgainError } from "./native_intake.ts";
+import { AgainError, MisfitError } from "./native_intake.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
 import { HistoryRefusedError } from "./refusal.ts";
 import { Sink } from "./sink.ts";
-import { checkReadToItsEnd, type SyncSource } from "./sync_source.ts";
+import { checkReadToItsEnd, OnceError, type SyncSource } from "./sync_source.ts";
 import { END_OF_TIME } from "./until.ts";
 
 export interface CatchUpOptions {
   readonly blobs: "refuse" | "none";
+  /** How much of the replica is compared with the source before anything is written; default: `quick`. */
+  readonly check?: "quick" | "full";
   /** Nothing later is copied; default: all that the source has at the beginning. */
   readonly until?: bigint | undefined;
   /** A source that does not tell its last transaction has this one, and must send it. */
@@ -47,6 +50,8 @@ export interface CatchUpOptions {
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
   readonly software?: string;
+  /** What comes next is asked for record by record: somebody has found that its bytes do not fit. */
+  readonly byRecord?: boolean;
   /** Is told how far it is, each time that has changed. */
   readonly onProgress?: (progress: SyncProgress) => void;
 }
@@ -82,9 +87,8 @@ export class PackedAwayError extends UnavailableError {
 }
 
 const DEFAULT_SETTLE_MS = 3_000;
-const INDEX_SAVE_MS = 60_000;
 /** A source that is replaced more often than this in one copy has other troubles. */
-const MOST_AGAIN = 10;
+export const MOST_AGAIN = 10;
 
 export class CatchUp {
   readonly #ports: Ports;
@@ -93,15 +97,17 @@ export class CatchUp {
   readonly #options: CatchUpOptions;
   readonly #demand: Demand;
   readonly #approach: Approach;
+  readonly #index: IndexKeeper;
   readonly #startEnd: number;
   /** The end that was fixed when the first conversation began, from then on. */
   #until: bigint;
   #goalEnd: number | undefined;
-  #nextSaveMs: number;
   /** Transactions that have come and are durable, cancelled ones included. */
   transactions = 0;
   /** By which protocol it came. */
   protocol = "";
+  /** A source sends what is on its disk, and nothing else. */
+  readonly isDurableThere = true;
 
   constructor(
     ports: Ports,
@@ -118,8 +124,9 @@ export class CatchUp {
     this.#startEnd = storage.end;
     this.#until = options.until ?? END_OF_TIME;
     const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
-    this.#approach = new Approach(ports.clock, ports.log, source.name, protocol);
-    this.#nextSaveMs = ports.clock.monotonic() + INDEX_SAVE_MS;
+    const misfitAfter = options.byRecord === true ? storage.lastTid : undefined;
+    this.#approach = new Approach(ports.clock, ports.log, source.name, protocol, options.blobs, misfitAfter);
+    this.#index = new IndexKeeper(ports, storage);
   }
 
   /**
@@ -135,10 +142,10 @@ export class CatchUp {
       completeness = await this.#receiveAll(signal);
     } catch (error) {
       // What could not be written is in the index nevertheless.
-      await this.#leaveInOrder(!(error instanceof DiskError));
+      await this.#index.leaveInOrder(!(error instanceof DiskError));
       throw error;
     }
-    await this.#leaveInOrder(true);
+    await this.#index.leaveInOrder(true);
     checkReadToItsEnd(this.#source);
     return completeness;
   }
@@ -149,6 +156,10 @@ export class CatchUp {
       const failure = await this.#converse(signal);
       if (failure instanceof CompleteEnd) return failure.restsOn;
       signal.throwIfAborted();
+      const isOnce = this.#source.isOnce === true;
+      if (isOnce && (failure instanceof MisfitError || failure instanceof AgainError)) {
+        throw new OnceError(failure.message, failure instanceof MisfitError);
+      }
       if (this.#approach.learn(failure, this.#storage.lastTid)) continue;
       if (failure instanceof AgainError && again++ < MOST_AGAIN) {
         this.#ports.log.info(`${this.#source.name}: ${failure.message}; asking again`);
@@ -161,7 +172,7 @@ export class CatchUp {
   async #converse(signal: AbortSignal): Promise<ZrsError> {
     const { buffers = DEFAULT_BUFFER_SIZES } = this.#options;
     const connection = await this.#source.connect(signal);
-    const sink = new Sink(this.#ports, this.#storage, buffers, signal, "fail");
+    const sink = new Sink(this.#ports, this.#storage, buffers, signal, { onFull: "fail" });
     const begun = await this.#approach.prepare(sink, this.#storage.lastTid);
     const intake = this.#approach.intake(this.#context(sink, connection), begun);
     this.protocol = intake.protocol;
@@ -183,7 +194,7 @@ export class CatchUp {
       connection,
       options: {
         path: this.#storage.path,
-        blobs: options.blobs,
+        blobs: { choice: options.blobs },
         keepAliveMs: 30_000,
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         readBytes,
@@ -197,11 +208,7 @@ export class CatchUp {
           zrs2: { lastTid: options.sourceLastTid, settleMs: options.settleMs ?? DEFAULT_SETTLE_MS },
         },
       },
-      saveIndexWhenDue: async () => {
-        if (this.#ports.clock.monotonic() < this.#nextSaveMs) return;
-        await sink.drain(); // the index holds what is whole: it must be in the file before
-        await this.#saveIndex();
-      },
+      saveIndexWhenDue: () => this.#index.saveWhenDue(() => sink.drain()),
     };
   }
 
@@ -301,28 +308,6 @@ export class CatchUp {
       ...(isMute &&
         { hint: "look into the source's log: if it says TidTooHigh, this replica is ahead of it" }),
     });
-  }
-
-  /** Leaves nothing but whole transactions, and an index of them. */
-  async #leaveInOrder(isIndexRight: boolean): Promise<void> {
-    try {
-      await this.#storage.cut();
-    } catch (error) {
-      if (!(error instanceof DiskError)) throw error; // what made it fail is told, and the next opening cuts
-      return;
-    }
-    if (isIndexRight) await this.#saveIndex();
-  }
-
-  /** A replica without a saved index is as good, it only opens more slowly: failing is told, not fatal. */
-  async #saveIndex(): Promise<void> {
-    this.#nextSaveMs = this.#ports.clock.monotonic() + INDEX_SAVE_MS;
-    try {
-      await this.#storage.saveIndex();
-    } catch (error) {
-      if (!(error instanceof ZrsError)) throw error;
-      this.#ports.log.warning(`Cannot save the index of ${this.#storage.path}: ${error.message}`);
-    }
   }
 
   #tellProgress(): void {

@@ -196,6 +196,15 @@ export class ComparedSource implements NativeHandler, AsyncDisposable {
   recordEnd(): never {
     return this.acknowledgement();
   }
+  blob(): never {
+    return this.acknowledgement();
+  }
+  blobData(): never {
+    return this.acknowledgement();
+  }
+  blobEnd(): never {
+    return this.acknowledgement();
+  }
   commit(): never {
     return this.acknowledgement();
   }

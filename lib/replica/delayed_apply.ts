@@ -78,7 +78,7 @@ export class DelayedApply {
     try {
       while (!signal.aborted) {
         this.#isIdle = true;
-        const outcome = await this.#applyNext();
+        const outcome = await this.#applyNext(signal);
         if (outcome === "full") await sleep(this.#ports.clock, FULL_RETRY_MS, signal);
         else if (outcome === "nothing") await this.#waitForNext(signal);
         if (this.#ports.clock.monotonic() >= this.#nextSaveMs) await this.#saveIndex();
@@ -90,10 +90,11 @@ export class DelayedApply {
     await this.#saveIndex();
   }
 
-  async #applyNext(): Promise<"some" | "nothing" | "full"> {
+  async #applyNext(signal: AbortSignal): Promise<"some" | "nothing" | "full"> {
     const { applied } = this.#storage;
     const { log } = this.#ports;
     using _turn = await this.hold();
+    if (signal.aborted) return "nothing"; // whoever had the turn has decided what becomes of what waits
     try {
       const hasApplied = await this.#storage.applyNext((tid) => this.#dueMs(tid) <= this.#ports.clock.now());
       if (this.problem !== undefined) log.info(`There is room again for ${applied.path}`);

@@ -52,10 +52,33 @@ export async function divergenceOf(
   options: { readonly software: string; readonly secret?: Secret | undefined },
   signal: AbortSignal,
 ): Promise<HistoriesDifferError> {
-  const { path, lastTid } = copy;
   const divergence = refusal instanceof HistoryRefusedError
     ? await explore(ports, source, copy, refusal, options, signal)
     : { common: undefined, here: undefined, there: undefined };
+  return describeDivergence(source, copy, refusal.message, divergence, refusal);
+}
+
+/**
+ * The failure that a comparison with a file there has found, where nobody can say what that has instead.
+ * @param found the last transaction known to be common; undefined for none
+ * @throws CorruptError, DiskError about the copy
+ */
+export async function divergenceFound(
+  source: Pick<SyncSource, "name">,
+  copy: Readable,
+  found: { readonly words: string; readonly common: bigint | undefined },
+): Promise<HistoriesDifferError> {
+  const [common, here] = await firstTwo(copy, found.common);
+  return describeDivergence(source, copy, found.words, { common, here, there: undefined });
+}
+
+function describeDivergence(
+  source: Pick<SyncSource, "name">,
+  { path, lastTid }: Readable,
+  words: string,
+  divergence: Divergence,
+  cause?: unknown,
+): HistoriesDifferError {
   const { common, here, there } = divergence;
   const parts = [
     common === undefined ? "" : `; the last common one is ${describeTransaction(common)}`,
@@ -63,13 +86,13 @@ export async function divergenceOf(
     there === undefined ? "" : `; then ${source.name} has ${describeTransaction(there)}`,
   ];
   return new HistoriesDifferError(
-    `Cannot copy from ${source.name}: the histories differ, nothing was written. It says: ${refusal.message}` +
+    `Cannot copy from ${source.name}: the histories differ, nothing was written. It says: ${words}` +
       parts.join(""),
     divergence,
     {
       path,
       tid: lastTid,
-      cause: refusal,
+      cause,
       hint:
         "compare both by zrs log; zrs rewind takes back what the source lacks, or begin with an empty replica",
     },

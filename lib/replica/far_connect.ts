@@ -8,6 +8,7 @@ import { FarFile } from "./far_file.ts";
 import { FAR_PATH, type ZrsArguments } from "./far_program.ts";
 import { FarShell } from "./far_shell.ts";
 import { ProcessConnection } from "./process_connection.ts";
+import { limitedConnection, type Throttle } from "./throttle.ts";
 
 /** Where the database is, and what leads there. */
 export interface FarPlace {
@@ -30,6 +31,8 @@ export interface ReachOptions {
   readonly mayAsk: boolean;
   /** How long it may take until a shell has started there; default: a minute. */
   readonly startTimeoutMs?: number;
+  /** Limits how fast is read from there. */
+  readonly throttle?: Throttle | undefined;
   /** Ends all of it, at any time: whoever reads or writes is told. */
   readonly signal?: AbortSignal;
 }
@@ -55,20 +58,43 @@ export type Far =
     | { readonly kind: "tools"; readonly file: FarFile }
   );
 
+/** A shell there that has found the file. Whoever has it disposes of it. */
+export interface FarDoor extends Disposable {
+  /** The file, read with the tools that are there. */
+  readonly file: FarFile;
+  /** The version of zrs that is to be used there; undefined where it is the tools. */
+  readonly version: string | undefined;
+  /** Lets zrs take the shell's place. @returns its native stream, of a primary that follows the file */
+  beginZrs(): Promise<Connection>;
+}
+
 /** A shell there that runs our program. */
 export interface FarReached extends Disposable {
   readonly shell: FarShell;
-  readonly connection: ProcessConnection;
+  /** What to speak over; `program` is what carries it. */
+  readonly connection: Connection;
+  readonly program: ProcessConnection;
 }
 
 const START_TIMEOUT_MS = 60_000;
 
 /**
- * Connects, and looks at the file.
+ * Connects, looks at the file, and has zrs serve it where it is to.
+ * @throws as {@link reachFile}
+ */
+export async function connectFar(ports: FarPorts, place: FarPlace, options: FarOptions): Promise<Far> {
+  using owned = new DisposableStack();
+  const { file, version, beginZrs } = owned.use(await reachFile(ports, place, options));
+  if (version === undefined) return { kind: "tools", file, [Symbol.dispose]: disposerOf(owned) };
+  return { kind: "zrs", version, connection: await beginZrs(), [Symbol.dispose]: disposerOf(owned) };
+}
+
+/**
+ * Connects, and looks at the file; nothing is read yet.
  * @throws NotFoundError, UsageError (a directory, no permission there, no such program here), UnavailableError,
  * which says what the program complained of
  */
-export async function connectFar(ports: FarPorts, place: FarPlace, options: FarOptions): Promise<Far> {
+export async function reachFile(ports: FarPorts, place: FarPlace, options: FarOptions): Promise<FarDoor> {
   const zrsArguments: ZrsArguments = [
     "primary",
     FAR_PATH,
@@ -79,15 +105,22 @@ export async function connectFar(ports: FarPorts, place: FarPlace, options: FarO
   using owned = new DisposableStack();
   const { shell, connection } = owned.use(await reachFar(ports, place, options, zrsArguments));
   const file = await FarFile.open(shell); // whether it can be read is told in better words than zrs there could
-  const { version } = shell;
-  if (version === undefined || options.by === "tools") {
-    if (options.by === "zrs") throw noZrsThere(place, options);
-    ports.log.debug(`${place.name}: read with the tools that are there`);
-    return { kind: "tools", file, [Symbol.dispose]: disposerOf(owned) };
-  }
-  ports.log.debug(`${place.name}: served by zrs ${version} there`);
-  await shell.beginZrs();
-  return { kind: "zrs", version, connection, [Symbol.dispose]: disposerOf(owned) };
+  if (options.by === "zrs" && shell.version === undefined) throw noZrsThere(place, options);
+  const version = options.by === "tools" ? undefined : shell.version;
+  ports.log.debug(
+    version === undefined
+      ? `${place.name}: read with the tools that are there`
+      : `${place.name}: served by zrs ${version} there`,
+  );
+  return {
+    file,
+    version,
+    beginZrs: async () => {
+      await shell.beginZrs();
+      return connection;
+    },
+    [Symbol.dispose]: disposerOf(owned),
+  };
 }
 
 /**
@@ -105,8 +138,12 @@ export async function reachFar(
   const { signal, mayAsk, startTimeoutMs = START_TIMEOUT_MS } = options;
   const [program, ...args] = place.command;
   signal?.throwIfAborted();
-  const connection = owned.use(new ProcessConnection(ports.processes.spawn(program, args), place.host));
-  const end = () => connection.close();
+  const carrier = owned.use(new ProcessConnection(ports.processes.spawn(program, args), place.host));
+  const { throttle } = options;
+  const connection = throttle === undefined
+    ? carrier
+    : limitedConnection(ports.clock, carrier, throttle, signal);
+  const end = () => carrier.close();
   signal?.addEventListener("abort", end);
   owned.defer(() => signal?.removeEventListener("abort", end));
   const shell = await FarShell.start(ports, connection, {
@@ -116,7 +153,7 @@ export async function reachFar(
     zrsArguments,
     startTimeoutMs: mayAsk ? undefined : startTimeoutMs,
   });
-  return { shell, connection, [Symbol.dispose]: disposerOf(owned) };
+  return { shell, connection, program: carrier, [Symbol.dispose]: disposerOf(owned) };
 }
 
 /** What both ends of a stream must be told alike. */
@@ -126,7 +163,7 @@ export function commonArguments({ blobs }: ReachOptions): string[] {
 
 export function noZrsThere({ host }: FarPlace, options: ReachOptions): UnavailableError {
   return new UnavailableError(`Cannot use zrs on ${host}: there is no ${zrsOf(options)} on its PATH`, {
-    hint: "Install it there, or name it by its whole path",
+    hint: "install it there, or name it by its whole path with --far-zrs",
   });
 }
 

@@ -44,6 +44,11 @@ export class FarFile {
     return new FarFile(shell, statusOf(shell, await shell.ask("look")));
   }
 
+  /** Looks again: the file that is at the path now, up to where it ends now. @throws as {@link open} */
+  async again(): Promise<FarFile> {
+    return await FarFile.open(this.#shell);
+  }
+
   get name(): string {
     return this.#shell.name;
   }

@@ -9,6 +9,7 @@ import {
   commonArguments,
   type FarPlace,
   type FarPorts,
+  type FarReached,
   noZrsThere,
   reachFar,
   type ReachOptions,
@@ -17,6 +18,7 @@ import { FAR_PATH, type ZrsArguments } from "./far_program.ts";
 import type { Ports } from "./ports.ts";
 import type { ProcessConnection } from "./process_connection.ts";
 import { Primary, type PrimaryOptions } from "./primary.ts";
+import { quieter } from "./sync_source.ts";
 
 export interface PushOptions extends ReachOptions {
   /** The database here. It is only ever read. */
@@ -26,14 +28,18 @@ export interface PushOptions extends ReachOptions {
   readonly compress?: PrimaryOptions["compress"];
   readonly bytesPerSecond?: number | undefined;
   readonly software?: string;
+  /** Told now and then how many bytes have gone there. */
+  readonly onWritten?: (bytes: number) => void;
 }
 
 /** How zrs there has ended. */
 export interface PushEnd {
   /** Its exit code, which means what it means here; undefined where it was ended by a signal. */
   readonly code: number | undefined;
-  /** What it said on standard error, in one line; undefined for nothing. */
-  readonly words: string | undefined;
+  /** What it said last on standard error, a few lines; ssh's own words among them. */
+  readonly lines: readonly string[];
+  /** What has kept the file here from being read to its end; undefined for nothing. */
+  readonly problem: string | undefined;
 }
 
 const STDIO: Address = { transport: "stdio" };
@@ -41,7 +47,7 @@ const STDIO: Address = { transport: "stdio" };
 /**
  * Pushes until the replica there has all, or cannot be brought further.
  * @throws NotFoundError, UsageError, DiskError about the file here; UnavailableError where zrs is not there, or
- * nothing could be reached
+ * nothing could be reached; the signal's reason
  */
 export async function pushFar(
   ports: Ports & FarPorts,
@@ -55,10 +61,11 @@ export async function pushFar(
     ...commonArguments(options),
     ...(options.farArguments ?? []),
   ];
-  const { path, blobs, compress, bytesPerSecond, software, signal = new AbortController().signal } = options;
+  const { path, blobs, compress, bytesPerSecond, software } = options;
+  const { signal = new AbortController().signal } = options;
   const network = new OneConnection();
   // First the file here: nobody is asked for a password for one that is not there.
-  await using primary = await Primary.open({ ...ports, network }, {
+  await using primary = await Primary.open({ ...ports, network, log: quieter(ports.log) }, {
     path,
     blobs,
     replicateTo: STDIO,
@@ -66,25 +73,45 @@ export async function pushFar(
     ...(compress !== undefined && { compress }),
     ...(software !== undefined && { software }),
   });
-  using reached = await reachFar(ports, place, options, zrsArguments);
-  const { shell, connection } = reached;
+  using reached = await reachOrStopped(ports, place, options, zrsArguments, signal);
+  const { shell, program } = reached;
   if (shell.version === undefined) throw noZrsThere(place, options);
   await shell.beginZrs();
-  network.offer(inOwnTime(connection));
+  network.offer(inOwnTime(program, options.onWritten));
   await primary.run(signal);
-  if (signal.aborted) throw new UnavailableError(`Stopped before ${place.name} was complete`);
-  return { code: await connection.end(), words: connection.complaint };
+  signal.throwIfAborted();
+  const code = await program.end();
+  return { code, lines: program.complaints, problem: primary.status().problem };
+}
+
+/** As {@link reachFar}, also throws the signal's reason. */
+async function reachOrStopped(
+  ports: FarPorts,
+  place: FarPlace,
+  options: ReachOptions,
+  zrsArguments: ZrsArguments,
+  signal: AbortSignal,
+): Promise<FarReached> {
+  try {
+    return await reachFar(ports, place, options, zrsArguments);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  }
 }
 
 /** Closed here, the program still gets to its own end: how it ends is the answer. */
-function inOwnTime(connection: ProcessConnection): Connection {
+function inOwnTime(connection: ProcessConnection, onWritten: (bytes: number) => void = () => {}): Connection {
   return {
     peer: connection.peer,
     get written() {
       return connection.written;
     },
     read: (into) => connection.read(into),
-    write: (bytes) => connection.write(bytes),
+    async write(bytes) {
+      await connection.write(bytes);
+      onWritten(connection.written);
+    },
     close: () => connection.endInput(),
     [Symbol.dispose]: () => connection.endInput(),
   };

@@ -21,6 +21,7 @@ export class FarRuns {
   readonly #limit: number;
   readonly #examine: ExamineRecord;
   readonly #pause: () => Promise<void>;
+  readonly #until: bigint | undefined;
   /** A header whose last bytes have not come yet. */
   readonly #head = new Uint8Array(TRANSACTION.size);
   readonly #headView = viewOf(this.#head);
@@ -40,6 +41,7 @@ export class FarRuns {
    * @param runBytes from so many on the sink takes what comes for a single transaction
    * @param limit where the other file ended when it was looked at: nothing behind it is taken
    * @param pause lets other work run while a large transaction is checked
+   * @param until nothing later is taken
    */
   constructor(
     name: string,
@@ -48,8 +50,10 @@ export class FarRuns {
     limit: number,
     examine: ExamineRecord,
     pause: () => Promise<void>,
+    until?: bigint,
   ) {
     this.#pause = pause;
+    this.#until = until;
     this.#name = name;
     this.#sink = sink;
     this.#stretchBytes = Math.min(STRETCH_BYTES, runBytes - 1);
@@ -61,6 +65,11 @@ export class FarRuns {
   /** Whole transactions that have been taken, cancelled ones included. */
   get transactions(): number {
     return this.#transactions;
+  }
+
+  /** Whether nothing that comes is taken any more: it is not finished, damaged, or later than what is wanted. */
+  get hasStopped(): boolean {
+    return this.#hasStopped;
   }
 
   /** The end of the last of them. */
@@ -118,6 +127,10 @@ export class FarRuns {
     const size = length + TRAILER_SIZE;
     if (status === STATUS.voted || this.#position + size > this.#limit) {
       this.#hasStopped = true; // its writer has not finished it, or never will
+      return;
+    }
+    if (this.#until !== undefined && view.getBigUint64(TRANSACTION.tid) > this.#until) {
+      this.#hasStopped = true;
       return;
     }
     if (!isFinalStatus(status) || length < TRANSACTION.size) {

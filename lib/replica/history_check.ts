@@ -146,8 +146,9 @@ class Check {
     return await this.#first(comparison, comparison.differencesAt(spots));
   }
 
-  /** Whether the ends of the histories tell already that they differ. */
+  /** Whether the ends of the histories tell already that they differ; who may ask once only has to ask for that. */
   async isRefused(): Promise<boolean> {
+    if (this.#source.isOnce === true) return false;
     const { kind } = await queryLineage(this.#ports, this.#source, this.#copy.view, this.#options);
     return kind === "differs";
   }

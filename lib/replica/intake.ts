@@ -3,6 +3,7 @@ import { UnavailableError, type ZrsError } from "../errors.ts";
 import type { Storage } from "../filestorage/mod.ts";
 import type { Clock, Connection } from "../ports/mod.ts";
 import type { Fit, Secret } from "../native/mod.ts";
+import type { BlobReception } from "./blob_use.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import type { Sink } from "./sink.ts";
@@ -78,7 +79,7 @@ export interface IntakeContext {
   readonly connection: Connection;
   readonly options: {
     readonly path: string;
-    readonly blobs: "refuse" | "none";
+    readonly blobs: BlobReception;
     readonly keepAliveMs: number;
     /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
     readonly peerTimeoutMs: number;

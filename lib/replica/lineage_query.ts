@@ -190,6 +190,15 @@ class Conversation implements NativeHandler {
   recordEnd(): void {
     this.#mustBeJudged();
   }
+  blob(): void {
+    this.#mustBeJudged();
+  }
+  blobData(): void {
+    this.#mustBeJudged();
+  }
+  blobEnd(): void {
+    this.#mustBeJudged();
+  }
   commit(): void {
     this.#mustBeJudged();
   }
@@ -219,6 +228,7 @@ class Conversation implements NativeHandler {
       beatMs: BEAT_MS,
       capabilities: ["once"],
       required: [],
+      blobs: "nothing", // nor anything else
     });
   }
 

@@ -9,19 +9,34 @@ export { Primary, type PrimaryOptions } from "./primary.ts";
 export type { DelayStatus, Lag, NodeStatus, PeerStatus, SourceStatus } from "./status.ts";
 export { RepeatedLog } from "./repeated_log.ts";
 export type { Secret } from "../native/mod.ts";
+export type { Promotion } from "./replica_file.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";
+export type { BlobChoice, BlobOptions } from "./blob_use.ts";
 export { type SyncEnd, type SyncOptions, syncReplica, type SyncReport } from "./sync.ts";
-export type { SyncProgress } from "./catch_up.ts";
+export { PackedAwayError, type SyncProgress } from "./catch_up.ts";
 export {
   checkReadToItsEnd,
   limitedSource,
   networkSource,
+  OnceError,
   openFileSource,
+  STDIO_NAME,
+  stdioSource,
   type SyncSource,
 } from "./sync_source.ts";
-export { type Divergence, divergenceOf, HistoriesDifferError, type NamedTransaction } from "./divergence.ts";
+export {
+  type Divergence,
+  divergenceFound,
+  divergenceOf,
+  HistoriesDifferError,
+  type NamedTransaction,
+} from "./divergence.ts";
 export { checkHistory, type HistoryCheck } from "./history_check.ts";
 export { askLastTid } from "./ask_last_tid.ts";
+export { compareFarFile, type FarComparison, findFarEnd } from "./far_compare.ts";
+export { notComparable } from "./far_catch_up.ts";
+export { FAR_CHECK_OBSTACLE, FarFileSource, FarSource } from "./far_source.ts";
+export { Throttle } from "./throttle.ts";
 export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } from "./far_connect.ts";
 export { type PushEnd, pushFar, type PushOptions } from "./far_push.ts";
 export { type FarSyncOptions, type FarSyncResult, syncFarFile } from "./far_sync.ts";

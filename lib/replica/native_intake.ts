@@ -2,7 +2,7 @@
  * Receiving by the native stream: a hello, questions about our history, then runs. Acknowledges what is durable,
  * says now and then that we are there, and knows when it has all that the source has.
  */
-import type { ExamineRecord } from "../filestorage/mod.ts";
+import type { BlobKey, ExamineRecord } from "../filestorage/mod.ts";
 import { CorruptError, ProtocolError, RefusedError, UnavailableError, type ZrsError } from "../errors.ts";
 import {
   type Begun,
@@ -16,10 +16,13 @@ import {
   SecondaryHandshake,
   SecretError,
   VERSION,
+  type WantedBlobs,
   type Whole,
 } from "../native/mod.ts";
 import { describeTid, NO_TID, type TransactionHead } from "../zodb/mod.ts";
+import type { BlobChoice } from "./blob_use.ts";
 import { Incoming, UnwantedError } from "./incoming.ts";
+import type { IncomingBlobs } from "./incoming_blobs.ts";
 import {
   CompleteEnd,
   IdleEnd,
@@ -43,8 +46,22 @@ export class AgainError extends IdleEnd {}
 /** What the source's file holds does not fit behind ours, byte by byte: to be asked for record by record. */
 export class MisfitError extends UnavailableError {}
 
+/** Who refuses blobs says nothing of them: the source then ends the stream at the first, with the reason. */
+const WANTED_BLOBS: Readonly<Record<BlobChoice, WantedBlobs | undefined>> = {
+  refuse: undefined,
+  none: "nothing",
+  shared: "presence",
+  replicate: "content",
+};
+
 /** Clocks that differ by more are worth a warning: lag in seconds and new tids depend on them. */
 const CLOCK_TOLERANCE_MS = 60_000;
+
+/**
+ * A buffer that is written has several runs of the source in it, and little of the next one, which has to be moved:
+ * more is written between two syncs than with one or two large runs.
+ */
+const RUNS_IN_A_BUFFER = 3;
 
 /** How often one that catches up once wants to hear of the source. */
 const ONCE_BEAT_MS = 1_000;
@@ -227,6 +244,8 @@ export class NativeIntake implements Intake, NativeHandler {
       count = restorer.endRaw(this.#examine);
     } catch (error) {
       throw misfitOf(error);
+    } finally {
+      this.#incoming.keepBlobs(); // what is whole counts, also before one that is refused
     }
     this.#ended(whole, count);
   }
@@ -240,6 +259,7 @@ export class NativeIntake implements Intake, NativeHandler {
     } catch (error) {
       throw misfitOf(error);
     }
+    this.#incoming.keepBlobs();
     this.#ended(whole, 1);
   }
 
@@ -286,9 +306,28 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#incoming.recordEnd();
   }
 
+  blob(key: BlobKey, from: number | undefined): void {
+    this.#mustBeWelcome();
+    this.#contents.begin(key, from);
+  }
+
+  blobData(source: Uint8Array, from: number, to: number): void {
+    this.#contents.data(source, from, to);
+  }
+
+  blobEnd(): void {
+    this.#contents.end();
+  }
+
   commit(): void {
     this.#incoming.commit();
     this.#passed(this.#context.sink.restorer.lastTid);
+  }
+
+  get #contents(): IncomingBlobs {
+    const { blobs } = this.#context.options;
+    if (blobs.choice === "replicate") return blobs.incoming;
+    throw new ProtocolError("Cannot take blob: it was not asked for");
   }
 
   /** Whether the source has still to prove that it has our secret. */
@@ -315,7 +354,14 @@ export class NativeIntake implements Intake, NativeHandler {
       digest: await lastDigest(storage.view, () => this.#pause()),
       end: storage.end,
       begun: this.#begun,
-      runBytes: options.runBytes - 1, // at that many it would be taken for a single transaction
+      blobs: WANTED_BLOBS[options.blobs.choice],
+      begunBlobs: options.blobs.choice === "replicate"
+        ? await options.blobs.incoming.begun(() => this.#pause())
+        : undefined,
+      missingBlobs: options.blobs.choice === "replicate" && options.blobs.incoming.marksMissing
+        ? "mark"
+        : undefined,
+      runBytes: Math.floor(options.runBytes / RUNS_IN_A_BUFFER),
       beatMs: once === undefined ? wantedBeatMs(options.peerTimeoutMs) : ONCE_BEAT_MS,
       capabilities: [
         ...(this.#raw ? ["raw"] : []),

@@ -6,9 +6,9 @@
 import { directoryOf, likePermissions, replaceFile, Storage } from "../filestorage/mod.ts";
 import { DiskFullError, DivergedError } from "../errors.ts";
 import { describeTid } from "../zodb/mod.ts";
-import { CatchUp, PackedAwayError } from "./catch_up.ts";
+import { PackedAwayError } from "./catch_up.ts";
+import { catchUpFrom, type ReachedSource } from "./one_catch_up.ts";
 import type { Ports } from "./ports.ts";
-import type { SyncSource } from "./sync_source.ts";
 import type { SyncOptions, SyncReport } from "./sync.ts";
 import { pauser } from "./waiting.ts";
 
@@ -20,14 +20,14 @@ const INDEX_SHARE = 0.2;
 
 export class NewCopy {
   readonly #ports: Ports;
-  readonly #source: SyncSource;
+  readonly #source: ReachedSource;
   readonly #old: Storage;
   readonly #options: SyncOptions;
   /** The replica's own file, also where its name is a link. */
   readonly #target: string;
   readonly #path: string;
 
-  constructor(ports: Ports, source: SyncSource, old: Storage, options: SyncOptions) {
+  constructor(ports: Ports, source: ReachedSource, old: Storage, options: SyncOptions) {
     this.#ports = ports;
     this.#source = source;
     this.#old = old;
@@ -58,8 +58,8 @@ export class NewCopy {
       this.#ports.log.warning(`Cannot save the index of ${path}: ${indexProblem.message}`);
     }
     this.#removeBeside();
-    const { after, transactions, bytes, protocol, restsOn } = copied;
-    return { keptAs, after, transactions, bytes, protocol, restsOn };
+    const { index: _index, ...made } = copied;
+    return { keptAs, ...made };
   }
 
   /** Takes away what a run left that was killed while it made a copy. */
@@ -91,7 +91,7 @@ export class NewCopy {
     await using storage = await Storage.open(disk, this.#path, { pause: pauser(clock), signal });
     likePermissions(disk, this.#target, this.#path, (message) => log.warning(message));
     const start = storage.end;
-    const catchUp = new CatchUp(this.#ports, this.#source, storage, this.#options, "copy");
+    const catchUp = catchUpFrom(this.#ports, this.#source, storage, this.#options, "copy");
     const restsOn = await catchUp.run(signal);
     return {
       index: storage.index,
@@ -99,6 +99,7 @@ export class NewCopy {
       transactions: catchUp.transactions,
       bytes: storage.end - start,
       protocol: catchUp.protocol,
+      isDurableThere: catchUp.isDurableThere,
       restsOn,
     };
   }

@@ -30,6 +30,11 @@ export class ProcessConnection implements Connection {
     this.#child.closeInput();
   }
 
+  /** What it complained of last, a few lines. */
+  get complaints(): readonly string[] {
+    return this.#child.complaints;
+  }
+
   /** What it complained of last, in one line; undefined where it has not. */
   get complaint(): string | undefined {
     return this.#child.complaints.join("; ") || undefined;

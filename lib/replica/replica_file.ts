@@ -3,14 +3,34 @@
  * what the Data.fs holds.
  */
 import { UsageError } from "../errors.ts";
-import { DelayedStorage, type Patience, segmentPaths, Storage } from "../filestorage/mod.ts";
-import { type Address, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
+import {
+  type DelayedOptions,
+  DelayedStorage,
+  type Patience,
+  planPromotion,
+  promote,
+  type PromotionPlan,
+  segmentPaths,
+  Storage,
+} from "../filestorage/mod.ts";
+import { type Address, type Disk, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
 import { describeTid } from "../zodb/mod.ts";
 import { DelayedApply } from "./delayed_apply.ts";
 import type { Ports } from "./ports.ts";
 import { tellCut, tellOpened } from "./tell_opened.ts";
 
-export interface ReplicaFileOptions extends Patience {
+/** What has become of a replica that was promoted. */
+export interface Promotion {
+  readonly lastTid: bigint;
+  /** What waited and has been applied. */
+  readonly applied: { readonly transactions: number; readonly bytes: number };
+  /** What waited and has not. */
+  readonly kept: { readonly transactions: number; readonly bytes: number };
+  /** Where the latter is; undefined when there is none. */
+  readonly savedTo: string | undefined;
+}
+
+export interface ReplicaFileOptions extends DelayedOptions {
   readonly path: string;
   readonly replicateFrom: Address;
   /** 0: what is received is applied at once. */
@@ -21,17 +41,16 @@ export interface ReplicaFileOptions extends Patience {
 export class ReplicaFile implements AsyncDisposable {
   /** What has been received. */
   readonly storage: Storage;
-  /** With a delay: what applies it to the Data.fs. */
-  readonly applying: DelayedApply | undefined;
   /** Transactions that had to be scanned at open. */
   readonly scanned: number;
   readonly #opened: Storage | DelayedStorage;
+  #applying: DelayedApply | undefined;
 
   private constructor(opened: Storage | DelayedStorage, applying: DelayedApply | undefined) {
     this.#opened = opened;
     this.storage = opened instanceof DelayedStorage ? opened.received : opened;
     this.scanned = opened instanceof DelayedStorage ? 0 : opened.report.scanned;
-    this.applying = applying;
+    this.#applying = applying;
   }
 
   /**
@@ -61,9 +80,45 @@ export class ReplicaFile implements AsyncDisposable {
     return new ReplicaFile(storage, undefined);
   }
 
+  /** With a delay, and until it is promoted: what applies it to the Data.fs. */
+  get applying(): DelayedApply | undefined {
+    return this.#applying;
+  }
+
   /** To be called when nothing is received or applied any more: removes segments that nothing waits in. */
   async tidy(): Promise<void> {
     if (this.#opened instanceof DelayedStorage) await this.#opened.tidy();
+  }
+
+  /**
+   * Finds out what promoting means; see {@link planPromotion}.
+   * @throws UsageError when what is not to be applied has been; CorruptError, DiskError
+   */
+  async planPromotion(disk: Disk, before: bigint | undefined, patience: Patience): Promise<PromotionPlan> {
+    return await planPromotion(disk, this.storage, this.#applied.end, before, patience);
+  }
+
+  /**
+   * Applies what is to be applied, keeps the rest beside the file, and lets go of it. To be called as {@link tidy}.
+   * @throws as {@link planPromotion}, DiskFullError
+   */
+  async promote(disk: Disk, before: bigint | undefined, patience: Patience): Promise<Promotion> {
+    const plan = await this.planPromotion(disk, before, patience);
+    this.#applying = undefined; // what waits is gone then, so nothing of it is told any more
+    if (this.#opened instanceof DelayedStorage) await promote(disk, this.#opened, plan, patience);
+    await this[Symbol.asyncDispose](); // so that whoever waits for this may open it at once
+    const { applied, kept, savedTo } = plan;
+    return {
+      lastTid: this.#applied.lastTid,
+      applied: { transactions: applied.transactions, bytes: applied.bytes },
+      kept: { transactions: kept.transactions, bytes: kept.bytes },
+      savedTo: kept.transactions > 0 ? savedTo : undefined,
+    };
+  }
+
+  /** What is in the Data.fs. */
+  get #applied(): Storage {
+    return this.#opened instanceof DelayedStorage ? this.#opened.applied : this.#opened;
   }
 
   /** Closing twice is harmless. */

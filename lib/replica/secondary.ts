@@ -3,23 +3,25 @@
  * chained secondaries. Owns its file; connects again whenever the connection ends, for as long as it runs.
  */
 import type { Storage } from "../filestorage/mod.ts";
-import { DiskFullError, RefusedError, UnavailableError, ZrsError } from "../errors.ts";
+import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
 import { type Address, type Connection, formatAddress } from "../ports/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
-import { Approach, type Protocol } from "./approach.ts";
+import { Approach, NotConnected, type Protocol } from "./approach.ts";
 import { attend } from "./attend.ts";
 import { AutoRewind } from "./auto_rewind.ts";
+import { openBlobs, supplyOf } from "./blob_reception.ts";
+import type { BlobOptions, BlobReception } from "./blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
+import { whyFruitless } from "./fruitless.ts";
 import { isDivergence } from "./histories.ts";
-import { UnwantedError } from "./incoming.ts";
 import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
 import { AgainError } from "./native_intake.ts";
 import { type Secret, SecretError } from "../native/mod.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
-import { ReplicaFile } from "./replica_file.ts";
+import { type Promotion, ReplicaFile } from "./replica_file.ts";
 import { RetryDelay } from "./retry_delay.ts";
 import { Server } from "./server.ts";
 import { Sink } from "./sink.ts";
@@ -27,7 +29,7 @@ import { SourceWatch } from "./source_watch.ts";
 import type { NodeStatus } from "./status.ts";
 import { pauser, sleep } from "./waiting.ts";
 
-export interface SecondaryOptions {
+export interface SecondaryOptions extends BlobOptions {
   readonly path: string;
   readonly replicateFrom: Address;
   /** Where chained secondaries connect to. */
@@ -51,13 +53,18 @@ export interface SecondaryOptions {
    * file, on disk. Default: 0, at once.
    */
   readonly applyDelayMs?: number;
-  /** `refuse` ends the stream at the first blob; `none` keeps records without the blobs' files. */
-  readonly blobs: "refuse" | "none";
+  /** From so many bytes on a file of what waits is followed by another; default: 64 MiB. */
+  readonly segmentBytes?: number;
   /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
   /** `auto`: the native stream where the source speaks it, else zrs2. */
   readonly protocol?: Protocol;
+  /**
+   * Where the source has no file for a blob's record: `mark` takes the record alone, by the native stream, and puts
+   * the blob on a list beside the file; default: fail, the stream ends before it.
+   */
+  readonly missingBlobs?: "fail" | "mark" | undefined;
   /**
    * Where the source refuses this replica as ahead or forked, by the native stream, so many transactions may be
    * taken back to go on with it; default: 0, never.
@@ -83,11 +90,18 @@ export class Secondary {
   readonly #file: ReplicaFile;
   readonly #storage: Storage;
   readonly #server: Server | undefined;
+  readonly #blobs: BlobReception;
   readonly #source: SourceWatch;
   readonly #rewinding: AutoRewind;
   readonly #approach: Approach;
   /** While replicating. */
   #sink: Sink | undefined;
+  /** While running. */
+  #ending: AbortController | undefined;
+  /** What is to become of the file at the end, if it is not to be gone on with. */
+  #promotion:
+    | { readonly before: bigint | undefined; readonly done: PromiseWithResolvers<Promotion> }
+    | undefined;
   /** While connected. */
   #current: Intake | undefined;
   #nextSaveMs: number;
@@ -96,8 +110,10 @@ export class Secondary {
     ports: Ports,
     options: SecondaryOptions,
     file: ReplicaFile,
+    blobs: BlobReception,
     server: Server | undefined,
   ) {
+    this.#blobs = blobs;
     this.#ports = ports;
     this.#options = options;
     this.#file = file;
@@ -107,7 +123,13 @@ export class Secondary {
     this.#rewinding = new AutoRewind(ports, file.storage, options.rewindLimit ?? 0, file.applying);
     // zrs2 knows no secrets.
     const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
-    this.#approach = new Approach(ports.clock, ports.log, formatAddress(options.replicateFrom), protocol);
+    this.#approach = new Approach(
+      ports.clock,
+      ports.log,
+      formatAddress(options.replicateFrom),
+      protocol,
+      options.blobs,
+    );
     this.#nextSaveMs = ports.clock.monotonic() + this.#indexSaveMs;
   }
 
@@ -123,15 +145,17 @@ export class Secondary {
         path: options.path,
         replicateFrom: options.replicateFrom,
         applyDelayMs: options.applyDelayMs ?? 0,
+        segmentBytes: options.segmentBytes,
         indexSaveMs: options.indexSaveMs ?? DEFAULT_INDEX_SAVE_MS,
         pause: pauser(ports.clock),
         signal: options.signal,
       }),
     );
+    const blobs = await openBlobs(ports, options, file.storage.lastTid);
     const server = options.replicateTo === undefined
       ? undefined
       : await Server.listen(ports, options.replicateTo, file.storage, {
-        blobs: options.blobs,
+        blobs: supplyOf(blobs),
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
         chained: true,
@@ -147,7 +171,7 @@ export class Secondary {
         `Blobs are left out (--blobs none): ${options.path} will have the records of blobs, not their files`,
       );
     }
-    const secondary = new Secondary(ports, options, file, server);
+    const secondary = new Secondary(ports, options, file, blobs, server);
     // Should we be killed before it is due, the next start does not have to scan again.
     if (file.scanned > MANY_SCANNED) await secondary.#saveIndex();
     return secondary;
@@ -180,6 +204,9 @@ export class Secondary {
       lastTid,
       bytes: end,
       blobs,
+      missingBlobs: this.#blobs.choice === "replicate"
+        ? this.#blobs.incoming.missing.count(this.#blobs.incoming.directory)
+        : undefined,
       delay: this.#file.applying?.status(),
       problem: this.#sink?.problem ?? this.#file.applying?.problem,
       source: this.#source.status(received, durable, this.#current?.source),
@@ -188,12 +215,67 @@ export class Secondary {
   }
 
   /**
-   * Replicates until the signal aborts; then saves the index.
+   * Replicates until the signal aborts, or the file is promoted; then saves the index.
    * @throws DiskError a failure that trying again does not mend
    */
   async run(signal: AbortSignal): Promise<void> {
+    try {
+      const drained = await this.#work(signal);
+      await this.#storage.cut(); // so that nothing but whole transactions is left behind
+      if (drained) await this.#saveIndex();
+      if (this.#promotion === undefined) await this.#file.tidy();
+      else this.#promotion.done.resolve(await this.#promoteNow(this.#promotion.before));
+    } catch (error) {
+      this.#promotion?.done.reject(error);
+      throw error;
+    }
+  }
+
+  /**
+   * Ends {@link run}, and makes the file ready for whoever takes it over: what has been received is applied, all of
+   * it or up to just before a transaction, and the rest is kept beside the file. Resolves when that is done, and the file let go.
+   * @throws UsageError (what is not to be applied has been; it is ending already): all goes on as before;
+   * DiskError: the node has ended, and what waits is still there
+   */
+  async promote(before: bigint | undefined): Promise<Promotion> {
+    const { path } = this.#options;
+    const { disk, clock, log } = this.#ports;
+    const promotion = { before, done: Promise.withResolvers<Promotion>() };
+    {
+      using _held = await this.#file.applying?.hold();
+      this.#endingToBegin();
+      await this.#file.planPromotion(disk, before, { pause: pauser(clock) });
+      const ending = this.#endingToBegin(); // others have run since
+      this.#promotion = promotion;
+      log.info(`Stopping, to promote ${path}`);
+      ending.abort();
+    }
+    return await promotion.done.promise;
+  }
+
+  /** @throws UsageError when the end has begun, or nothing runs */
+  #endingToBegin(): AbortController {
+    if (this.#ending !== undefined && !this.#ending.signal.aborted) return this.#ending;
+    const { path } = this.#options;
+    throw new UsageError(`Cannot promote ${path}: the node that keeps it is stopping, or being promoted`, {
+      path,
+      hint: "promote it when the node has stopped",
+    });
+  }
+
+  async #promoteNow(before: bigint | undefined): Promise<Promotion> {
+    const { disk, clock, log } = this.#ports;
+    const promotion = await this.#file.promote(disk, before, { pause: pauser(clock) });
+    const { lastTid, savedTo } = promotion;
+    const rest = savedTo === undefined ? "" : `; what came after it is saved in ${savedTo}`;
+    log.info(`${this.#options.path} is promoted: it ends with ${describeTid(lastTid)}${rest}`);
+    return promotion;
+  }
+
+  /** @returns as {@link #replicate} */
+  async #work(signal: AbortSignal): Promise<boolean> {
     const serving = this.#server?.run();
-    const ending = new AbortController();
+    const ending = this.#ending = new AbortController();
     const end = () => ending.abort(signal.reason);
     signal.addEventListener("abort", end);
     if (signal.aborted) end();
@@ -210,9 +292,7 @@ export class Secondary {
       await applying.catch(() => {});
     }
     await applying;
-    await this.#storage.cut(); // so that nothing but whole transactions is left behind
-    if (drained) await this.#saveIndex();
-    await this.#file.tidy();
+    return drained;
   }
 
   /** Applies what is due, where that is not at once. A failure ends the node. */
@@ -302,7 +382,8 @@ export class Secondary {
 
   #newSink(signal: AbortSignal): Sink {
     const buffers = this.#options.buffers ?? DEFAULT_BUFFER_SIZES;
-    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal);
+    const blobs = this.#blobs.choice === "replicate" ? this.#blobs.incoming : undefined;
+    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal, { blobs });
   }
 
   #tellRefusal(source: string, failure: ZrsError): void {
@@ -321,10 +402,7 @@ export class Secondary {
 
   #tellFruitless(source: string, count: number, failure: ZrsError): void {
     const { lastTid } = this.#storage;
-    const why = failure instanceof UnavailableError && !(failure instanceof UnwantedError)
-      ? `It may not know that transaction (this replica is ahead or forked; its log may say TidTooHigh), or be ` +
-        `unable to send the next one`
-      : `What follows there cannot be taken`;
+    const why = whyFruitless(failure, this.#approach.protocol, lastTid);
     this.#ports.log.error(
       `${source} has ended ${count} connections in a row without sending a transaction after ` +
         `${describeTid(lastTid)}. ${why}. Look into the log of the source`,
@@ -339,6 +417,7 @@ export class Secondary {
    */
   async #attend(sink: Sink, signal: AbortSignal): Promise<ZrsError> {
     const { network } = this.#ports;
+    if (this.#blobs.choice === "replicate") this.#blobs.incoming.forget(this.#storage.lastTid);
     const begun = await this.#approach.prepare(sink, this.#storage.lastTid);
     let connection: Connection;
     this.#source.connecting();
@@ -370,7 +449,7 @@ export class Secondary {
       connection,
       options: {
         path: options.path,
-        blobs: options.blobs,
+        blobs: this.#blobs,
         keepAliveMs: options.keepAliveMs ?? DEFAULT_KEEP_ALIVE_MS,
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         readBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).readBytes,
@@ -400,6 +479,3 @@ export class Secondary {
     }
   }
 }
-
-/** There was nobody to connect to: no judgement on what the source sends. */
-class NotConnected extends UnavailableError {}

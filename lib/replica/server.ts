@@ -44,6 +44,7 @@ export class Server {
       throttle: options.bytesPerSecond === undefined
         ? undefined
         : new Throttle(ports.clock, options.bytesPerSecond),
+      unreadableBlobs: new Set(),
       admit: () => this.#admit(),
       admitComparison: () => this.#admitComparison(),
     };

@@ -6,10 +6,12 @@
 import { likePermissions, Storage } from "../filestorage/mod.ts";
 import { UsageError } from "../errors.ts";
 import { NO_TID } from "../zodb/mod.ts";
-import { CatchUp, type CatchUpOptions, PackedAwayError } from "./catch_up.ts";
+import { type CatchUpOptions, PackedAwayError } from "./catch_up.ts";
+import { FAR_CHECK_OBSTACLE, FarFileSource, FarSource } from "./far_source.ts";
 import { checkHistory, type HistoryCheck, type HistoryCheckOptions } from "./history_check.ts";
 import type { Completeness } from "./intake.ts";
 import { NewCopy } from "./new_copy.ts";
+import { catchUpFrom, type ReachedSource } from "./one_catch_up.ts";
 import type { Ports } from "./ports.ts";
 import type { SyncSource } from "./sync_source.ts";
 import { DEFAULT_SOFTWARE } from "./primary.ts";
@@ -23,8 +25,8 @@ export interface SyncOptions extends CatchUpOptions {
   readonly model?: string | undefined;
   /** Makes a complete new copy also where the source has all that is missing, unless both would be the same file. */
   readonly repack?: boolean;
-  /** How much of the replica is compared with the source before anything is written; default: `quick`. */
-  readonly check?: HistoryCheck["kind"];
+  /** Makes a complete new copy without asking first whether one is needed: somebody has asked before. */
+  readonly anew?: boolean;
   /** Is told how much of the replica has been compared in full, of how many bytes. */
   readonly onCheck?: (position: number, end: number) => void;
   /** Keeps the replica as `.old` when a new copy takes its place. */
@@ -53,6 +55,8 @@ export interface SyncReport {
   readonly transactions: number;
   readonly bytes: number;
   readonly protocol: string;
+  /** Whether the source had on its disk what was copied; false where nothing there could see to that. */
+  readonly isDurableThere: boolean;
   readonly restsOn: Completeness;
   /** What of the replica was compared before. */
   readonly check: HistoryCheck;
@@ -60,17 +64,18 @@ export interface SyncReport {
 
 /**
  * Brings the replica up to date. Killed at any moment, it leaves a valid replica with which the next run goes on.
- * @throws LockedError, UsageError, CorruptError where the replica cannot be used; otherwise as {@link CatchUp.run},
+ * @throws LockedError, UsageError, CorruptError where the replica cannot be used; otherwise as `CatchUp.run`,
  * what came whole before is kept then
  */
 export async function syncReplica(
   ports: Ports,
-  source: SyncSource,
+  source: SyncSource | FarSource,
   options: SyncOptions,
   signal: AbortSignal,
 ): Promise<SyncReport> {
   const { disk } = ports;
   const { path, model } = options;
+  const hadLock = disk.status(`${path}.lock`) !== undefined;
   await using storage = await Storage.open(disk, path, { pause: pauser(ports.clock), signal });
   const { created } = storage.report;
   try {
@@ -79,15 +84,34 @@ export async function syncReplica(
       likePermissions(disk, model, path, (message) => ports.log.warning(message));
     }
     tellOpened(ports.log, storage);
-    const check = await checkHistory(ports, source, storage, checkOptions(options, storage.end), signal);
+    const reached = source instanceof FarSource ? await source.reach(signal) : source;
+    const check = await checkBefore(ports, reached, storage, options, signal);
     // Only now: before, another run might have copied what comes after.
     const sourceLastTid = await options.askLastTid?.();
-    return { check, ...await bringUpToDate(ports, source, storage, { ...options, sourceLastTid }, signal) };
+    return { check, ...await bringUpToDate(ports, reached, storage, { ...options, sourceLastTid }, signal) };
   } catch (error) {
-    // Nobody is helped by an empty database where there was none.
-    if (created && storage.lastTid === NO_TID) disk.remove(path);
+    // Nobody is helped by an empty database where there was none. While its lock is still ours, that goes last.
+    if (created && storage.lastTid === NO_TID) {
+      disk.remove(path);
+      if (!hadLock) disk.remove(`${path}.lock`);
+    }
     throw error;
   }
+}
+
+/** Where bytes are all that can be compared, whoever appends to them does so. */
+async function checkBefore(
+  ports: Ports,
+  source: ReachedSource,
+  storage: Storage,
+  options: SyncOptions,
+  signal: AbortSignal,
+): Promise<HistoryCheck> {
+  const { check = "quick" } = options;
+  if (storage.lastTid === NO_TID) return { kind: check, transactions: 0, obstacle: undefined };
+  if (source instanceof FarFileSource) return { kind: check, transactions: 0, obstacle: FAR_CHECK_OBSTACLE };
+  if (isOnce(source)) return { kind: check, transactions: 0, obstacle: ONCE_CHECK_OBSTACLE };
+  return await checkHistory(ports, source, storage, checkOptions(options, storage.end), signal);
 }
 
 function checkOptions(options: SyncOptions, end: number): HistoryCheckOptions {
@@ -104,7 +128,7 @@ function checkOptions(options: SyncOptions, end: number): HistoryCheckOptions {
 
 async function bringUpToDate(
   ports: Ports,
-  source: SyncSource,
+  source: ReachedSource,
   storage: Storage,
   options: SyncOptions,
   signal: AbortSignal,
@@ -112,7 +136,11 @@ async function bringUpToDate(
   const before: SyncEnd = { lastTid: storage.lastTid, end: storage.end };
   const { created } = storage.report;
   const copy = new NewCopy(ports, source, storage, options);
-  const catchUp = new CatchUp(ports, source, storage, options, options.repack === true ? "prefix" : "later");
+  if (options.anew === true && storage.lastTid !== NO_TID) {
+    return { created, newCopy: "asked for", before, ...await copy.make(undefined, signal) };
+  }
+  const demand = options.repack === true ? "prefix" : "later";
+  const catchUp = catchUpFrom(ports, source, storage, options, demand);
   try {
     const restsOn = await catchUp.run(signal);
     await copy.discard(); // of a run that was killed while it made one
@@ -125,21 +153,32 @@ async function bringUpToDate(
       transactions: catchUp.transactions,
       bytes: storage.end - before.end,
       protocol: catchUp.protocol,
+      isDurableThere: catchUp.isDurableThere,
       restsOn,
     };
   } catch (error) {
-    if (!(error instanceof PackedAwayError)) throw error;
+    if (!(error instanceof PackedAwayError) || isOnce(source)) throw error;
     ports.log.warning(`${error.message}; making a complete new copy`);
     return { created, newCopy: error.message, before, ...await copy.make(error.sourceEnd, signal) };
   }
 }
 
 /** @throws UsageError when the file is most likely the one that the source follows */
-function refuseItself({ report, path }: Storage, { name, isThisMachine }: SyncSource): void {
+function refuseItself(
+  { report, path }: Storage,
+  { name, isThisMachine }: Pick<SyncSource, "name" | "isThisMachine">,
+): void {
   if (!report.followed || !isThisMachine || name === path) return;
   throw new UsageError(
     `Cannot copy from ${name} to ${path}: a zrs primary on this machine follows that very file, so source and ` +
       `copy would be the same`,
     { path, hint: "name another file for the copy" },
   );
+}
+
+/** A conversation that compares transactions copies none. */
+const ONCE_CHECK_OBSTACLE = "there is one conversation, which copies";
+
+function isOnce(source: ReachedSource): boolean {
+  return "isOnce" in source && source.isOnce === true;
 }

@@ -4,8 +4,7 @@ import { type Address, type Connection, formatAddress, isThisMachineOnly, type L
 import { LoopbackNetwork } from "./loopback.ts";
 import type { Ports } from "./ports.ts";
 import { Primary, type PrimaryOptions } from "./primary.ts";
-import { Throttle } from "./throttle.ts";
-import { sleep } from "./waiting.ts";
+import { limitedConnection, Throttle } from "./throttle.ts";
 
 /** What a replica can be brought up to date from. Whoever made it closes it. */
 export interface SyncSource extends AsyncDisposable {
@@ -15,10 +14,48 @@ export interface SyncSource extends AsyncDisposable {
   readonly path?: string | undefined;
   /** Whether only a process of this machine can be there. */
   readonly isThisMachine: boolean;
+  /** Whether there is one conversation only: {@link connect} throws {@link OnceError} when it is called again. */
+  readonly isOnce?: boolean;
   /** A new conversation, in which the source serves by the native stream or by zrs2. @throws UnavailableError */
   connect(signal: AbortSignal): Promise<Connection>;
   /** What keeps the source from being read any further, where that is known; undefined: nothing. */
   readonly problem: string | undefined;
+}
+
+/** All that can be said in the one conversation that there is has been said; another one goes on from there. */
+export class OnceError extends UnavailableError {
+  /** Whether the bytes that come next do not fit behind ours, so that they must come record by record. */
+  readonly isMisfit: boolean;
+
+  constructor(message: string, isMisfit: boolean) {
+    super(message, { hint: "run it again" });
+    this.isMisfit = isMisfit;
+  }
+}
+
+/** How messages name what {@link stdioSource} makes. */
+export const STDIO_NAME = "standard input";
+
+/** Whoever has started this process, and holds the other end of its standard input and output. */
+export function stdioSource({ network }: Pick<Ports, "network">): SyncSource {
+  let isTaken = false;
+  return {
+    name: STDIO_NAME,
+    isThisMachine: false,
+    isOnce: true,
+    problem: undefined,
+    connect: (signal) => {
+      if (isTaken) {
+        throw new OnceError(
+          "Cannot ask again over standard input and output: there is one connection",
+          false,
+        );
+      }
+      isTaken = true;
+      return network.connect({ transport: "stdio" }, { signal });
+    },
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
 }
 
 /** A node that listens somewhere, ours or Python's. Makes no connection yet. */
@@ -81,23 +118,8 @@ export function limitedSource(
     name: source.name,
     path: source.path,
     isThisMachine: source.isThisMachine,
-    async connect(signal) {
-      const connection = await source.connect(signal);
-      return {
-        peer: connection.peer,
-        get written() {
-          return connection.written;
-        },
-        async read(into) {
-          const count = await connection.read(into.subarray(0, throttle.pieceBytes));
-          if (count !== null) await sleep(clock, throttle.take(count), signal);
-          return count;
-        },
-        write: (bytes) => connection.write(bytes),
-        close: () => connection.close(),
-        [Symbol.dispose]: () => connection.close(),
-      };
-    },
+    isOnce: source.isOnce === true,
+    connect: async (signal) => limitedConnection(clock, await source.connect(signal), throttle, signal),
     get problem() {
       return source.problem;
     },
@@ -106,7 +128,7 @@ export function limitedSource(
 }
 
 /** What a primary within this process has to tell is told by what it serves. */
-function quieter(log: Log): Log {
+export function quieter(log: Log): Log {
   const debug: Log["debug"] = (message, facts) => log.debug(message, facts);
   return { debug, info: debug, warning: debug, error: debug };
 }

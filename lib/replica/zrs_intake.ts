@@ -3,7 +3,7 @@ import { ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
 import type { Connection } from "../ports/mod.ts";
 import { countedBefore, LOCATE_WINDOW_BYTES, TransactionReader, Window } from "../filestorage/mod.ts";
 import { describeTid, formatTid, NO_TID, STATUS, type TransactionHead } from "../zodb/mod.ts";
-import { encodeGreeting, KEEP_ALIVE, StreamDecoder } from "../zrs/mod.ts";
+import { encodeGreeting, KEEP_ALIVE, StreamDecoder, type Version } from "../zrs/mod.ts";
 import { Incoming } from "./incoming.ts";
 import { CompleteEnd, IdleEnd, type Intake, type IntakeContext, readWithin } from "./intake.ts";
 import type { Ports } from "./ports.ts";
@@ -14,17 +14,16 @@ const IDLE_MS = 2_000;
 /** After so much silence the source has most likely sent all it has. */
 const CALM_MS = 1_000;
 
-/** It takes blobs. */
-const PROTOCOL = "zrs2.1";
-
 export class ZrsIntake implements Intake {
-  readonly protocol = PROTOCOL;
+  readonly protocol: Version;
   readonly source = undefined;
   readonly #context: IntakeContext;
   /** Whether it has been told that this connection has brought all there was. */
   #calmTold = false;
 
-  constructor(context: IntakeContext) {
+  /** @param version `zrs2.1` says that we take blobs, without which a primary of zc.zrs that has some closes at once */
+  constructor(context: IntakeContext, version: Version) {
+    this.protocol = version;
     this.#context = context;
   }
 
@@ -52,7 +51,7 @@ export class ZrsIntake implements Intake {
     );
     try {
       once?.judge({ lastTid: last ?? NO_TID, end: undefined, fit: start === NO_TID ? "prefix" : "later" });
-      await keepAlive.write(encodeGreeting(PROTOCOL, start));
+      await keepAlive.write(encodeGreeting(this.protocol, start));
       keepAlive.start();
       for (;;) {
         if (goal !== undefined && decoder.idle && decoder.lastTid >= goal) return new CompleteEnd("reached");

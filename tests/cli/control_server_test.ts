@@ -220,3 +220,24 @@ for (const [says, sent, expected] of WRONG_ANSWERS) {
     await answering;
   });
 }
+
+Deno.test("who is being answered when the node stops still gets the answer, and others are let go", async () => {
+  const world = new World();
+  const { promise, resolve } = Promise.withResolvers<{ done: true }>();
+  const asked = Promise.withResolvers<void>();
+  const server = await ControlServer.listen(world, PATH, {
+    promote: () => {
+      asked.resolve();
+      return promise;
+    },
+  });
+  using idle = await world.connect();
+  const answer = ask(world, PATH, { request: "promote" }, { timeoutMs: Infinity });
+  await asked.promise;
+  const closing = server[Symbol.asyncDispose]();
+  assert.deepEqual(await receiveAll(idle), []);
+  world.clock.advance(1_000_000);
+  resolve({ done: true });
+  assert.deepEqual(await beforeDeadline("the answer", answer), { done: true });
+  await beforeDeadline("the end", closing);
+});

@@ -178,7 +178,7 @@ Deno.test("whatever fails while promoting, what waits is still there, and it can
   }
 });
 
-Deno.test("log tells of what waits, and shows it with --pending; rewind and status point to it", async () => {
+Deno.test("log and verify tell of what waits, log shows it with --pending; rewind and status point to it", async () => {
   const disk = await waitingDisk();
   const plain = await zrs(disk, ["log", PATH]);
   assert.equal(plain.code, 0);
@@ -187,6 +187,9 @@ Deno.test("log tells of what waits, and shows it with --pending; rewind and stat
   const all = await zrs(disk, ["log", PATH, "--pending"]);
   assert.deepEqual([all.code, all.err], [0, ""]);
   assert.deepEqual(all.out.match(/number \d/g), ["number 1", "number 2", "number 3", "number 4"]);
+  const verified = await zrs(disk, ["verify", PATH]);
+  assert.equal(verified.code, 0);
+  assert.equal(verified.err, "255 bytes more wait to be applied; they have not been verified\n");
   for (const mode of ["--dry-run", "--yes"]) {
     const rewind = await zrs(disk, ["rewind", PATH, "--to", TIDS[0], mode]);
     assert.equal(rewind.code, 2);

@@ -133,6 +133,12 @@ for (const [speaker, isPrimaryByTls] of [["primary", true], ["secondary", false]
             ? / WARNING .*this looks like a TLS connection: both ends must use TLS, or neither/
             : / WARNING .*it may speak no TLS \(both ends must use TLS, or neither\)/,
         );
+        if (isPrimaryByTls) {
+          await says(
+            secondary,
+            / ERROR .*3 connections in a row .* cannot be taken: .*a TLS connection: both ends must use TLS/,
+          );
+        }
         if (isPrimaryByTls && protocol === "auto") {
           const line = secondary.stderr.items.find((each) => each.includes("going on with zrs2"));
           assert.match(line ?? "", /this looks like a TLS connection: both ends must use TLS, or neither/);

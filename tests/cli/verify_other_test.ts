@@ -120,6 +120,20 @@ Deno.test("programs get a line of JSON for each difference, and one for all", as
   ]);
 });
 
+Deno.test("a record with another tid than its transaction, as no application should get it, is a difference", async () => {
+  const [record] = HISTORY[4]!.records;
+  const damaged = changed(4, { records: [{ ...record!, damage: { tid: TID + 7n } }] });
+  const { lines, result } = await verify(damaged, HISTORY, { json: true });
+  assert.equal(result.differences, 1);
+  const { difference, oid, recordTidHere, recordTidThere } = JSON.parse(lines[0]!);
+  assert.deepEqual({ difference, oid, recordTidHere, recordTidThere }, {
+    difference: "record-tid",
+    oid: "0000000000000001",
+    recordTidHere: "03f5945800000007",
+    recordTidThere: "03f5945800000004",
+  });
+});
+
 Deno.test("damage of the other file is a finding that says so, not a copy that is ahead", async () => {
   const damaged = changed(10, { damage: { trailer: 5n } });
   const { result, lines } = await verify(HISTORY, damaged);

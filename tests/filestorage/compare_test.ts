@@ -134,6 +134,53 @@ Deno.test("what a pack at either end or both has removed is no difference, anyth
   );
 });
 
+Deno.test("a record with another tid than its transaction is told at either end, shifted, packed or not", async () => {
+  const tid = tidAt(99);
+  const damaged = replaceRecord(SMALL, 5, 1, (record) => [{ ...record, damage: { tid } }]);
+  // Garbage before moves all that follows, until a pack takes it away.
+  const shifted = [{ tid: 1n, records: [] }, ...damaged];
+  const isGarbage = (oid: bigint) => oid === 1n;
+  const cases: [name: string, here: Descriptions, there: Descriptions][] = [
+    ["at the same positions", damaged, SMALL],
+    ["shifted", shifted, SMALL],
+    ["packed here", packed(damaged, 8, isGarbage), SMALL],
+    ["packed there", damaged, packed(SMALL, 8, isGarbage)],
+    ["packed at both ends", packed(damaged, 8, isGarbage), packed(SMALL, 6, () => false)],
+  ];
+  for (const [name, here, there] of cases) {
+    for (const [own, other] of [[here, there], [there, here]] as const) {
+      const { found } = await compare(own, other);
+      assert.deepEqual(found.map((each) => [each.kind, each.tid]), [["record-tid", tidAt(5)]], name);
+      const [difference] = found;
+      assert(difference?.kind === "record-tid");
+      const tids = [difference.recordTidHere, difference.recordTidThere];
+      assert.deepEqual(tids, own === here ? [tid, tidAt(5)] : [tidAt(5), tid], name);
+    }
+  }
+});
+
+Deno.test("of another tid and other data in one transaction the data are told, whichever comes first", async () => {
+  const other = replaceRecord(SMALL, 5, 0, (record) => [{ ...record, damage: { tid: tidAt(99) } }]);
+  const here = replaceRecord(other, 5, 1, ({ oid }) => [{ oid, data: "changed" }]);
+  for (const status of [" ", "p"] as const) {
+    const { found } = await compare(here, replace(SMALL, 5, { status }));
+    assert.deepEqual(found.map((each) => [each.kind, each.tid]), [["data", tidAt(5)]]);
+  }
+});
+
+Deno.test("another tid in a record is said with both tids and both places", async () => {
+  const damaged = replaceRecord(SMALL, 5, 1, (record) => [{ ...record, damage: { tid: tidAt(6) } }]);
+  const [here, there] = [dataFs(SMALL), dataFs([{ tid: 1n, records: [] }, ...damaged])];
+  const { found } = await compareBytes(here.bytes, there.bytes);
+  const [own, other] = [here.transactions[5]!, there.transactions[6]!];
+  assert.deepEqual(found.map((each) => describeDifference(each, { here: "A", there: "B" })), [
+    `transaction 03f5945d00000000 (2024-01-02T03:09:00.000Z), at ${own.position} in A, at ${other.position} in B: ` +
+    `the record of object 0000000000000007 has tid 03f5945d00000000 (2024-01-02T03:09:00.000Z) in A and ` +
+    `03f5945e00000000 (2024-01-02T03:10:00.000Z) in B ` +
+    `(records at ${own.records[1]!.position} in A, at ${other.records[1]!.position} in B)`,
+  ]);
+});
+
 Deno.test("positions of both ends, object, lengths and offset are told", async () => {
   const there = replaceRecord(
     SMALL,
@@ -227,7 +274,7 @@ Deno.test("any flipped byte of a copy is a difference, or a link or status that 
   for (const { position, records } of transactions) {
     linkBytes.add(position + 16);
     for (const record of records) {
-      for (let at = record.position + 8; at < record.position + 34; at++) linkBytes.add(at);
+      for (let at = record.position + 16; at < record.position + 24; at++) linkBytes.add(at);
     }
   }
   for (let position = 4; position < bytes.length; position++) {

@@ -13,6 +13,7 @@ import { checkIndex, readIndexFile } from "../../lib/filestorage/index_file.ts";
 import {
   DelayedStorage,
   History,
+  listTransactions,
   openWithPending,
   rewindStorage,
   Storage,
@@ -299,6 +300,93 @@ for (
     assert(left > 100 && left < images.length, `segments are left in ${left} of ${images.length} images`);
   });
 }
+
+Deno.test("a segment whose first sync has failed is as good as any when the disk works again", async () => {
+  const scheduler = new Scheduler(new SeededRandom(1));
+  await using _ = scheduler;
+  const machine = new MachineDisk(scheduler, new SeededRandom(2), "m");
+  machine.place(PATH, FILE.bytes.slice(0, 4));
+  machine.faults.add({ on: "sync", path: `${PATH}.pending.0000000000000004`, effect: "error" });
+  const images: Map<string, Uint8Array>[] = [];
+  const draws = new SeededRandom(3);
+  let done = false;
+  const work = (async () => {
+    {
+      await using storage = await open(machine.port(new Life("m/delayed#1", "delayed")));
+      await assert.rejects(receive(storage), DiskError);
+    }
+    await using storage = await open(machine.port(new Life("m/delayed#2", "delayed")));
+    await receive(storage);
+    for (let i = 0; i < 40; i++) images.push(machine.crashImage(draws));
+  })().finally(() => done = true);
+  const settled = work.catch((error) => error);
+  await scheduler.runUntil(() => done);
+  assert.equal(await settled, undefined);
+  for (const files of images) {
+    const after = new MemoryDisk();
+    for (const [path, bytes] of files) after.put(path, bytes);
+    await using storage = await open(after);
+    assert.equal(storage.received.lastTid, tidAt(8));
+  }
+});
+
+Deno.test("whoever reads what waits while segments are applied and go reads all of it", async () => {
+  const [early, late] = [diskWith(), diskWith()];
+  await using storage = await open(late);
+  await receive(storage);
+  await apply(storage, tidAt(1));
+  for (const path of late.paths()) early.put(path, late.bytes(path));
+  await apply(storage, tidAt(6));
+  assert(segmentsOf(late).length < segmentsOf(early).length);
+  // The Data.fs is opened before, and its directory is looked at after that.
+  let disk = early;
+  const changing = new Proxy(early, {
+    get(_, name) {
+      if (name === "list") disk = late;
+      const value = Reflect.get(disk, name, disk);
+      return typeof value === "function" ? value.bind(disk) : value;
+    },
+  });
+  using history = await openWithPending(changing, PATH);
+  const entries = await Array.fromAsync(listTransactions(history, {}));
+  assert.equal(entries.length, FILE.transactions.length);
+});
+
+Deno.test("what a killed process has left in the segments, and a new one shows, is on disk by then", async () => {
+  const scheduler = new Scheduler(new SeededRandom(1));
+  await using _ = scheduler;
+  const before = diskWith();
+  {
+    await using storage = await open(before);
+    await receive(storage);
+  }
+  const machine = new MachineDisk(scheduler, new SeededRandom(2), "m");
+  machine.place(PATH, before.bytes(PATH));
+  const killed = new Life("m/delayed#1", "delayed");
+  const port = machine.port(killed);
+  for (const path of segmentsOf(before)) {
+    using file = port.create(path);
+    file.writeAt(before.bytes(path), 0);
+  }
+  killed.end();
+  const images: Map<string, Uint8Array>[] = [];
+  const draws = new SeededRandom(3);
+  let done = false;
+  const work = (async () => {
+    await using storage = await open(machine.port(new Life("m/delayed#2", "delayed")));
+    assert.equal(storage.received.lastTid, tidAt(8));
+    for (let i = 0; i < 40; i++) images.push(machine.crashImage(draws));
+  })().finally(() => done = true);
+  const settled = work.catch((error) => error);
+  await scheduler.runUntil(() => done);
+  assert.equal(await settled, undefined);
+  for (const files of images) {
+    const after = new MemoryDisk();
+    for (const [path, bytes] of files) after.put(path, bytes);
+    await using storage = await open(after);
+    assert.equal(storage.received.lastTid, tidAt(8));
+  }
+});
 
 Deno.test("whoever asks for the next transaction while it is being taken back gets it, or hears of none", async () => {
   const scheduler = new Scheduler(new SeededRandom(1));

@@ -5,8 +5,8 @@ import { ObjectIndex } from "../../lib/filestorage/object_index.ts";
 const MAX_POSITION = 2 ** 48 - 1;
 const MAX_OID = 2n ** 64n - 1n;
 
-function set(index: ObjectIndex, oid: bigint, position: number): void {
-  index.set(Number(oid >> 32n), Number(oid & 0xffff_ffffn), position);
+function set(index: ObjectIndex, oid: bigint, position: number): number {
+  return index.set(Number(oid >> 32n), Number(oid & 0xffff_ffffn), position);
 }
 
 function get(index: ObjectIndex, oid: bigint): number {
@@ -75,7 +75,8 @@ function obey(list: readonly Deed[]): void {
         remove(index, oid);
         oracle.delete(oid);
       } else {
-        set(index, oid, deed.position + i);
+        const before = set(index, oid, deed.position + i);
+        assert.equal(before, oracle.get(oid) ?? 0);
         oracle.set(oid, deed.position + i);
       }
     }
@@ -116,6 +117,35 @@ Deno.test("ObjectIndex keeps every object when single ones are set and removed i
   });
   const list = fc.array(deed, { minLength: 500, maxLength: 3000, size: "max" });
   fc.assert(fc.property(list, obey), { seed: 5, numRuns: 30 });
+});
+
+Deno.test("ObjectIndex passes over pages that another index has too, and visits whatever differs", () => {
+  type Change = (index: ObjectIndex) => void;
+  for (const perPage of [1, 3, 100, 190, 256]) {
+    const oids = Array.from(
+      { length: 40 * perPage },
+      (_, at) => Math.floor(at / perPage) * 256 + at % perPage,
+    );
+    const make = (change?: Change) => {
+      const index = new ObjectIndex();
+      for (const oid of oids) index.set(7, oid, oid + 1);
+      change?.(index);
+      return index;
+    };
+    const last = oids.at(-1)!;
+    const same: Change[] = [() => {}, (index) => index.set(8, 0, 1)];
+    const other: Change[] = [(index) => index.set(7, last, 2 ** 47), (index) => index.delete(7, last)];
+    if (perPage < 256) other.push((index) => index.set(7, last + 1, 1));
+    for (const change of [...same, ...other]) {
+      const visited: number[] = [];
+      const passed = make().forEachUnlike(make(change), (high, low, position) => {
+        assert.deepEqual([high, position], [7, low + 1]);
+        visited.push(low);
+      });
+      assert.deepEqual(visited, same.includes(change) ? [] : oids.slice(-perPage));
+      assert.equal(passed, oids.length - visited.length);
+    }
+  }
 });
 
 Deno.test("ObjectIndex refuses positions that are not 1 to 2^48 - 1 and stays as it is", () => {

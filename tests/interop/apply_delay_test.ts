@@ -1,6 +1,7 @@
 /** A site is deleted at the master, and the delayed replica still has it: as processes, and with real ZODB. */
 import assert from "node:assert/strict";
 import { History, openWithPending } from "../../lib/filestorage/mod.ts";
+import { ask } from "../../lib/cli/control_client.ts";
 import { systemHost } from "../../lib/host/mod.ts";
 import { formatTid } from "../../lib/zodb/mod.ts";
 import { OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
@@ -84,18 +85,29 @@ peerTest(
       using whole = await openWithPending(disk, delayed!);
       assert.deepEqual([history.end, whole.end], [old.size, after.size]);
     }
+    {
+      using _other = disk.lock(`${delayed}.lock`); // and the node that was killed has left its socket
+      const inUse = await runZrs("promote", delayed!, "--before", bad.tid);
+      assert.equal(inUse.code, 5, inUse.err);
+      assert.match(inUse.err, /Cannot promote .*connection refused.*stop whoever has it/);
+    }
     await using again = await ZrsProcess.start(directory, "secondary", delayed!, ...options);
-    const inUse = await runZrs("promote", delayed!, "--before", bad.tid);
-    assert.equal(inUse.code, 5, inUse.err);
-    assert.match(inUse.err, /Cannot promote .*stop whoever has it/);
     assert.equal(await again.stop(), 0);
     assert.equal(sizeOf(delayed!), old.size);
 
     const refused = await runZrs("rewind", delayed!, "--to", old.tid, "--yes");
     assert.equal(refused.code, 2);
     assert.match(refused.err, /transactions that have been received wait beside it.*zrs promote/);
+    await using asked = await ZrsProcess.start(directory, "secondary", delayed!, ...options);
+    for (const before of [7, "", "03f594", "2024-01-31"]) {
+      const request = { request: "promote", before };
+      await assert.rejects(ask(systemHost(), `${delayed}.zrs`, request), /refuses: .* must be a tid/);
+    }
     const promoted = await runZrs("promote", delayed!, "--before", bad.tid);
-    assert.deepEqual([promoted.code, promoted.err], [0, ""]);
+    assert.equal(promoted.code, 0, promoted.err);
+    assert.match(promoted.err, /^zrs promote: asking the node that keeps .* to promote it, and to stop$/);
+    disk.lock(`${delayed}.lock`)[Symbol.dispose](); // let go by the time that it is said
+    assert.equal((await asked.process.exited).code, 0);
     assert.match(
       promoted.out,
       /To be applied: 3 transactions, [^]*Not to be applied: 2 transactions, [^]*a site is/,

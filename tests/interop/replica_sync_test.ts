@@ -220,7 +220,6 @@ peerTest("bad input has its exit code, and leaves the copy as it is", ["zodb55"]
     [[copy, alias], 2, /both are the same file/],
     [[source, directory.path], 2, /is a directory/],
     [[source, directory.join("no", "copy.fs")], 2, /there is no directory/],
-    [["db1.example.com:Data.fs", copy], 2, /Cannot copy from/],
     [["zrs://127.0.0.1:1", copy], 4, /Cannot connect to 127\.0\.0\.1:1/],
     [["zrs://nowhere.invalid:5000", copy], 4, /nowhere\.invalid/],
     [["zrs://127.0.0.1", copy], 2, /it has no port/],

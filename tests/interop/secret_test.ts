@@ -38,7 +38,8 @@ peerTest("a secondary with a secret takes nothing from a primary of zc.zrs", ["z
   const copy = directory.join("copy.fs");
   await using ours = await startSecondary({ path: copy, replicateFrom: primary.address, secret });
   // More often than it takes for going on with zrs2.
-  await ours.log.waitFor(/ended 6 connections in a row/);
+  const { message } = await ours.log.waitFor(/ended 6 connections in a row/);
+  assert.match(message, /It has not said why/);
   await ours.log.waitFor(
     /before it has proved that it has our secret; it may have none, or speak nothing but zrs2/,
   );

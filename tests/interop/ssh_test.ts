@@ -13,7 +13,6 @@ import {
   type FarOptions,
   type FarPlace,
   type FarSyncResult,
-  pushFar,
   syncFarFile,
 } from "../../lib/replica/mod.ts";
 import { CollectedLog } from "../kit/collected_log.ts";
@@ -274,36 +273,6 @@ sshTest("when the line is cut half way, what was whole is kept, and the next tim
   using far = await reach(place.sshd.at(place.far), place.sshd.ssh);
   assert.equal((await copy(far, place.near)).kind, "complete");
   assertSameBytes(Deno.readFileSync(place.near), large.bytes);
-});
-
-/** Stands for `zrs replica-sync - PATH`: a secondary that ends when it has all. */
-const RECEIVER = fileURLToPath(new URL("../kit/stdio_receiver.ts", import.meta.url));
-
-async function push(place: FarPlace, path: string) {
-  const ports = { ...host, log: new CollectedLog() };
-  const pushed = pushFar(ports, place, { path, blobs: "refuse", mayAsk: false });
-  return await beforeDeadline("the push", pushed);
-}
-
-sshTest("what is here is pushed to where only this machine may connect to", async () => {
-  await using installed = await TempDirectory.make();
-  const run = `exec ${Deno.execPath()} run --allow-all`;
-  const script = `case $1 in --version) echo "zrs 0.1.0" ;; *) ${run} ${RECEIVER} "$@" ;; esac`;
-  await using place = await scene({ path: installZrs(installed, script) });
-  const there = placeOf(place.sshd.at(place.near), place.sshd.ssh);
-  assert.deepEqual(await push(there, place.far), { code: 0, words: undefined });
-  assertSameBytes(Deno.readFileSync(place.near), BYTES);
-  await assert.rejects(push(there, place.directory.join("none")), NotFoundError);
-});
-
-sshTest("a push that cannot be is told as zrs there tells it, and needs zrs there", async () => {
-  await using installed = await TempDirectory.make();
-  const script = `case $1 in --version) echo "zrs 0.1.0" ;; *) echo "zrs: locked" >&2; exit 5 ;; esac`;
-  await using place = await scene({ path: installZrs(installed, script) });
-  const there = placeOf(place.sshd.at(place.near), place.sshd.ssh);
-  assert.deepEqual(await push(there, place.far), { code: 5, words: "zrs: locked" });
-  Deno.removeSync(installed.join("bin", "zrs"));
-  await assert.rejects(push(there, place.far), /Cannot use zrs on 127.0.0.1: there is no zrs on its PATH/);
 });
 
 peerTest("a copy follows a real writer over ssh while it commits, until it packs", ["zodb55"], async () => {

@@ -29,7 +29,7 @@ export function interpreterOf(environment: EnvironmentName): string {
 /** How a FileStorage is opened; what is left out is as in ZODB, but `fsync`. */
 export interface StorageOptions {
   readonly path: string;
-  readonly blobDir?: string;
+  readonly blobDir?: string | undefined;
   /** Begin a new database, removing one that is there. */
   readonly create?: boolean;
   readonly readOnly?: boolean;

@@ -27,6 +27,8 @@ export interface SshdOptions {
   readonly path?: string;
   /** A command that takes the place of what was asked for, which is in $SSH_ORIGINAL_COMMAND. */
   readonly forceCommand?: string;
+  /** Whether it lets people log in with a password. */
+  readonly passwords?: boolean;
   /** What ssh shows before the login. */
   readonly banner?: string;
 }
@@ -67,7 +69,7 @@ export class Sshd implements AsyncDisposable {
         "PidFile none",
         "StrictModes no",
         "UsePAM no",
-        "PasswordAuthentication no",
+        `PasswordAuthentication ${options.passwords === true ? "yes" : "no"}`,
         "KbdInteractiveAuthentication no",
         "PermitRootLogin yes",
         `SetEnv PATH=${options.path ?? "/usr/bin:/bin"}`,

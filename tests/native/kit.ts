@@ -10,7 +10,7 @@ export class Recorder implements NativeHandler {
   readonly events: string[] = [];
   /** The decoder's answers: what counts. */
   readonly counted: string[] = [];
-  #content: { kind: "raw" | "data"; parts: Uint8Array[] } | undefined;
+  #content: { kind: "raw" | "data" | "blob"; parts: Uint8Array[] } | undefined;
 
   control(message: unknown): void {
     const json = JSON.stringify(
@@ -50,12 +50,24 @@ export class Recorder implements NativeHandler {
     this.#tell("record end");
   }
 
+  blob({ oid, tid }: { oid: bigint; tid: bigint }, from: number | undefined): void {
+    this.#tell(`blob ${oid} ${tid} behind ${from}`);
+  }
+
+  blobData(source: Uint8Array, from: number, to: number): void {
+    this.#take("blob", source.slice(from, to));
+  }
+
+  blobEnd(): void {
+    this.#tell("blob end");
+  }
+
   commit(): void {
     this.#tell("commit");
     this.counted.push(...this.events.splice(0));
   }
 
-  #take(kind: "raw" | "data", bytes: Uint8Array): void {
+  #take(kind: "raw" | "data" | "blob", bytes: Uint8Array): void {
     if (this.#content?.kind !== kind) this.#content = { kind, parts: [] };
     this.#content.parts.push(bytes);
   }

@@ -1,6 +1,7 @@
 /** A secondary that applies later than it receives: when, what it tells and serves meanwhile, and what it survives. */
 import assert from "node:assert/strict";
-import { DiskError, DivergedError } from "../../lib/errors.ts";
+import { DiskError, DivergedError, UsageError } from "../../lib/errors.ts";
+import { Storage } from "../../lib/filestorage/mod.ts";
 import type { Secondary } from "../../lib/replica/mod.ts";
 import { tidOfTime } from "../../lib/zodb/mod.ts";
 import { dataFs } from "../kit/data_fs.ts";
@@ -257,3 +258,72 @@ for (const isApplied of [false, true]) {
     assertSameBytes(scene.disk.bytes(COPY), before);
   });
 }
+
+Deno.test("a running replica is promoted up to just before a mistake, that and no more, and ends", async () => {
+  const scene = new Scene();
+  const tids = [-90, -60, -30, -20].map((minutes) => tidAfter(scene, minutes));
+  using primary = await scene.listen();
+  await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
+  const wire = await primary.accept();
+  await wire.receiveGreeting();
+  await send(wire, tids);
+  await secondary.waitForTid(tids[3]!);
+  await applied(scene, secondary, tids[1]!);
+
+  await assert.rejects(secondary.node.promote(tids[1]!), (error) => {
+    assert(error instanceof UsageError);
+    assert.match(error.message, /has been applied/);
+    return true;
+  });
+  assert.equal(secondary.node.status().delay?.appliedTid, tids[1], "all goes on as before");
+
+  // The mistake is due at the very moment at which it is taken out.
+  const promoting = secondary.node.promote(tids[2]!);
+  scene.clock.advance(30 * 60_000);
+  const { lastTid, kept, savedTo, ...rest } = await promoting;
+  await secondary.ended;
+  assert.equal(secondary.node.status().delay, undefined, "and asking for the status does no harm");
+  assert.equal(lastTid, tids[1]);
+  assert.deepEqual(rest.applied, { transactions: 0, bytes: 0 });
+  assert.equal(kept.transactions, 2);
+  assert.deepEqual(appliedIn(scene), tids.slice(0, 2));
+  assert.deepEqual(transactionsOf(scene.disk.bytes(savedTo!)).map(({ tid }) => tid), tids.slice(2));
+  assert.deepEqual(waiting(scene), []);
+  await assert.rejects(secondary.node.promote(undefined), /is stopping, or being promoted/);
+});
+
+Deno.test("a running replica is promoted with all that it has, also with nothing to wait for", async () => {
+  for (const applyDelayMs of [HOUR, 0]) {
+    const scene = new Scene();
+    const tids = [-90, -30].map((minutes) => tidAfter(scene, minutes));
+    using primary = await scene.listen();
+    await using secondary = await scene.startSecondary({ applyDelayMs });
+    const wire = await primary.accept();
+    await wire.receiveGreeting();
+    await send(wire, tids);
+    await secondary.waitForTid(tids[1]!);
+    const { lastTid, savedTo } = await secondary.node.promote(undefined);
+    await using _ready = await Storage.open(scene.disk, COPY); // nobody has it any more
+    await secondary.ended;
+    assert.deepEqual([lastTid, savedTo], [tids[1], undefined]);
+    assert.deepEqual(appliedIn(scene), tids);
+    assert.deepEqual(waiting(scene), []);
+    assert(scene.disk.status(`${COPY}.index`) !== undefined);
+  }
+});
+
+Deno.test("where promoting fails, whoever asked hears it, the node ends, and what waits is there", async () => {
+  const scene = new Scene();
+  const tids = [-90, -30].map((minutes) => tidAfter(scene, minutes));
+  using primary = await scene.listen();
+  await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
+  const wire = await primary.accept();
+  await wire.receiveGreeting();
+  await send(wire, tids);
+  await applied(scene, secondary, tids[0]!);
+  await secondary.waitForTid(tids[1]!);
+  scene.disk.fail({ operation: "sync", path: COPY });
+  await assert.rejects(secondary.node.promote(undefined), DiskError);
+  assert(await secondary.failure() instanceof DiskError);
+  assert.equal(waiting(scene).length, 1);
+});

@@ -118,7 +118,7 @@ const ATTACKS: readonly {
         ...NEXT,
         records: [{ oid: 1n, data: BLOB_RECORD, blocks: [new Uint8Array(65_536), new Uint8Array(1)] }],
       }),
-    says: /it is a blob, and blobs are not replicated yet; start with --blobs none/,
+    says: /it is a blob, and there is no directory for blobs; give --blob-dir/,
   },
   {
     what: "a blob as a record",
@@ -292,6 +292,7 @@ Deno.test("a source that ends connections at the same tid again and again is tol
       scene.clock.advance(await scene.clock.waitForTimer(1, 60_000));
     }
     const told = secondary.log.matching(/in a row without sending a transaction after nothing/);
+    assert(!told.some((each) => each.includes("forked")), "an empty replica is behind everybody");
     assert.deepEqual(
       told.map((each) => /ended (\d+) connections/.exec(each)?.[1]),
       afterMs === 0 ? ["3", "6"] : [],

@@ -13,6 +13,8 @@ export class MachineClock {
   readonly scheduler: Scheduler;
   readonly #ageMs: number;
   #offsetMs: number;
+  /** What it was set from, and when in true time, the latest last. */
+  readonly #before: { readonly offsetMs: number; readonly untilMs: number }[] = [];
 
   /**
    * @param ageMs what the monotonic time is when the world begins
@@ -28,6 +30,13 @@ export class MachineClock {
     return BEGINNING_MS + this.scheduler.nowMs + this.#offsetMs;
   }
 
+  /** The latest time of day by which something can have been decided that is done now, so much later at most. */
+  latest(withinMs: number): number {
+    const sinceMs = this.scheduler.nowMs - withinMs;
+    const lately = this.#before.filter(({ untilMs }) => untilMs >= sinceMs).map(({ offsetMs }) => offsetMs);
+    return BEGINNING_MS + this.scheduler.nowMs + Math.max(this.#offsetMs, ...lately);
+  }
+
   /** Milliseconds since the machine was bought: unlike the time of day, and unlike other machines'. */
   monotonic(): number {
     return this.#ageMs + this.scheduler.nowMs;
@@ -35,6 +44,7 @@ export class MachineClock {
 
   /** Sets the time of day forwards or, below 0, backwards. Timers and the monotonic time do not notice. */
   step(ms: number): void {
+    this.#before.push({ offsetMs: this.#offsetMs, untilMs: this.scheduler.nowMs });
     this.#offsetMs += ms;
   }
 }

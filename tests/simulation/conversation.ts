@@ -7,7 +7,7 @@ import { NaiveJudge } from "../replica/lineage_kit.ts";
 import { hex, type Report } from "./checkers.ts";
 import { FileView } from "./file_view.ts";
 import { type Frame, messageOf, type NativeListener, type NativeMessage } from "./native_tap.ts";
-import type { TrackedFile } from "./tracked_file.ts";
+import type { Tracked } from "./tracked_file.ts";
 
 /** A source may be so late to notice that its file is another: it looks once a second, and a look may fail. */
 const UNNOTICED_MS = 10_000;
@@ -19,8 +19,8 @@ const LATE_MS = 500;
 /** What a conversation is about. */
 export interface Ends {
   readonly name: string;
-  readonly replica: TrackedFile;
-  readonly source: TrackedFile;
+  readonly replica: Tracked;
+  readonly source: Tracked;
   /** Simulated milliseconds. */
   readonly nowMs: () => number;
   /** Whether nothing befalls the two any more. */

@@ -15,6 +15,8 @@ export interface PlannedReplica {
   readonly copy: boolean;
   /** How many transactions it may take back by itself (`--rewind auto`); 0 for none. */
   readonly rewindLimit: number;
+  /** How old a transaction must be to be applied (`--apply-delay`); 0 for at once. */
+  readonly applyDelayMs: number;
 }
 
 export interface Plan {
@@ -37,6 +39,7 @@ export interface Plan {
     readonly buffers: BufferSizes;
     readonly protocol: "auto" | "native" | "zrs2";
     readonly compress: Compress;
+    readonly segmentBytes: number;
   };
   readonly syncMostMs: number;
   readonly missedChanges: number;
@@ -72,6 +75,7 @@ export function drawPlan(random: SeededRandom): Plan {
         lateMs: late ? random.int(weatherMs) : 0,
         copy: late && random.chance(0.5),
         rewindLimit: random.fork(`rewinding of ${name}`).pick([0, 0, 0, 1, 3, 1_000]),
+        applyDelayMs: random.fork(`delay of ${name}`).pick([0, 0, 0, 30, 1_000, 60_000]),
       };
     }),
     secrets: drawSecrets(random.fork("secrets"), ["S", ...arrangement.map(([name]) => name)]),
@@ -83,6 +87,7 @@ export function drawPlan(random: SeededRandom): Plan {
       aborts: random.pick([0, 0.15, 0.4]),
       undos: random.pick([0, 0.1, 0.3]),
       large: bulky ? 0.8 : 0.1,
+      blobs: random.fork("blobs").pick([0, 0, 0.2]),
     },
     source: {
       syncs: !random.chance(0.2),
@@ -107,6 +112,7 @@ export function drawPlan(random: SeededRandom): Plan {
       buffers: buffers(random, readBytes),
       protocol: random.pick(["auto", "auto", "native", "zrs2"]),
       compress: random.pick(COMPRESS),
+      segmentBytes: random.fork("segments").pick([1, 3_000, 1_000_000]),
     },
     syncMostMs: random.pick([1, 8, 8, 60]),
     missedChanges: random.pick([0, 0.1, 0.1, 1]),

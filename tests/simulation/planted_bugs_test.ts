@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { PromiseBroken } from "./checkers.ts";
 import { PLANTED_BUGS, type PlantedBug } from "./planted_bugs.ts";
+import { PLANTED_DELAY_BUGS } from "./planted_delay_bugs.ts";
 import { PLANTED_NATIVE_BUGS } from "./planted_native_bugs.ts";
 import { SimulationFailure } from "./scheduler.ts";
 import { simulate } from "./world.ts";
@@ -36,7 +37,20 @@ async function hunt(bug: PlantedBug): Promise<{ seed: number; finder: string; me
   return undefined;
 }
 
-for (const bug of [...PLANTED_BUGS, ...PLANTED_NATIVE_BUGS]) {
+/** The bug in worlds in which everything is applied at once. */
+function withoutDelay(bug: PlantedBug): PlantedBug {
+  return {
+    ...bug,
+    plan: (drawn) => {
+      const plan = bug.plan?.(drawn) ?? drawn;
+      return { ...plan, replicas: plan.replicas.map((each) => ({ ...each, applyDelayMs: 0 })) };
+    },
+  };
+}
+
+const BUGS = [...PLANTED_BUGS, ...PLANTED_NATIVE_BUGS].map(withoutDelay);
+
+for (const bug of [...BUGS, ...PLANTED_DELAY_BUGS]) {
   Deno.test(`found when planted: ${bug.name}`, async () => {
     const found = await hunt(bug);
     assert.ok(found !== undefined, `not found in ${MOST_SEEDS} worlds`);
@@ -44,7 +58,7 @@ for (const bug of [...PLANTED_BUGS, ...PLANTED_NATIVE_BUGS]) {
   });
 }
 
-for (const bug of PLANTED_NATIVE_BUGS.filter(({ patch }) => patch !== undefined)) {
+for (const bug of PLANTED_NATIVE_BUGS.map(withoutDelay).filter(({ patch }) => patch !== undefined)) {
   Deno.test(`nothing is broken by what the check is for: ${bug.name}`, async () => {
     for (let seed = 1; seed <= SURVIVED_SEEDS; seed++) await simulateWith(bug, seed);
   });

@@ -5,6 +5,7 @@
  */
 import { Secondary, type SecondaryOptions } from "../../lib/replica/mod.ts";
 import type { Connection } from "../../lib/ports/mod.ts";
+import { BLOB_DIRECTORY, BlobsChecker, type SimulatedBlob } from "./blobs.ts";
 import { DurableChecker, IndexChecker, OpensChecker, PrefixChecker, type Report } from "./checkers.ts";
 import { checkRefusal, RefusalChecker, refusalWord } from "./convergence.ts";
 import { ConversationChecker } from "./conversation.ts";
@@ -14,10 +15,11 @@ import { TappedLog } from "./log.ts";
 import type { Ports, SimulatedMachine, SimulatedProcess } from "./machine.ts";
 import { TappedConnection } from "./native_tap.ts";
 import type { SeededRandom } from "./random.ts";
+import { joined, ReceivedFile } from "./received_file.ts";
 import type { SourceStates } from "./source_states.ts";
 import { durablySaved, RewindChecker, savedIn } from "./rewinds.ts";
 import { secretOf, StrangerChecker } from "./strangers.ts";
-import { TrackedFile } from "./tracked_file.ts";
+import { type Tracked, TrackedFile } from "./tracked_file.ts";
 
 export const DATA_FS = "/db/Data.fs";
 const IMAGES_OF_A_CUT = 5;
@@ -27,7 +29,7 @@ export interface Upstream {
   readonly machine: SimulatedMachine;
   readonly port: number;
   /** The file it serves. */
-  readonly file: TrackedFile;
+  readonly file: Tracked;
   /** What it and its secondaries must have; undefined for nothing. */
   readonly secret: string | undefined;
 }
@@ -41,10 +43,14 @@ export interface ReplicaOptions {
   readonly report: Report;
   readonly secondary: Omit<
     SecondaryOptions,
-    "path" | "replicateFrom" | "replicateTo" | "blobs" | "rewindLimit"
+    "path" | "replicateFrom" | "replicateTo" | "blobs" | "rewindLimit" | "applyDelayMs"
   >;
+  /** The blobs of the source, which it replicates; undefined where there are none. */
+  readonly blobs?: readonly SimulatedBlob[] | undefined;
   /** How many transactions it may take back by itself; 0 for none. */
   readonly rewindLimit: number;
+  /** How old a transaction must be to be applied; 0 for at once. */
+  readonly applyDelayMs: number;
   readonly secret: string | undefined;
   /** How likely a moment is chosen for looking at what a power loss would leave. */
   readonly imageLikelihood: number;
@@ -62,7 +68,8 @@ export class Replica implements Upstream {
   readonly machine: SimulatedMachine;
   readonly upstream: Upstream;
   readonly port: number;
-  readonly file: TrackedFile;
+  /** What it has received. */
+  readonly file: Tracked;
   process: SimulatedProcess | undefined;
   /** The process has opened its file. From then on a full disk is no reason to end. */
   opened = false;
@@ -80,6 +87,7 @@ export class Replica implements Upstream {
   readonly refusal: RefusalChecker;
   readonly rewinds: RewindChecker;
   readonly stranger: StrangerChecker;
+  readonly #blobs: BlobsChecker;
   #indexInode: unknown;
   readonly #rightWords = new Set<string>();
   #conversation: ConversationChecker | undefined;
@@ -98,13 +106,18 @@ export class Replica implements Upstream {
     this.#durable = new DurableChecker(name, this.rewinds, report);
     this.#index = new IndexChecker(name, report);
     this.refusal = new RefusalChecker(name, report);
-    this.file = new TrackedFile(machine.disk, DATA_FS);
+    this.#blobs = new BlobsChecker(name, options.blobs ?? [], report);
+    this.file = options.applyDelayMs === 0
+      ? new TrackedFile(machine.disk, DATA_FS)
+      : new ReceivedFile(machine, DATA_FS, options.applyDelayMs, report);
     const saved = () => durablySaved(machine.disk);
     this.file.onLive = (unchanged) => {
       this.#prefix.live(this.file.live, unchanged);
       this.stranger.changed(this.file.live);
       this.#opens.check(this.file.live, "");
+      this.#opens.check(this.#applied.live, "");
       this.#durable.check(this.file.live, "", saved);
+      this.#blobs.check(this.file.live, (path) => machine.disk.bytes(path), "");
       this.refusal.changed(this.file.live, this.#upstreamView(), this.rewinds.limit > 0);
     };
     this.file.onDurable = () => this.#durable.check(this.file.durable, "", saved);
@@ -123,6 +136,16 @@ export class Replica implements Upstream {
         look();
       },
     });
+  }
+
+  /** With a delay. */
+  get received(): ReceivedFile | undefined {
+    return this.file instanceof ReceivedFile ? this.file : undefined;
+  }
+
+  /** What is in its Data.fs. */
+  get #applied(): Tracked {
+    return this.received?.applied ?? this.file;
   }
 
   get name(): string {
@@ -165,11 +188,15 @@ export class Replica implements Upstream {
     const options: SecondaryOptions = {
       ...this.#options.secondary,
       rewindLimit: this.rewinds.limit,
+      applyDelayMs: this.#options.applyDelayMs,
       secret: secretOf(this.secret),
       path: DATA_FS,
       replicateFrom: { transport: "tcp", host: this.upstream.machine.name, port: this.upstream.port },
       replicateTo: { transport: "tcp", host: "0.0.0.0", port: this.port },
-      blobs: "refuse",
+      ...(this.#options.blobs === undefined
+        ? { blobs: "refuse" }
+        : { blobs: "replicate", blobDir: BLOB_DIRECTORY }),
+      missingBlobs: this.#options.blobs?.some(({ content }) => content === undefined) ? "mark" : "fail",
     };
     this.opened = false;
     this.process = this.machine.start("zrs", async (ports, signal) => {
@@ -194,14 +221,24 @@ export class Replica implements Upstream {
     this.#durable.forget();
     this.refusal.forget();
     this.stranger.begun(copy === undefined ? 0 : FileView.of(copy).transactions.length);
-    for (const path of this.machine.disk.paths()) this.machine.disk.erase(path);
-    if (copy !== undefined) this.machine.disk.place(DATA_FS, copy);
+    this.machine.disk.eraseAll();
+    const { blobs } = this.#options;
+    if (blobs !== undefined) {
+      // The directories are still there, and without the marker they would not say of which layout they are.
+      this.machine.disk.place(`${BLOB_DIRECTORY}/.layout`, new TextEncoder().encode("bushy"));
+    }
+    if (copy === undefined) return;
+    for (const { path, content } of blobs ?? []) {
+      if (content !== undefined) this.machine.disk.place(`${BLOB_DIRECTORY}/${path}`, content);
+    }
+    this.received?.placed(FileView.of(copy));
+    this.machine.disk.place(DATA_FS, copy);
   }
 
   /** After the process was stopped in order. */
   lookAtSavedIndex(): void {
     this.#index.atEnd(
-      this.file.live,
+      this.#applied.live,
       this.machine.disk.bytes(DATA_FS),
       this.machine.disk.bytes(`${DATA_FS}.index`),
     );
@@ -254,13 +291,18 @@ export class Replica implements Upstream {
     const files = this.machine.disk.crashImage(this.#options.random);
     const when = "after a power loss, ";
     const data = files.get(DATA_FS);
-    const view = FileView.like(this.file.live, data ?? new Uint8Array(0));
+    const applied = FileView.like(this.#applied.live, data ?? new Uint8Array(0));
     this.images++;
+    this.#opens.check(applied, when);
+    const view = this.received === undefined
+      ? applied
+      : FileView.like(this.file.live, joined(applied, data ?? new Uint8Array(0), files));
     this.#opens.check(view, when);
     this.#prefix.image(view, this.file.live);
     this.#durable.check(view, when, () => savedIn(files));
+    this.#blobs.check(view, (path) => files.get(path), when);
     const index = files.get(`${DATA_FS}.index`);
-    if (data !== undefined && index !== undefined) this.#index.check(view, data, index, false, when);
+    if (data !== undefined && index !== undefined) this.#index.check(applied, data, index, false, when);
   }
 
   #lookAtIndex(): void {
@@ -271,6 +313,6 @@ export class Replica implements Upstream {
     this.#indexInode = inode;
     const data = disk.names.get(DATA_FS);
     if (inode === undefined || data === undefined) return;
-    this.#index.check(this.file.live, data.cache.view(), inode.cache.view(), true, "");
+    this.#index.check(this.#applied.live, data.cache.view(), inode.cache.view(), true, "");
   }
 }

@@ -40,17 +40,19 @@ export class Rest {
   }
 
   /** Whether a replica that has been refused is to rewind by itself, as far as content tells where nothing was packed. */
-  #mayRewind({ rewinds, upstream, file }: Replica): boolean {
+  #mayRewind({ rewinds, upstream, file, received }: Replica): boolean {
     const source = upstream.file.live;
     if (rewinds.limit === 0 || isPacked(source) || isPacked(file.live)) return false;
     const { count, isAll } = tooMany(source, file.live);
-    return !isAll && count <= rewinds.left;
+    // What has been applied stays.
+    return !isAll && count <= rewinds.left && count <= (received?.waiting ?? Infinity);
   }
 
   /** Judges a replica that has rested for a while. @returns what became of it, for the summary */
   check(replica: Replica): string {
     const { name, refusal, upstream, file } = replica;
     if (!this.hasReached(replica)) this.#broken(`${name} does not stay at rest`);
+    replica.received?.checkAtRest();
     if (replica.stranger.isStranger) return "refused for the secret";
     if (this.#waits(replica)) return "waiting for what the source has lost";
     refusal.atRest(upstream.file.live, file.live);

@@ -10,6 +10,7 @@ Deno.test(`every promise holds in ${SEEDS} worlds`, async () => {
   // A simulator in which nothing happens keeps every promise, too.
   for (
     const name of [
+      "blobs",
       "converged",
       "found right: ahead",
       "found right: beyond the pack",
@@ -23,6 +24,7 @@ Deno.test(`every promise holds in ${SEEDS} worlds`, async () => {
       "rewinds",
       "rollbacks of the source",
       "source crashes",
+      "waiting at the end",
     ]
   ) assert.ok((tally.counts[name] ?? 0) >= SEEDS / 50, `${name}: ${tally.counts[name]}`);
 });

@@ -13,9 +13,9 @@ import type { FoundTransaction } from "./source_format.ts";
 const NOTHING = new Uint8Array(0);
 const STATES_REMEMBERED = 20;
 
-export class TrackedFile {
+/** What a node has, in one file or several. */
+export abstract class Tracked {
   readonly disk: MachineDisk;
-  readonly path: string;
   /** What processes see. */
   readonly live = new FileView();
   /** What a power loss leaves for sure. */
@@ -24,18 +24,54 @@ export class TrackedFile {
   onLive: (unchanged: number) => void = () => {};
   /** The same for what is on the platter. */
   onDurable: (unchanged: number) => void = () => {};
-  /** Called when the file that the path named durably before is synced once more, by who still has it open. */
-  onDurableBefore: (bytes: Uint8Array) => void = () => {};
   /** What processes saw until it was no more a beginning of what they see, the latest last. */
   readonly past: { readonly untilMs: number; readonly view: FileView }[] = [];
   /** How many of these there have been, also those that are forgotten. */
   pastCount = 0;
+
+  constructor(disk: MachineDisk) {
+    this.disk = disk;
+  }
+
+  /** Whether there is a Data.fs, as processes see it. */
+  abstract get exists(): boolean;
+
+  /** Whether there is sure to be one after a power loss. */
+  abstract get existsDurably(): boolean;
+
+  /** @param from bytes before are as they were */
+  protected seeLive(bytes: Uint8Array, from: number): void {
+    const before = [...this.live.transactions];
+    const kept = this.live.update(bytes, from);
+    const isSame = before.every((each, i) => i < kept || isAt(each, this.live.transactions[i]));
+    if (!isSame) this.#remember(before);
+    this.onLive(kept);
+  }
+
+  /** @param from bytes before are as they were */
+  protected seeDurable(bytes: Uint8Array, from: number): void {
+    this.onDurable(this.durable.update(bytes, from));
+  }
+
+  #remember(transactions: readonly FoundTransaction[]): void {
+    const view = new FileView();
+    view.append(transactions);
+    this.pastCount++;
+    this.past.push({ untilMs: this.disk.scheduler.nowMs, view });
+    if (this.past.length > STATES_REMEMBERED) this.past.shift();
+  }
+}
+
+export class TrackedFile extends Tracked {
+  readonly path: string;
+  /** Called when the file that the path named durably before is synced once more, by who still has it open. */
+  onDurableBefore: (bytes: Uint8Array) => void = () => {};
   #liveInode: Inode | undefined;
   #durableInode: Inode | undefined;
   #durableBefore: Inode | undefined;
 
   constructor(disk: MachineDisk, path: string) {
-    this.disk = disk;
+    super(disk);
     this.path = path;
     const observer: DiskObserver = {
       changed: (_path, inode, from) => {
@@ -53,13 +89,11 @@ export class TrackedFile {
     this.#look(true);
   }
 
-  /** Whether the path names a file, as processes see it. */
-  get exists(): boolean {
+  override get exists(): boolean {
     return this.#liveInode !== undefined;
   }
 
-  /** Whether the path is sure to name a file after a power loss. */
-  get existsDurably(): boolean {
+  override get existsDurably(): boolean {
     return this.#durableInode !== undefined;
   }
 
@@ -78,23 +112,11 @@ export class TrackedFile {
   }
 
   #readLive(from: number): void {
-    const before = [...this.live.transactions];
-    const kept = this.live.update(this.#liveInode?.cache.view() ?? NOTHING, from);
-    const isSame = before.every((each, i) => i < kept || isAt(each, this.live.transactions[i]));
-    if (!isSame) this.#remember(before);
-    this.onLive(kept);
-  }
-
-  #remember(transactions: readonly FoundTransaction[]): void {
-    const view = new FileView();
-    view.append(transactions);
-    this.pastCount++;
-    this.past.push({ untilMs: this.disk.scheduler.nowMs, view });
-    if (this.past.length > STATES_REMEMBERED) this.past.shift();
+    this.seeLive(this.#liveInode?.cache.view() ?? NOTHING, from);
   }
 
   #readDurable(from: number): void {
-    this.onDurable(this.durable.update(this.#durableInode?.durableView() ?? NOTHING, from));
+    this.seeDurable(this.#durableInode?.durableView() ?? NOTHING, from);
   }
 }
 

@@ -5,7 +5,7 @@
 import type { SimulatedMachine, SimulatedProcess } from "./machine.ts";
 import type { SeededRandom } from "./random.ts";
 import { DATA_FS, type Replica } from "./replica.ts";
-import type { TrackedFile } from "./tracked_file.ts";
+import type { Tracked } from "./tracked_file.ts";
 import type { World } from "./world.ts";
 
 /** By name, how often each happens beside the others, and what it is. */
@@ -185,7 +185,7 @@ export class Weather {
   /** The operator puts an older copy of a replica's own file back: chained replicas are ahead of it for a while. */
   restoreReplica(): void {
     const replica = this.replica();
-    const older = this.#older(replica.file);
+    const older = this.#older(replica.file, replica.file.durable.bytesOf(Infinity));
     replica.process?.kill();
     replica.beginAnew(older);
   }
@@ -197,8 +197,8 @@ export class Weather {
     world.mayWrite = false;
     world.writer?.kill();
     world.scheduler.after(this.#random.between(1_500, 4_000), () => {
-      const older = this.#older(world.sourceFile);
       const { disk } = world.source;
+      const older = this.#older(world.sourceFile, disk.durableBytes(DATA_FS));
       if (older !== undefined && world.sourceFile.exists && this.#random.chance(0.3)) {
         disk.cut(DATA_FS, older.length);
       } else if (older !== undefined) {
@@ -209,9 +209,7 @@ export class Weather {
   }
 
   /** The first transactions of what is on a platter. */
-  #older({ durable, disk, path }: TrackedFile): Uint8Array | undefined {
-    const { transactions } = durable;
-    const bytes = disk.names.durable(path)?.durableBytes();
+  #older({ durable: { transactions } }: Tracked, bytes: Uint8Array | undefined): Uint8Array | undefined {
     if (bytes === undefined || transactions.length === 0) return undefined;
     const back = this.#random.pick([1, 3, transactions.length]);
     const first = Math.max(0, transactions.length - 1 - this.#random.int(back));
