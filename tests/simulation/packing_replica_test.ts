@@ -187,6 +187,8 @@ class PackingNode {
           replicateTo,
         },
         protocol: this.#protocol,
+        name: this.name,
+        remember: true,
         replicateFrom: { transport: "tcp", host: this.#upstream?.name ?? "S", port: PORT },
       });
       assert.ok(secondary.lastTid >= this.#shown, `${this.name} has lost what it has shown`);
@@ -215,6 +217,7 @@ class PackingNode {
       stop,
       findReferences: random.chance(0.8) ? findReferences : undefined,
       keepOld: random.chance(0.5),
+      keepForMs: random.chance(0.3) ? Infinity : undefined,
       signal: giveUp.signal,
       warn: () => {},
       pause: () => new Promise((resolve) => void ports.clock.schedule(random.int(3), resolve)),
