@@ -17,6 +17,7 @@ import {
 import type { Host } from "../host/mod.ts";
 import { politePauser } from "../replica/mod.ts";
 import { describeTid, formatTidTime, tidOfTime } from "../zodb/mod.ts";
+import { UnreachableError } from "./control_client.ts";
 import { findSocket } from "./control_place.ts";
 import type { ExitCode } from "./exit_codes.ts";
 import { interruptible } from "./interruptible.ts";
@@ -161,7 +162,11 @@ async function pack(
     const socket = findSocket(dataFs, host.disk);
     if (socket === undefined) throw error; // whoever has it open is no node of ours
     asking();
-    return await askToPack(host, socket, plan, listener);
+    try {
+      return await askToPack(host, socket, plan, listener);
+    } catch (unreachable) {
+      throw unreachable instanceof UnreachableError ? error : unreachable; // a killed node has left its socket
+    }
   }
 }
 

@@ -29,7 +29,7 @@ export interface Intake {
    */
   receive(): Promise<ZrsError>;
   /** Ends {@link receive}, in good order where the protocol has words for it. */
-  stop(): void;
+  stop(reason?: string): void;
 }
 
 /** Catching up once: up to where, and on what it may rest that this is all. */

@@ -138,10 +138,10 @@ export class NativeIntake implements Intake, NativeHandler {
     return this.#heard;
   }
 
-  stop(): void {
+  stop(reason = "this secondary stops"): void {
     this.#isStopping = true;
     const { connection } = this.#context;
-    void this.#speaker.say(encodeControl({ type: "bye", code: "stopping", reason: "this secondary stops" }))
+    void this.#speaker.say(encodeControl({ type: "bye", code: "stopping", reason }))
       .finally(() => connection.close());
   }
 

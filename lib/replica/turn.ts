@@ -1,8 +1,14 @@
+/** The connection to the source ends for somebody's turn. */
+export class TurnWanted extends Error {}
+
 /**
  * Work that needs a replica's file for itself. Whoever receives into the file is asked for a turn, ends what it is
  * doing in good order, and lets the work be done before it goes on.
  */
 export class Turn {
+  /** Why the signal is aborted, and what the source is told. */
+  static readonly WANTED = new TurnWanted("this secondary needs its file for itself, for a moment");
+
   #wanted = new AbortController();
   #work: (() => Promise<void>) | undefined;
   #refuse: ((reason: unknown) => void) | undefined;
@@ -36,7 +42,7 @@ export class Turn {
       signal.removeEventListener("abort", withdraw); // the work looks at it for itself
       await work().then(resolve, reject);
     };
-    this.#wanted.abort();
+    this.#wanted.abort(Turn.WANTED);
     try {
       await promise;
     } finally {

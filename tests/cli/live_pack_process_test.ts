@@ -1,5 +1,6 @@
 /** `zrs pack` beside a running node. */
 import assert from "node:assert/strict";
+import { systemHost } from "../../lib/host/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { beforeDeadline } from "../kit/feed.ts";
 import { startZrs, waitForReadyFile } from "../kit/process.ts";
@@ -68,4 +69,10 @@ Deno.test("zrs pack has a running secondary pack its file, and says so in the wo
   const refused = await zrs("pack", copy);
   assert.equal(refused.code, 2);
   assert.match(refused.err, /transactions wait beside it, for it runs with --apply-delay/);
+
+  await delayed.stop("SIGKILL"); // its socket stays
+  using _held = systemHost().disk.lock(`${copy}.lock`);
+  const locked = await zrs("pack", copy);
+  assert.equal(locked.code, 5);
+  assert.match(locked.err, /Cannot lock .*copy\.fs\.lock: process \d+ holds it/);
 });
