@@ -130,7 +130,7 @@ const DROPPED: readonly {
   {
     what: "compressed content",
     sent: (wire) => wire.send(control(hello()), frame("Z")),
-    says: /"Z" cannot stand here/,
+    says: /Cannot take transaction: this end takes none/,
   },
   {
     what: "a frame of 4 GiB",
