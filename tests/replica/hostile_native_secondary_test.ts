@@ -125,7 +125,7 @@ const DROPPED: readonly {
   {
     what: "a transaction",
     sent: (wire) => wire.send(control(hello()), frame("D", "x")),
-    says: /this end is the source/,
+    says: /this end takes none/,
   },
   {
     what: "compressed content",
