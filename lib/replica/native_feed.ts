@@ -325,6 +325,7 @@ export class NativeFeed implements Service, NativeHandler {
         bufferBytes,
         write,
         runBytes: Math.min(hello.runBytes, MAX_RUN_BYTES),
+        clock: this.#ports.clock,
       })
       : undefined;
     const outgoing = rawOutgoing ?? new Outgoing(generation, startTid, encoder, {
