@@ -3,7 +3,7 @@ import { UnavailableError, type ZrsError } from "../errors.ts";
 import type { Connection } from "../ports/mod.ts";
 import { UnwantedError } from "./incoming.ts";
 import type { Intake } from "./intake.ts";
-import { MisfitError } from "./native_intake.ts";
+import { MisfitError } from "./native_runs.ts";
 import { HistoryRefusedError } from "./refusal.ts";
 import type { Sink } from "./sink.ts";
 import { TurnWanted } from "./turn.ts";

@@ -211,37 +211,6 @@ export class NativeFeed implements Service, NativeHandler {
     this.#shared.memory?.heard(name, this.#milestones.durable);
   }
 
-  raw(): never {
-    throw new ProtocolError("Cannot take transaction: this end is the source");
-  }
-  whole(): never {
-    return this.raw();
-  }
-  transaction(): never {
-    return this.raw();
-  }
-  record(): never {
-    return this.raw();
-  }
-  data(): never {
-    return this.raw();
-  }
-  recordEnd(): never {
-    return this.raw();
-  }
-  blob(): never {
-    return this.raw();
-  }
-  blobData(): never {
-    return this.raw();
-  }
-  blobEnd(): never {
-    return this.raw();
-  }
-  commit(): never {
-    return this.raw();
-  }
-
   get #capabilities(): readonly string[] {
     return this.#options.compress === "off" ? CAPABILITIES.filter((each) => each !== "zstd") : CAPABILITIES;
   }
