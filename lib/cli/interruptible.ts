@@ -13,14 +13,14 @@ class Stopped extends Error {}
 
 /**
  * Does the work, which a first signal ends in good order, and a second one at once.
- * @param words what is said of work that was stopped
+ * @param words what is said of work that was stopped, by then
  * @param work gives up with the signal's reason once it is aborted
  * @returns the exit code: that of the signal where it ended the work
  * @throws what the work throws for another reason
  */
 export async function interruptible(
   host: Host,
-  words: string,
+  words: string | (() => string),
   work: (signal: AbortSignal) => Promise<void>,
 ): Promise<ExitCode> {
   const stop = new AbortController();
@@ -30,7 +30,7 @@ export async function interruptible(
     signals.use(host.onSignal(signal, () => {
       if (stop.signal.aborted) host.exit(codeOfSignal);
       code = codeOfSignal;
-      stop.abort(new Stopped(words));
+      stop.abort(new Stopped(typeof words === "string" ? words : words()));
     }));
   }
   try {
@@ -38,7 +38,7 @@ export async function interruptible(
     return EXIT.ok;
   } catch (error) {
     if (!stop.signal.aborted || originOf(error) !== stop.signal.reason) throw error;
-    host.err(`${words}\n`);
+    host.err(`${stop.signal.reason.message}\n`);
     return code;
   }
 }

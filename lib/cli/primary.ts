@@ -73,6 +73,7 @@ export async function runPrimary(options: PrimaryCommand, host: Host): Promise<v
       bytesPerSecond: options.bwlimit,
       secret,
       software: SOFTWARE,
+      remember: options.replicateTo.transport !== "stdio",
     });
   });
 }

@@ -41,6 +41,12 @@ export {
   TidMap,
 } from "./locate.ts";
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
+export {
+  keepForSecondaries,
+  type KnownSecondary,
+  readKnownSecondaries,
+  writeKnownSecondaries,
+} from "./known_secondaries.ts";
 export { openWithPending } from "./pending_history.ts";
 export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
@@ -56,7 +62,8 @@ export { type PackOptions, type PackProgress, type PackReport, packStorage } fro
 export type { FindReferences } from "./reachable.ts";
 export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
 export { pendingBytes, segmentPaths } from "./segment.ts";
-export { type OpenReport, refusePending, Storage } from "./storage.ts";
+export { refusePending } from "./own_file.ts";
+export { type OpenReport, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
 export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";
 export { describe, type Finding, gravityOf } from "./finding.ts";

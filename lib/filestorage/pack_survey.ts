@@ -21,8 +21,8 @@ export interface PackSurvey {
   readonly isRedundant: boolean;
 }
 
-/** After so many transactions a walk lets others run. */
-const STEPS_BETWEEN_PAUSES = 10_000;
+/** After so many transactions and records a walk lets others run. */
+const STEPS_BETWEEN_PAUSES = 5_000;
 
 /**
  * Walks over all transactions up to `stop`.
@@ -45,7 +45,8 @@ export async function surveyForPack(
   let headBytes = 0;
   let hasUnpacked = false;
   let status: number = STATUS.committed;
-  for (let steps = 1; position < end; steps++) {
+  let steps = 0;
+  while (position < end) {
     const state = reader.read(position);
     if (state !== "whole") throw reader.notWhole(state);
     status = reader.status;
@@ -56,7 +57,7 @@ export async function surveyForPack(
       if (reader.tid > stop) break;
       lastTid = reader.tid;
       headBytes += reader.headLength + TRAILER_SIZE;
-      while (reader.nextRecord() >= 0) {
+      for (; reader.nextRecord() >= 0; steps++) {
         const { oidHigh, oidLow, recordPosition } = reader;
         if (exists(reader, pointed)) current.set(oidHigh, oidLow, recordPosition);
         else current.delete(oidHigh, oidLow);
@@ -64,7 +65,8 @@ export async function surveyForPack(
     }
     if (status !== STATUS.packed) hasUnpacked = true;
     position = reader.end;
-    if (steps % STEPS_BETWEEN_PAUSES !== 0) continue;
+    if (++steps < STEPS_BETWEEN_PAUSES) continue;
+    steps = 0;
     progress(position);
     await pause?.();
     signal?.throwIfAborted();

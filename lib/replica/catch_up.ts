@@ -51,6 +51,8 @@ export interface CatchUpOptions {
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
   readonly software?: string;
+  /** What the source is to remember this replica by. */
+  readonly name?: string | undefined;
   /** What comes next is asked for record by record: somebody has found that its bytes do not fit. */
   readonly byRecord?: boolean;
   /** Is told how far it is, each time that has changed. */
@@ -202,6 +204,7 @@ export class CatchUp {
         runBytes,
         compress: options.compress ?? "auto",
         software: options.software ?? DEFAULT_SOFTWARE,
+        name: options.name,
         secret: options.secret,
         once: {
           until: this.#until,

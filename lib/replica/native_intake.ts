@@ -120,10 +120,10 @@ export class NativeIntake implements Intake, NativeHandler {
     return this.#heard;
   }
 
-  stop(): void {
+  stop(reason = "this secondary stops"): void {
     this.#isStopping = true;
     const { connection } = this.#context;
-    void this.#speaker.say(encodeControl({ type: "bye", code: "stopping", reason: "this secondary stops" }))
+    void this.#speaker.say(encodeControl({ type: "bye", code: "stopping", reason }))
       .finally(() => connection.close());
   }
 
@@ -219,6 +219,7 @@ export class NativeIntake implements Intake, NativeHandler {
       type: "hello",
       version: VERSION,
       software: options.software,
+      name: options.name,
       lastTid: this.#start,
       digest: await lastDigest(storage.view, () => this.#pause()),
       end: storage.end,

@@ -62,7 +62,13 @@ Deno.test("primary and secondary replicate, and stop cleanly on SIGTERM and SIGI
     assert.deepEqual(stdout.items, []);
     assert(!stderr.items.some((line) => line.startsWith("zrs")), stderr.items.join("\n"));
   }
-  assert.deepEqual(await names(directory), ["Data.fs", "copy.fs", "copy.fs.index", "copy.fs.lock"]);
+  assert.deepEqual(await names(directory), [
+    "Data.fs",
+    "Data.fs.secondaries",
+    "copy.fs",
+    "copy.fs.index",
+    "copy.fs.lock",
+  ]);
 });
 
 Deno.test("a killed server leaves a ready file and a socket, which the next one replaces", async () => {
