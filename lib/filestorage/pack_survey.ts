@@ -11,6 +11,8 @@ import { Window } from "./window.ts";
 export interface PackSurvey {
   /** Where each object's revision lies that was current then; objects that did not exist are left out. */
   readonly current: ObjectIndex;
+  /** The record, of each of those that did not exist any more, that says so. */
+  readonly gone: ObjectIndex;
   /** The position of the first transaction after the pack time: what lies before is packed. */
   readonly packEnd: number;
   /** What the heads and trailers of the transactions before it take, in bytes. */
@@ -40,6 +42,7 @@ export async function surveyForPack(
   const reader = new TransactionReader(new Window(file, end));
   const pointed = new RecordReader(file);
   const current = new ObjectIndex();
+  const gone = new ObjectIndex();
   let lastTid = NO_TID;
   let position = FIRST_POSITION;
   let headBytes = 0;
@@ -59,8 +62,13 @@ export async function surveyForPack(
       headBytes += reader.headLength + TRAILER_SIZE;
       for (; reader.nextRecord() >= 0; steps++) {
         const { oidHigh, oidLow, recordPosition } = reader;
-        if (exists(reader, pointed)) current.set(oidHigh, oidLow, recordPosition);
-        else current.delete(oidHigh, oidLow);
+        if (exists(reader, pointed)) {
+          current.set(oidHigh, oidLow, recordPosition);
+          if (gone.count > 0) gone.delete(oidHigh, oidLow);
+        } else {
+          current.delete(oidHigh, oidLow);
+          gone.set(oidHigh, oidLow, recordPosition);
+        }
       }
     }
     if (status !== STATUS.packed) hasUnpacked = true;
@@ -72,7 +80,7 @@ export async function surveyForPack(
     signal?.throwIfAborted();
   }
   const isRedundant = !hasUnpacked && status === STATUS.packed;
-  return { current, packEnd: position, headBytes, lastTid, isRedundant };
+  return { current, gone, packEnd: position, headBytes, lastTid, isRedundant };
 }
 
 /** Whether the reader's record has data, its own or that of another; if not, the object does not exist any more. */

@@ -3,8 +3,9 @@
  * that was current then; and what later transactions still need: revisions that they point back to, objects that
  * they refer to, and all that can be reached from these.
  *
- * Python's pack keeps less in two cases, and loses data by it: it does not follow the references of an object
- * that a later undo has brought back, nor those of later transactions to what was garbage at the pack time.
+ * Python's pack keeps less in three cases. It loses data where it does not follow the references of an object that a
+ * later undo has brought back, nor those of later transactions to what was garbage at the pack time. And of an object
+ * that had been deleted it keeps the revision that a later undo brings back, but not that it did not exist until then.
  */
 import { CorruptError, PickleError, UsageError } from "../errors.ts";
 import type { ReadableFile } from "../ports/mod.ts";
@@ -124,6 +125,7 @@ export class KeptSearch {
       if (backPointer !== 0) {
         if (!this.kept.addOlder(oidHigh, oidLow, backPointer)) return;
         this.#hasGrown = true;
+        this.#keepEnd(oidHigh, oidLow);
       }
       if (this.#findReferences === undefined) return;
       const length = this.#referencesAt(backPointer || recordPosition, oidHigh, oidLow, "optional");
@@ -132,6 +134,13 @@ export class KeptSearch {
     await this.#follow();
     if (this.#findReferences !== undefined) this.kept.bytes = this.#bytes;
     return this.#hasGrown;
+  }
+
+  /** Of an object that did not exist any more at the pack time, and has an older revision kept: it must not exist. */
+  #keepEnd(oidHigh: number, oidLow: number): void {
+    const position = this.#survey.gone.get(oidHigh, oidLow);
+    if (position === 0 || !this.kept.addOlder(oidHigh, oidLow, position)) return;
+    this.#bytes += RECORD.size + BACK_POINTER_SIZE;
   }
 
   async #reachRoot(): Promise<void> {

@@ -122,6 +122,24 @@ Deno.test("what a later undo brings back is kept with all that it refers to", as
   assert.equal(before.size, 3);
 });
 
+Deno.test("an object that did not exist, until a later undo brought it back, does not exist before that", async () => {
+  // In a file that Python has packed it does.
+  const { bytes } = dataFs(history(
+    [{ oid: 0n, data: data([]) }, { oid: 1n, data: data([], "one") }],
+    [{ oid: 1n, undone: true }],
+    [{ oid: 0n, data: data([], "2") }],
+    [{ oid: 1n, backPointer: [0, 1] }],
+  ));
+  for (const gc of [true, false]) {
+    const disk = diskWith(bytes);
+    await pack(disk, { stop: tidAt(1), findReferences: gc ? findReferences : undefined });
+    const records = transactionsOf(disk.bytes(PATH)).flatMap(({ tid, records }) =>
+      records.filter(({ oid }) => oid === 1n).map(({ data }) => [tid, data && new TextDecoder().decode(data)])
+    );
+    assert.deepEqual(records, [[tidAt(0), "|one"], [tidAt(1), null], [tidAt(3), "|one"]]);
+  }
+});
+
 Deno.test("garbage that a later transaction refers to again is no garbage", async () => {
   const disk = diskWith(
     dataFs(history(
