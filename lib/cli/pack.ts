@@ -16,7 +16,7 @@ import {
 } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { politePauser } from "../replica/mod.ts";
-import { describeTid, formatTidTime, tidOfTime } from "../zodb/mod.ts";
+import { describeTid, formatTidTime, NO_TID, tidOfTime, timeOfTid } from "../zodb/mod.ts";
 import { UnreachableError } from "./control_client.ts";
 import { findSocket } from "./control_place.ts";
 import type { ExitCode } from "./exit_codes.ts";
@@ -200,7 +200,8 @@ function stopOf({ days, to }: PackCommand, host: Host): bigint {
   if (days !== undefined && to !== undefined) {
     throw new UsageError("Cannot use both --days and --to", { hint: "Say in one way up to when to pack" });
   }
-  if (to === undefined) return tidOfTime(nowMs - (days ?? 0) * DAY_MS);
+  // However many days: before 1900 there is no tid.
+  if (to === undefined) return tidOfTime(Math.max(nowMs - (days ?? 0) * DAY_MS, timeOfTid(NO_TID)));
   if (to > tidOfTime(nowMs)) {
     throw new UsageError(`Cannot pack to ${formatTidTime(to)}: that is in the future`, {
       hint: "Name a time that has passed",

@@ -82,8 +82,9 @@ Deno.test("what a secondary still needs is kept, and the last line says for whom
 });
 
 Deno.test("where there is nothing to drop nothing is changed, and that is no failure", async () => {
-  for (const options of [["--to", "2024-01-02"], ["--to", "03f5945800000000"], ["--days", "100000"]]) {
-    const { code, out, disk } = await pack(options);
+  const options = [["--to", "2024-01-02"], ["--to", "03f5945800000000"], ["--days", "100000"]];
+  for (const each of [...options, ["--days", "99999999999"], ["--days", "1e300"]]) {
+    const { code, out, disk } = await pack(each);
     assert.deepEqual([code, out], [
       0,
       `${PATH}: there is nothing to drop up to then; nothing has been changed\n`,
