@@ -209,7 +209,7 @@ class Pack {
     } catch (error) {
       const isStopped = patience.signal?.aborted === true && error === patience.signal.reason;
       if (!isStopped && !(error instanceof ZrsError)) throw error;
-      warn(describeLeftBlobs(blobs, isStopped ? "stopped" : (error as ZrsError).message));
+      warn(describeLeftBlobs(blobs, isStopped ? "stopped" : error as ZrsError));
     }
     return gone;
   }
