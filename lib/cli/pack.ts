@@ -212,7 +212,9 @@ function stopOf({ days, to }: PackCommand, host: Host): bigint {
 
 function describe(dataFs: string, report: PackReport): string {
   const { isPacked, tid, bytesBefore, bytesAfter, keptAs, keptFor, blobsDropped } = report;
-  const blobs = blobsDropped === undefined ? "" : `; ${blobsDropped} blobs dropped`;
+  const blobs = blobsDropped === undefined
+    ? ""
+    : `; ${blobsDropped === 1 ? "1 blob" : `${blobsDropped} blobs`} dropped`;
   const kept = keptFor === undefined
     ? ""
     : `; kept from ${describeTid(keptFor.tid)} on for secondary ${
