@@ -70,6 +70,34 @@ Deno.test("a replica that marks what its source lacks has all records, the other
   assert.equal(secondary.node.status().missingBlobs, 2);
 });
 
+Deno.test("what the source has packed away meanwhile is not marked as missing", async () => {
+  const all = scene();
+  const { disk } = all;
+  disk.put(`${SOURCE_BLOBS}/${nameOf(7, TID + 2n)}`, HERE_IS);
+  const packed = dataFs([
+    { tid: TID, status: "p", records: [{ oid: 0n, data: "root" }] },
+    { tid: TID + 1n, status: "p", records: [{ oid: 8n, data: BLOB }] },
+    { tid: TID + 2n, records: [{ oid: 7n, data: BLOB }] },
+  ]).bytes;
+  const openRead = disk.openRead.bind(disk);
+  let packs = 0;
+  disk.openRead = (path) => {
+    if (path.endsWith(nameOf(7, TID + 1n)) && packs++ === 0) {
+      disk.put("/source/Data.fs.pack", packed);
+      disk.rename("/source/Data.fs.pack", "/source/Data.fs");
+    }
+    return openRead(path);
+  };
+  await using _primary = await all.startPrimary(PRIMARY);
+  await using secondary = await startSecondary(SECONDARY, all);
+  await secondary.log.waitFor(/connecting again/);
+  all.clock.advance(60_000);
+  await secondary.waitForTid(TID + 2n);
+  assert.equal(packs, 1);
+  assert.equal(secondary.node.status().missingBlobs, 0);
+  assert.deepEqual(disk.status(LIST), undefined);
+});
+
 Deno.test("it goes on being told, also by a process that marks nothing, until the files are there", async () => {
   const all = scene();
   await copy(all);
