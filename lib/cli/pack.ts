@@ -8,6 +8,7 @@ import { LockedError, NotFoundError, UsageError } from "../errors.ts";
 import {
   BlobDirectory,
   keepForSecondaries,
+  MissingBlobs,
   type PackProgress,
   type PackReport,
   packStorage,
@@ -187,6 +188,7 @@ async function packHere(
     findReferences: gc ? findReferences : undefined,
     keepOld,
     blobs,
+    missing: blobs && await MissingBlobs.open(host.disk, dataFs, blobs, storage.lastTid),
     patience: { pause, signal },
     warn,
     progress,

@@ -30,13 +30,20 @@ export interface Unpacked {
   readonly kept: KeptRecords;
 }
 
+export interface BlobPackListener {
+  /** Is told how far the walk has come. */
+  readonly progress: (position: number) => void;
+  /** Is told of a dropped revision that had no file. */
+  readonly wasMissing: (key: BlobKey) => void;
+}
+
 /** @returns how many blobs have gone. @throws ZrsError, and the signal's reason: the others are still there */
 export async function packBlobs(
   unpacked: Unpacked,
   directory: BlobDirectory,
   keepOld: boolean,
   { pause, signal }: Patience,
-  progress: (position: number) => void,
+  { progress, wasMissing }: BlobPackListener,
 ): Promise<number> {
   const { file, end, packEnd } = unpacked;
   const old = keepOld ? OldBlobs.prepare(directory) : undefined;
@@ -56,7 +63,10 @@ export async function packBlobs(
       const isKept = stays === undefined || stays.has(reader.oid);
       if (isKept && old === undefined || !finder.isBlob(reader)) continue;
       const key = blobKeyOf(reader);
-      if (!directory.has(key)) continue;
+      if (!directory.has(key)) {
+        if (!isKept) wasMissing(key);
+        continue;
+      }
       if (isKept) {
         old?.share(key);
         continue;

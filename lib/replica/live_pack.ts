@@ -10,6 +10,7 @@ import {
   type FindReferences,
   keepForSecondaries,
   type KnownSecondary,
+  type MissingBlobs,
   type PackProgress,
   type PackReport,
   packStorage,
@@ -30,6 +31,8 @@ export interface PackRequest {
   readonly keepOld: boolean;
   /** Where blobs lie that are the file's; undefined: they are left alone. */
   readonly blobs?: BlobDirectory | undefined;
+  /** The list of those that have no file there. */
+  readonly missing?: MissingBlobs | undefined;
   /** What secondaries may need that were heard of within so many milliseconds is kept; default: nothing is. */
   readonly keepForMs?: number | undefined;
   /** Ends it: the file is as it was then. */
@@ -103,6 +106,7 @@ export class LivePack {
         findReferences,
         keepOld,
         blobs: request.blobs,
+        missing: request.missing,
         patience: { pause: request.pause ?? politePauser(clock), signal },
         warn: (message) => {
           log.warning(message);

@@ -9,7 +9,7 @@ import { describeTid } from "../zodb/mod.ts";
 import { Approach, NotConnected, type Protocol } from "./approach.ts";
 import { attend } from "./attend.ts";
 import { AutoRewind } from "./auto_rewind.ts";
-import { openBlobs, supplyOf } from "./blob_reception.ts";
+import { forgetMissing, openBlobs, packedWith, supplyOf } from "./blob_reception.ts";
 import type { BlobOptions, BlobReception } from "./blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
@@ -230,9 +230,8 @@ export class Secondary {
    * @throws UsageError with a delay, and as {@link LivePack.pack}
    */
   async pack(request: PackRequest): Promise<PackReport> {
-    const blobs = this.#blobs.choice === "replicate" ? this.#blobs.incoming.directory : undefined;
     if (this.#file.applying === undefined) {
-      return await this.#packing.pack({ blobs, ...request }, this.#server?.known);
+      return await this.#packing.pack({ ...packedWith(this.#blobs), ...request }, this.#server?.known);
     }
     const { path } = this.#options;
     throw new UsageError(`Cannot pack ${path}: transactions wait beside it, for it runs with --apply-delay`, {
@@ -372,6 +371,7 @@ export class Secondary {
       const { lastTid } = this.#storage;
       if (lastTid !== before) this.#rewinding.grown();
       if (await this.#rewinding.heed(failure, source, signal)) {
+        await forgetMissing(log, this.#blobs, this.#storage.lastTid);
         sink = this.#newSink(signal); // the one before goes on behind what is gone
         continue;
       }
