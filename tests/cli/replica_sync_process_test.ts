@@ -234,3 +234,21 @@ Deno.test("whatever links lead from the copy to the source, it is not copied ont
   }
   assertSameBytes(Deno.readFileSync(source), FILE);
 });
+
+Deno.test("a source that stands where a new copy would be made, or the old one kept, is not removed", async () => {
+  await using directory = await TempDirectory.make();
+  const copy = directory.join("copy.fs");
+  for (const [suffix, ...options] of [[".sync"], [".old", "--keep-old", "--repack"]]) {
+    const source = `${copy}${suffix}`;
+    Deno.writeFileSync(source, FILE);
+    Deno.writeFileSync(copy, BEGINNING);
+    assertFails(await sync(source, copy, ...options), 2, /which would be removed, is the source/);
+    assertSameBytes(Deno.readFileSync(source), FILE);
+    assertSameBytes(Deno.readFileSync(copy), BEGINNING);
+    const link = directory.join("link.fs");
+    Deno.linkSync(source, link); // what is appended to one goes into both
+    assertFails(await sync(link, copy, ...options), 2, /which would be removed, is the source/);
+    Deno.removeSync(link);
+    Deno.removeSync(source);
+  }
+});
