@@ -4,7 +4,7 @@
  * replica's lock is held all the time.
  */
 import { directoryOf, likePermissions, replaceFile, Storage } from "../filestorage/mod.ts";
-import { DiskFullError, DivergedError, UsageError } from "../errors.ts";
+import { CorruptError, DiskFullError, DivergedError, UsageError } from "../errors.ts";
 import type { Disk } from "../ports/mod.ts";
 import { describeTid } from "../zodb/mod.ts";
 import { PackedAwayError } from "./catch_up.ts";
@@ -96,12 +96,14 @@ export class NewCopy {
 
   async #copy(signal: AbortSignal) {
     const { disk } = this.#ports;
-    if (disk.status(this.#path) === undefined) this.#removeBeside();
+    const isLeft = disk.status(this.#path) !== undefined;
+    if (!isLeft) this.#removeBeside();
     try {
       return await this.#catchUp(signal);
     } catch (error) {
-      if (!(error instanceof PackedAwayError)) throw error;
-      // What an earlier run has left is of the source as it was before its last pack.
+      // What an earlier run has left may be of another source, or of this one before it was packed or rolled back.
+      const isUseless = error instanceof DivergedError || error instanceof CorruptError;
+      if (!(error instanceof PackedAwayError || isLeft && isUseless)) throw error;
       this.#ports.log.info(`${error.message}; beginning the new copy anew`);
       disk.remove(this.#path);
       this.#removeBeside();
