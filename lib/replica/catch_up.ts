@@ -23,6 +23,7 @@ import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
 import { IndexKeeper } from "./index_keeper.ts";
 import { CompleteEnd, type Completeness, type IntakeContext, type Promised } from "./intake.ts";
+import { lowerFirst } from "./lower_first.ts";
 import { AgainError, MisfitError } from "./native_intake.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
@@ -314,8 +315,4 @@ export class CatchUp {
     const { end } = this.#storage;
     this.#options.onProgress?.({ end, startEnd: this.#startEnd, goalEnd: this.#goalEnd });
   }
-}
-
-function lowerFirst(text: string): string {
-  return /^[A-Z][a-z]/.test(text) ? text[0]!.toLowerCase() + text.slice(1) : text;
 }

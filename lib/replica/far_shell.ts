@@ -7,6 +7,7 @@ import { NotFoundError, ProtocolError, UnavailableError, UsageError, type ZrsErr
 import type { Clock, Connection, Random } from "../ports/mod.ts";
 import { equalAt } from "../bytes/mod.ts";
 import { farProgram, type FarProgramOptions } from "./far_program.ts";
+import { lowerFirst } from "./lower_first.ts";
 import { withDeadline } from "./waiting.ts";
 
 /** The file at the other end's path is another one by now: what is read of it would not fit together. */
@@ -106,7 +107,9 @@ export class FarShell {
       return new FarShell(clock, options.name, connection, answers, hello);
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
-      const why = isLate ? `no shell has started there within ${timeoutMs! / 1000} s` : error.message;
+      const why = isLate
+        ? `no shell has started there within ${timeoutMs! / 1000} s`
+        : lowerFirst(error.message);
       throw new UnavailableError(`Cannot reach ${options.name}: ${why}${banner.words}`, error.facts);
     }
   }

@@ -9,6 +9,8 @@ export class ProcessConnection implements Connection {
   readonly peer: string;
   readonly #child: ChildProcess;
   #isClosed = false;
+  /** How it was lost, where that was before it was closed here: whoever closes it does so for that reason. */
+  #loss: UnavailableError | undefined;
 
   /** @param peer whom the program leads to, for messages */
   constructor(child: ChildProcess, peer: string) {
@@ -78,12 +80,16 @@ export class ProcessConnection implements Connection {
     if (cause !== undefined && !(cause instanceof UnavailableError)) return cause;
     const { peer } = this;
     if (this.#isClosed) {
-      return new UnavailableError(`The connection with ${peer} was closed at this end`, { peer, cause });
+      return this.#loss ??
+        new UnavailableError(`The connection with ${peer} was closed at this end`, { peer, cause });
     }
     const { command, ended } = this.#child;
     const { code, signal } = await ended;
     const how = signal === null ? `exit code ${code}` : signal;
     const said = this.complaint === undefined ? "" : `: ${this.complaint}`;
-    return new UnavailableError(`Lost ${peer}: ${command} ended with ${how}${said}`, { peer, cause });
+    return this.#loss ??= new UnavailableError(`Lost ${peer}: ${command} ended with ${how}${said}`, {
+      peer,
+      cause,
+    });
   }
 }
