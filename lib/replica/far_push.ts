@@ -78,7 +78,7 @@ export async function pushFar(
   });
   using reached = await reachOrStopped(ports, place, options, zrsArguments, signal);
   const { shell, program } = reached;
-  if (shell.version === undefined) throw noZrsThere(place, options);
+  if (shell.version === undefined) throw noZrsThere(place, options, shell);
   await shell.beginZrs();
   using patience = new Patience(ports.clock, program);
   network.offer(inOwnTime(program, patience, options.onWritten));

@@ -50,6 +50,8 @@ export class FarShell {
   readonly name: string;
   /** The version of zrs that is installed there; undefined where there is none. */
   readonly version: string | undefined;
+  /** Whether something else answers to the name of zrs there, or prints more than zrs does. */
+  readonly hasOther: boolean;
   /** The digests that it can make of blocks; undefined where nothing there makes any. */
   readonly digests: "sha256" | "md5" | undefined;
   readonly #clock: Clock;
@@ -68,7 +70,8 @@ export class FarShell {
     this.#clock = clock;
     this.#connection = connection;
     this.#answers = answers;
-    this.version = version === "none" ? undefined : version;
+    this.hasOther = version === "other";
+    this.version = version === "none" || this.hasOther ? undefined : version;
     this.digests = tool === "none" ? undefined : tool!.startsWith("md5") ? "md5" : "sha256";
   }
 
