@@ -91,12 +91,15 @@ export type Difference =
 /** How the two ends are called in words. */
 export type Names = Readonly<Record<Side, string>>;
 
-/** One line: what differs, in which transaction, and where it lies at both ends. */
-export function describeDifference(difference: Difference, names: Names): string {
+/**
+ * One line: what differs, in which transaction, and where it lies at both ends.
+ * @param words of that transaction, as they follow its tid
+ */
+export function describeDifference(difference: Difference, names: Names, words = ""): string {
   const { tid, here, there } = difference;
   const what = whatDiffers(difference, names);
   const places = [placeOf("here", here, names), placeOf("there", there, names)].filter((each) => each !== "");
-  return `transaction ${describeTid(tid)}${places.length === 0 ? "" : `, ${places.join(", ")}`}: ${what}`;
+  return `transaction ${[describeTid(tid) + words, ...places].join(", ")}: ${what}`;
 }
 
 function placeOf(side: Side, position: number | undefined, names: Names): string {
@@ -182,9 +185,11 @@ function recordPlaces(
   { recordHere, recordThere }: { readonly recordHere: RecordSpot; readonly recordThere: RecordSpot },
   names: Names,
 ): string {
-  if (recordHere.position === undefined && recordThere.position === undefined) return "";
-  return ` (records${at(recordHere, "here", names)}${recordHere.position === undefined ? "" : ","}` +
-    `${at(recordThere, "there", names)})`;
+  const places = [at(recordHere, "here", names), at(recordThere, "there", names)].filter((each) =>
+    each !== ""
+  );
+  if (places.length === 0) return "";
+  return ` (${places.length === 1 ? "record" : "records"}${places.join(",")})`;
 }
 
 function lengthText({ length }: RecordSpot): string {

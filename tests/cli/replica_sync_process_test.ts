@@ -252,3 +252,20 @@ Deno.test("a source that stands where a new copy would be made, or the old one k
     Deno.removeSync(source);
   }
 });
+
+Deno.test("of a copy whose past differs, the command that shows all of it is named as it can be given", async () => {
+  await using directory = await TempDirectory.make();
+  const [source, copy] = [await sourceIn(directory), directory.join("copy.fs")];
+  const bytes = dataFs(HISTORY.slice(0, 30).with(4, { ...HISTORY[4]!, user: "eve" })).bytes;
+  await Deno.writeFile(copy, bytes);
+  await using primary = await ZrsProcess.start(directory, "primary", source, "--replicate-to", "0");
+  for (const from of [source, `zrs://${primary.address}`]) {
+    const ended = await sync(from, copy, "--check", "full");
+    assertFails(ended, 3, /differs from it, nothing was written/);
+    const [, ...named] = /; (zrs verify) (\S+) (\S+) shows all differences; /.exec(ended.err)?.slice(1) ?? [];
+    assert.deepEqual(named, [copy, from]);
+    await using verify = startZrs(["verify", ...named]);
+    assert.equal((await verify.exited).code, 1);
+    assert.match(verify.stdout.items.join("\n"), /^1 difference$/m);
+  }
+});

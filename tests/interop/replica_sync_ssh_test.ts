@@ -120,6 +120,7 @@ for (const there of THERE) {
             ? /near\.fs differs from it, nothing was written: transaction 03f5945817777732 /
             : /Cannot compare all of /,
         );
+        assert.doesNotMatch(err, /zrs verify/); // which compares with files of one machine, and running nodes
         assertSameBytes(scene.copied, changed);
       }
     },
