@@ -14,7 +14,7 @@ import {
   type ZrsError,
 } from "../errors.ts";
 import type { Host, SystemLog } from "../host/mod.ts";
-import { type PushEnd, pushFar, STDIO_NAME } from "../replica/mod.ts";
+import { inOneLine, type PushEnd, pushFar, STDIO_NAME } from "../replica/mod.ts";
 import { formatTid } from "../zodb/mod.ts";
 import { EXIT } from "./exit_codes.ts";
 import { escapeControls } from "./listing.ts";
@@ -184,7 +184,7 @@ function wordsOf({ source }: ReplicaSyncCommand, told: Told | undefined): string
 function failureOf(options: ReplicaSyncCommand, end: PushEnd, told: Told | undefined): ZrsError {
   const { dataFs, source } = options;
   const { hint } = told ?? {};
-  const words = wordsOf(options, told) ?? end.lines.join("; ");
+  const words = wordsOf(options, told) ?? inOneLine(end.lines) ?? "";
   const how = end.code === undefined ? "zrs there was stopped" : `zrs there ended with exit code ${end.code}`;
   const message = escapeControls(`Cannot push ${source} to ${dataFs}: ${words === "" ? how : words}`);
   const facts: Facts = typeof hint === "string"

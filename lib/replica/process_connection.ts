@@ -5,6 +5,14 @@
 import { UnavailableError } from "../errors.ts";
 import type { ChildProcess, Connection } from "../ports/mod.ts";
 
+/** What is shown of a line. */
+const SHOWN_LENGTH = 4000;
+
+/** Lines that a program has written, for a message; undefined where it has none. */
+export function inOneLine(lines: readonly string[]): string | undefined {
+  return lines.map((line) => line.slice(0, SHOWN_LENGTH)).join("; ") || undefined;
+}
+
 export class ProcessConnection implements Connection {
   readonly peer: string;
   readonly #child: ChildProcess;
@@ -39,7 +47,7 @@ export class ProcessConnection implements Connection {
 
   /** What it complained of last, in one line; undefined where it has not. */
   get complaint(): string | undefined {
-    return this.#child.complaints.join("; ") || undefined;
+    return inOneLine(this.#child.complaints);
   }
 
   get written(): number {
