@@ -14,14 +14,14 @@ import {
   type ZrsError,
 } from "../errors.ts";
 import type { Host, SystemLog } from "../host/mod.ts";
-import { inOneLine, type PushEnd, pushFar, STDIO_NAME } from "../replica/mod.ts";
+import { HistoriesDifferError, inOneLine, type PushEnd, pushFar, STDIO_NAME } from "../replica/mod.ts";
 import { formatTid } from "../zodb/mod.ts";
 import { EXIT } from "./exit_codes.ts";
 import { escapeControls } from "./listing.ts";
 import { ProgressLine } from "./progress_line.ts";
 import type { ReplicaSyncCommand, Step } from "./replica_sync.ts";
 import { describePlan, type Plan } from "./replica_sync_plan.ts";
-import { describeReport, readReport, reportFacts } from "./replica_sync_report.ts";
+import { describeReport, readDivergence, readReport, reportFacts } from "./replica_sync_report.ts";
 import { mayAsk } from "./ssh_place.ts";
 import { readFarPlace } from "./sync_source_option.ts";
 import { SOFTWARE } from "./version.ts";
@@ -193,8 +193,12 @@ function failureOf(options: ReplicaSyncCommand, end: PushEnd, told: Told | undef
   switch (end.code) {
     case EXIT.usage:
       return new UsageError(message, facts);
-    case EXIT.diverged:
-      return new DivergedError(message, facts);
+    case EXIT.diverged: {
+      const divergence = readDivergence(told?.["divergence"]);
+      return divergence === undefined
+        ? new DivergedError(message, facts)
+        : new HistoriesDifferError(message, divergence, facts);
+    }
     case EXIT.locked:
       return new LockedError(message, facts);
     case EXIT.disk:
