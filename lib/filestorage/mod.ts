@@ -1,4 +1,4 @@
-export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
+export { FIRST_POSITION, MAGIC, MAGIC_PYTHON2, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
 export { type Comparison, type ComparisonOptions, FileComparison, saysTheSame } from "./compare.ts";
 export { lastRecords } from "./compare_records.ts";

@@ -4,6 +4,7 @@
  */
 import { UnavailableError } from "../errors.ts";
 import type { Clock, Connection, Log, Processes, Random } from "../ports/mod.ts";
+import { checkMagic } from "./far_compare.ts";
 import { FarFile } from "./far_file.ts";
 import { FAR_PATH, type ZrsArguments } from "./far_program.ts";
 import { FarShell } from "./far_shell.ts";
@@ -107,6 +108,7 @@ export async function reachFile(ports: FarPorts, place: FarPlace, options: FarOp
   const file = await FarFile.open(shell); // whether it can be read is told in better words than zrs there could
   if (options.by === "zrs" && shell.version === undefined) throw noZrsThere(place, options, shell);
   const version = options.by === "tools" ? undefined : shell.version;
+  if (version !== undefined) await checkMagic(file, { python2: true });
   if (shell.hasOther) ports.log.info(`${noZrsThere(place, options, shell).message}; its tools do`);
   ports.log.debug(
     version === undefined
