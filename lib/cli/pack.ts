@@ -84,11 +84,16 @@ export async function runPack(options: PackCommand, host: Host): Promise<ExitCod
   if (host.disk.status(dataFs) === undefined) {
     throw new NotFoundError(`Cannot pack ${dataFs}: there is no such file`, { path: dataFs });
   }
-  return await interruptible(host, `Stopped: ${dataFs} has not been packed, nor changed`, async (signal) => {
-    const report = await pack(options, host, stop, signal);
-    if (options.json) host.out(`${JSON.stringify(factsOf(dataFs, report))}\n`);
-    else if (!options.quiet) host.out(`${describe(dataFs, report)}\n`);
-  });
+  return await interruptible(
+    host,
+    "zrs pack",
+    `Stopped: ${dataFs} has not been packed, nor changed`,
+    async (signal) => {
+      const report = await pack(options, host, stop, signal);
+      if (options.json) host.out(`${JSON.stringify(factsOf(dataFs, report))}\n`);
+      else if (!options.quiet) host.out(`${describe(dataFs, report)}\n`);
+    },
+  );
 }
 
 async function pack(
