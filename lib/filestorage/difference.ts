@@ -2,7 +2,7 @@
  * How two histories of one database can differ where one should be a copy of the other: what is found, where, and
  * in words. "Here" is the copy, "there" is what it should be a copy of.
  */
-import { describeTid, formatOidDigits } from "../zodb/mod.ts";
+import { describeTid, formatOidDigits, NO_TID } from "../zodb/mod.ts";
 
 export type Side = "here" | "there";
 
@@ -114,8 +114,9 @@ function whatDiffers(difference: Difference, names: Names): string {
       return `${names.there} lacks it, and has later ones`;
     case "ahead": {
       const { tid, lastTid, lastTidThere } = difference;
-      const until = lastTid === tid ? "" : ` and what follows, up to ${describeTid(lastTid)},`;
-      return `only ${names.here} has it${until}; ${names.there} ends with ${describeTid(lastTidThere)}`;
+      const until = lastTid === tid ? "" : ` and what follows, up to ${describeTid(lastTid)}`;
+      const end = lastTidThere === NO_TID ? "is empty" : `ends with ${describeTid(lastTidThere)}`;
+      return `only ${names.here} has it${until}; ${names.there} ${end}`;
     }
     case "metadata":
       return `the ${difference.fields.join(" and ")} ${
