@@ -85,7 +85,7 @@ export const replicaSyncParser = command(
   "replica-sync",
   object({
     command: constant("replica-sync"),
-    source: argument(string({ metavar: "SOURCE" }), {
+    source: argument(file("SOURCE"), {
       description:
         message`What to copy: the path of a Data.fs, which may be in use, here or on another machine that ssh leads to, ${"[USER@]HOST:PATH"} or ${"ssh://[USER@]HOST[:PORT]/PATH"}; or a running node, ${"zrs://HOST:PORT"} or ${"zrs+unix:PATH"}.`,
       errors: { endOfInput: message`Missing SOURCE, what to copy` },
