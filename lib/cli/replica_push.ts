@@ -52,7 +52,7 @@ export async function pushReplica(
       if (end.problem === undefined) return tell(options, host, { ...told, check });
       throw new UnavailableError(
         `Cannot push all of ${options.source}: ${end.problem}; all before that has been pushed`,
-        { path: options.source, hint: "the file is damaged: zrs verify tells more about it" },
+        { path: options.source, hint: "look at the source: zrs verify tells more about a damaged file" },
       );
     }
     const again = told?.["again"];

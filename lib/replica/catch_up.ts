@@ -293,6 +293,7 @@ export class CatchUp {
         failure,
         { software, secret },
         signal,
+        this.transactions,
       );
     }
     const kept = this.transactions === 0 ? "" : `; what had come is kept, up to ${describeTid(lastTid)}`;

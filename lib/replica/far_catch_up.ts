@@ -121,7 +121,7 @@ export class FarCatchUp {
     const { kind, words } = difference;
     if (this.#demand === "copy") throw this.#packedAway(size);
     if (kind === "diverged") {
-      throw await divergenceFound(this.#source, this.#storage, difference);
+      throw await divergenceFound(this.#source, this.#storage, difference, this.transactions);
     }
     if (kind === "incomparable") {
       throw new UnavailableError(`Cannot copy from ${name}: ${words}`, {

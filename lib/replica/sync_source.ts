@@ -148,6 +148,6 @@ export function quieter(log: Log): Log {
 export function checkReadToItsEnd({ name, problem }: SyncSource): void {
   if (problem === undefined) return;
   throw new UnavailableError(`Cannot copy all of ${name}: ${problem}; all before that has been copied`, {
-    hint: "the source is damaged: ZODB's fstest tells more about it",
+    hint: "look at the source: zrs verify tells more about a damaged file",
   });
 }
