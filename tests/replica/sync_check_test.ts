@@ -69,6 +69,19 @@ for (const source of ["file", "node"] as const) {
     assert.deepEqual(same.report?.check, { kind: "full", transactions: 90, obstacle: undefined });
   });
 
+  Deno.test(`a copy that lacks its beginning, which no pack explains, is not complete, from a ${source}`, async () => {
+    for (const check of ["quick", "full"] as const) {
+      for (const copy of [history(12, { from: 3 }), history(12, { from: 11 })]) {
+        const { scene, failure } = await sync(source, history(12), copy, { check });
+        assert(failure instanceof DivergedError, `${check}: ${failure}`);
+        assert.match(failure.message, /"jim: shared 0", .*: \/copy\/Data\.fs lacks it$/);
+        assertSameBytes(scene.disk.bytes(COPY), dataFs(copy).bytes);
+      }
+      const packed = [...history(5, { status: "p" }).slice(2), ...history(12, { from: 5 })];
+      assert.equal((await sync(source, history(12), packed, { check })).failure, undefined);
+    }
+  });
+
   Deno.test(`what a pack has removed is no difference to the full check, from a ${source}`, async () => {
     const packed = [...history(5, { status: "p" }).slice(2), ...history(40, { from: 5 })];
     for (const [original, copy] of [[packed, history(30)], [history(40), packed.slice(0, 28)]] as const) {
