@@ -23,12 +23,19 @@ const INDEX_SHARE = 0.2;
  * What stands where a new copy is made, or where the replica before is kept, goes: so it must not be in use, least of
  * all as the source.
  * @param path of the replica
- * @throws UsageError where zrs reads it on this machine
+ * @throws UsageError where zrs reads it on this machine, or it is no file
  */
 export function refuseBesideInUse(disk: Disk, path: string, source: string, keepOld: boolean): void {
   const target = disk.realPath(path);
   for (const beside of [`${target}.sync`, ...(keepOld ? [`${target}.old`] : [])]) {
-    if (disk.status(beside)?.kind !== "file") continue;
+    const kind = disk.status(beside)?.kind;
+    if (kind === undefined) continue;
+    if (kind !== "file") {
+      throw new UsageError(
+        `Cannot copy from ${source} to ${path}: ${beside}, which would be removed, is no regular file`,
+        { path: beside, hint: "rename it, or name another file for the copy" },
+      );
+    }
     const mark = disk.mark(beside, "owned");
     if (mark === undefined) {
       throw new UsageError(

@@ -1,5 +1,6 @@
 /** A complete new copy, and what another run has left in its place. */
 import assert from "node:assert/strict";
+import { UsageError } from "../../lib/errors.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { COPY, ORIGINAL, Scene } from "./scene.ts";
@@ -29,5 +30,18 @@ for (
     assert.notEqual(report?.newCopy, undefined);
     assertSameBytes(scene.disk.bytes(COPY), SOUND);
     assert.deepEqual(scene.disk.paths().filter((path) => path.includes(".sync")), []);
+  });
+}
+
+for (const [suffix, keepOld] of [[".sync", false], [".old", true]] as const) {
+  Deno.test(`a directory in the way of a new copy or an old one, ${suffix}, is told before anything is written`, async () => {
+    const scene = new Scene();
+    scene.disk.put(ORIGINAL, dataFs(history(8)).bytes);
+    scene.disk.put(COPY, dataFs(history(4)).bytes);
+    scene.disk.addDirectory(`${COPY}${suffix}`);
+    const { failure } = await syncFrom(scene, "file", { keepOld });
+    assert(failure instanceof UsageError, String(failure));
+    assert.match(failure.message, /which would be removed, is no regular file$/);
+    assertSameBytes(scene.disk.bytes(COPY), dataFs(history(4)).bytes);
   });
 }
