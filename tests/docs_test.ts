@@ -269,7 +269,7 @@ Deno.test("the printed stream becomes the example database, byte for byte", () =
   const empty = { readAt: () => 0 };
   const restorer = new Restorer(empty, new ObjectIndex(), 4, 0n, 4096);
   const decoder = new StreamDecoder(0n);
-  decoder.push(bytes, 0, bytes.length, new Incoming(restorer, { blobs: "refuse", log: SILENT }));
+  decoder.push(bytes, 0, bytes.length, new Incoming(restorer, { blobs: { choice: "refuse" }, log: SILENT }));
   assert.ok(decoder.idle);
   assert.equal(hex(restorer.take().bytes), hex(DATABASE.subarray(4)));
 });
@@ -386,6 +386,7 @@ Deno.test("the printed status has the fields that are sent and described, and ca
     lastTid: FIRST,
     bytes: 1610612736,
     blobs: "refuse",
+    missingBlobs: undefined,
     problem: undefined,
     delay: {
       delayMs: 3_600_000,

@@ -18,7 +18,7 @@ export class Stopped extends Error {
 /**
  * Does the work, which a first signal ends in good order, and a second one at once.
  * @param command as failures name it, such as `zrs pack`
- * @param words what is said of work that was stopped
+ * @param words what is said of work that was stopped, by then
  * @param work gives up with the signal's reason, which is {@link Stopped}, once it is aborted
  * @returns the exit code: that of the signal where it ended the work
  * @throws what the work throws for another reason
@@ -26,7 +26,7 @@ export class Stopped extends Error {
 export async function interruptible(
   host: Host,
   command: string,
-  words: string,
+  words: string | (() => string),
   work: (signal: AbortSignal) => Promise<void>,
 ): Promise<ExitCode> {
   const stop = new AbortController();
@@ -34,7 +34,7 @@ export async function interruptible(
   for (const [signal, codeOfSignal] of STOP_SIGNALS) {
     signals.use(host.onSignal(signal, () => {
       if (stop.signal.aborted) host.exit(codeOfSignal);
-      stop.abort(new Stopped(words, codeOfSignal));
+      stop.abort(new Stopped(typeof words === "string" ? words : words(), codeOfSignal));
     }));
   }
   try {
@@ -43,7 +43,7 @@ export async function interruptible(
   } catch (error) {
     const origin = originOf(error);
     if (!(origin instanceof Stopped)) throw error;
-    host.err(`${command}: ${words}\n`);
+    host.err(`${command}: ${origin.message}\n`);
     return origin.exitCode;
   }
 }

@@ -8,8 +8,8 @@ import type { Usage } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { LogOptions, TlsFiles } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
-import type { Compress } from "../replica/mod.ts";
-import { controlPathOf } from "./control_protocol.ts";
+import type { BlobOptions, Compress } from "../replica/mod.ts";
+import { controlPathOf } from "./control_place.ts";
 import { blobs, file, rate, wholeNumber } from "./values.ts";
 
 /** What is said about encryption: the paths of three files, and whose certificate the other end shows. */
@@ -89,7 +89,7 @@ export function controlOption(use: "owned" | "followed") {
   }));
 }
 
-/** `--blobs`, the same for both ends of a stream. */
+/** `--blobs`, of who makes a copy once. */
 export const blobsOption = withDefault(
   option("--blobs", blobs(), {
     description: message`What to do about blobs: ${text("none")} leaves them out.`,
@@ -97,6 +97,41 @@ export const blobsOption = withDefault(
   "refuse",
   { message: message`the first blob ends the replication` },
 );
+
+/** What is said about blobs, the same for both ends of a stream. */
+export interface BlobsCommand {
+  readonly blobDir?: string | undefined;
+  readonly blobs?: "replicate" | "shared" | "none" | undefined;
+}
+
+/** `--blob-dir` and `--blobs`. */
+export const blobsOptions = {
+  blobDir: optional(option("--blob-dir", file("DIR"), {
+    description:
+      message`The directory of the database's blobs; without it the first blob ends the replication.`,
+  })),
+  blobs: optional(option("--blobs", choice(["replicate", "shared", "none"], { metavar: "MODE" }), {
+    description: message`What to do with blobs: ${text("replicate")} them (the default with ${
+      text("--blob-dir")
+    }), look for them in a directory ${text("shared")} by both ends, or ${
+      text("none")
+    } at all: records only.`,
+  })),
+};
+
+/** @throws UsageError when they contradict each other */
+export function blobOptions({ blobs, blobDir }: BlobsCommand): BlobOptions {
+  if (blobDir === undefined && (blobs === "replicate" || blobs === "shared")) {
+    const what = blobs === "shared" ? "share blobs" : "replicate blobs";
+    throw new UsageError(`Cannot ${what} without --blob-dir`, { hint: "Name the directory of the blobs" });
+  }
+  if (blobDir !== undefined && blobs === "none") {
+    throw new UsageError("Cannot use --blob-dir with --blobs none: that leaves the blobs' files out", {
+      hint: "Give one of them",
+    });
+  }
+  return { blobs: blobs ?? (blobDir === undefined ? "refuse" : "replicate"), blobDir };
+}
 
 /** What is said about serving secondaries. */
 export interface SendingOptions {

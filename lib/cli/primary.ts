@@ -2,12 +2,15 @@
 
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
-import { argument, command, constant, option } from "@optique/core/primitives";
+import { withDefault } from "@optique/core/modifiers";
+import { argument, command, constant, flag, option } from "@optique/core/primitives";
 import type { Host } from "../host/mod.ts";
 import type { Address } from "../ports/mod.ts";
 import { Primary } from "../replica/mod.ts";
 import {
-  blobsOption,
+  blobOptions,
+  type BlobsCommand,
+  blobsOptions,
   bwlimitOption,
   compressOption,
   controlOption,
@@ -18,13 +21,14 @@ import {
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
-import { addressOrStdio, type Blobs, file } from "./values.ts";
+import { addressOrStdio, file } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
-export interface PrimaryCommand extends ServerOptions, SendingOptions {
+export interface PrimaryCommand extends BlobsCommand, ServerOptions, SendingOptions {
   readonly command: "primary";
   readonly replicateTo: Address;
-  readonly blobs: Blobs;
+  /** Write beside the database how far secondaries are. */
+  readonly remember: boolean;
 }
 
 export const primaryParser = command(
@@ -40,8 +44,16 @@ export const primaryParser = command(
         text("-")
       } serves the one on standard input and output.`,
     }),
-    blobs: blobsOption,
+    ...blobsOptions,
     maxSecondaries: maxSecondariesOption,
+    remember: withDefault(
+      flag("--remember", {
+        description: message`Write to DATA_FS.secondaries how far secondaries are, so that ${
+          text("zrs pack")
+        } keeps what they need. Nothing else is ever written there.`,
+      }),
+      false,
+    ),
     compress: compressOption,
     bwlimit: bwlimitOption,
     control: controlOption("followed"),
@@ -60,17 +72,19 @@ export const primaryParser = command(
 
 /** Runs until a signal ends it. @throws ZrsError */
 export async function runPrimary(options: PrimaryCommand, host: Host): Promise<void> {
-  const { dataFs, replicateTo, blobs, maxSecondaries, compress } = options;
+  const { dataFs, replicateTo, maxSecondaries, compress } = options;
+  const blobs = blobOptions(options);
   await serve("zrs primary", options, host, "followed", (ports, _signal, secret) => {
     return Primary.open(ports, {
       path: dataFs,
       replicateTo,
-      blobs,
+      ...blobs,
       maxSecondaries,
       compress,
       bytesPerSecond: options.bwlimit,
       secret,
       software: SOFTWARE,
+      remember: options.remember,
     });
   });
 }

@@ -300,6 +300,7 @@ async function copy(
     compress: options.compress,
     secret,
     software: SOFTWARE,
+    name: `${host.name}:${host.disk.realPath(options.dataFs)}`,
     settleMs: options.settle * 1000,
     askLastTid: askZeo === undefined ? undefined : () => askLastTid(ports, askZeo, signal),
     check: options.check,

@@ -4,14 +4,16 @@ import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
-import { choice } from "@optique/core/valueparser";
+import { choice, string } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type Address, formatAddress } from "../ports/mod.ts";
 import { Secondary } from "../replica/mod.ts";
 import { leadsToItself } from "./address.ts";
 import {
-  blobsOption,
+  blobOptions,
+  type BlobsCommand,
+  blobsOptions,
   bwlimitOption,
   compressOption,
   controlOption,
@@ -23,14 +25,14 @@ import {
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
-import { address, type Blobs, duration, file, seconds, wholeNumber } from "./values.ts";
+import { address, duration, file, seconds, wholeNumber } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
-export interface SecondaryCommand extends ServerOptions, SendingOptions {
+export interface SecondaryCommand extends BlobsCommand, ServerOptions, SendingOptions {
   readonly command: "secondary";
   readonly replicateFrom: Address;
   readonly replicateTo?: Address | undefined;
-  readonly blobs: Blobs;
+  readonly missingBlobs?: "fail" | "mark" | undefined;
   readonly protocol: "auto" | "native" | "zrs2";
   /** In seconds. */
   readonly applyDelay: number;
@@ -41,6 +43,8 @@ export interface SecondaryCommand extends ServerOptions, SendingOptions {
   readonly keepAlive: number;
   /** In seconds. */
   readonly retryMax: number;
+  /** What the primary remembers it by. */
+  readonly name?: string | undefined;
 }
 
 export const secondaryParser = command(
@@ -95,7 +99,14 @@ export const secondaryParser = command(
     ),
     compress: compressOption,
     bwlimit: bwlimitOption,
-    blobs: blobsOption,
+    ...blobsOptions,
+    missingBlobs: optional(option("--missing-blobs", choice(["fail", "mark"], { metavar: "MODE" }), {
+      description: message`What to do where the source has no file for a blob, or cannot read it: ${
+        text("fail")
+      }, the default, goes no further; ${
+        text("mark")
+      } takes the record alone and puts the blob on a list that zrs status and zrs verify tell of.`,
+    })),
     keepAlive: withDefault(
       option("--keep-alive", seconds(), {
         description: message`How often to tell the primary that we are there.`,
@@ -110,6 +121,10 @@ export const secondaryParser = command(
       60,
       { message: message`${text("60")}` },
     ),
+    name: optional(option("--name", string({ metavar: "NAME" }), {
+      description:
+        message`What the primary is to remember this copy by, so that a pack there keeps what it needs (default: the machine's name and the copy's path).`,
+    })),
     control: controlOption("owned"),
     tlsName: tlsNameOption,
     ...serverOptions,
@@ -127,7 +142,7 @@ export const secondaryParser = command(
 
 /** Runs until a signal ends it. @throws ZrsError */
 export async function runSecondary(options: SecondaryCommand, host: Host): Promise<void> {
-  const { dataFs, replicateFrom, replicateTo, blobs, maxSecondaries } = options;
+  const { dataFs, replicateFrom, replicateTo, maxSecondaries } = options;
   if (replicateTo !== undefined && leadsToItself(replicateFrom, replicateTo)) {
     throw new UsageError(`Cannot replicate from ${formatAddress(replicateFrom)}: that is where we listen`, {
       hint: "Give the primary's address for --replicate-from, and our own for --replicate-to",
@@ -143,12 +158,19 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       hint: "Leave out one of them",
     });
   }
+  const blobs = blobOptions(options);
+  if (options.missingBlobs === "mark" && blobs.blobs !== "replicate") {
+    throw new UsageError("Cannot mark missing blobs where none are replicated", {
+      hint: "Give --missing-blobs mark with --blob-dir, and neither --blobs none nor --blobs shared",
+    });
+  }
   await serve("zrs secondary", options, host, "owned", (ports, signal, secret) => {
     return Secondary.open(ports, {
       path: dataFs,
       replicateFrom,
       ...(replicateTo !== undefined && { replicateTo }),
-      blobs,
+      ...blobs,
+      missingBlobs: options.missingBlobs,
       maxSecondaries,
       protocol: options.protocol,
       applyDelayMs: options.applyDelay * 1000,
@@ -157,6 +179,8 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       bytesPerSecond: options.bwlimit,
       secret,
       software: SOFTWARE,
+      name: options.name ?? `${host.name}:${host.disk.realPath(dataFs)}`,
+      remember: true,
       keepAliveMs: options.keepAlive * 1000,
       retryMaxMs: options.retryMax * 1000,
       signal,

@@ -19,6 +19,7 @@ export interface StatusAnswer {
   readonly lastTime: string | null;
   readonly bytes: number;
   readonly blobs: string;
+  readonly missingBlobs: number | null;
   readonly problem: string | null;
   readonly replicateTo: string | null;
   readonly delay: DelayAnswer | null;
@@ -85,6 +86,7 @@ export function toAnswer(node: NodeStatus, facts: ProcessFacts): StatusAnswer {
     lastTime: timeOf(node.lastTid),
     bytes: node.bytes,
     blobs: node.blobs,
+    missingBlobs: node.missingBlobs ?? null,
     problem: node.problem ?? null,
     replicateTo: facts.replicateTo ?? null,
     delay: node.delay === undefined ? null : toDelay(node.delay),
@@ -212,6 +214,7 @@ const FIELDS: Readonly<Record<keyof StatusAnswer, Check>> = {
   lastTime: or(time),
   bytes: count,
   blobs: text,
+  missingBlobs: or(count),
   problem: or(text),
   replicateTo: or(text),
   delay: or(DELAY),

@@ -16,7 +16,7 @@ export function formatStatus(status: StatusAnswer): string {
     [status.delay === null ? "last" : "received", formatLast(status), ...tellFuture(status)],
     ...(status.delay === null ? [] : [formatDelay(status.delay, status.now)]),
     ...(status.problem === null ? [] : [["PROBLEM", status.problem] as const]),
-    ...(status.blobs === "none" ? [["blobs", "left out (--blobs none)"] as const] : []),
+    ...formatBlobs(status),
     ...(source === null ? [] : [formatSource(source, status.now)]),
     ...(status.replicateTo === null && peers.length === 0 ? [] : [formatPeers(status)]),
   ];
@@ -24,6 +24,21 @@ export function formatStatus(status: StatusAnswer): string {
   return rows.flatMap(([label, ...lines]) =>
     lines.map((line, index) => `${(index === 0 ? label : "").padEnd(width)}${oneLine(line)}\n`)
   ).join("");
+}
+
+/** Copies without blobs' files are whole in no other sense, so it is said each time. */
+function formatBlobs({ role, blobs, missingBlobs, path }: StatusAnswer): Row[] {
+  if (blobs === "none") return [["BLOBS", "left out (--blobs none): records without their files"]];
+  if (missingBlobs !== null && missingBlobs > 0) {
+    return [[
+      "BLOBS",
+      `${missingBlobs} MISSING: the source had no files for them; ${path}.missing-blobs lists them`,
+    ]];
+  }
+  if (blobs === "replicate") {
+    return [["blobs", role === "primary" ? "sent with their records" : "replicated"]];
+  }
+  return blobs === "shared" ? [["blobs", "in a directory shared by both ends: not copied"]] : [];
 }
 
 /** The age of the last transaction says when something was last written, not how far behind anybody is. */

@@ -72,7 +72,7 @@ export const verifyParser = command(
       }),
       false,
     ),
-    blobDir: optional(option("--blob-dir", file("PATH"), {
+    blobDir: optional(option("--blob-dir", file("DIR"), {
       description: message`Compare the blob directory with the records, both ways.`,
     })),
     maxFindings: optional(option("--max-findings", wholeNumber(), {

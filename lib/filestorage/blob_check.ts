@@ -2,9 +2,10 @@
  * Records of blobs against the blob directory, both ways (docs/filestorage_format.md, "Blobs"). How large a blob
  * should be, or what should be in it, no record tells.
  */
-import { CorruptError, UsageError } from "../errors.ts";
+import { CorruptError } from "../errors.ts";
 import type { Disk, FileStatus } from "../ports/mod.ts";
 import { BLOB_SNIFF_BYTES, formatOid, isBlobRecord, STATUS } from "../zodb/mod.ts";
+import { BLOB_SUFFIX, type BlobLayout, layoutOf, objectDirectory } from "./blob_directory.ts";
 import type { Finding } from "./finding.ts";
 import { RECORD } from "./layout.ts";
 import { RecordReader } from "./revision.ts";
@@ -12,15 +13,12 @@ import { TransactionReader } from "./transaction.ts";
 import type { FileRange } from "./verify_ranges.ts";
 import { type ByteSource, Window } from "./window.ts";
 
-const BLOB_SUFFIX = ".blob";
 const OWNER_READS = 0o400;
 const ANYBODY_WRITES = 0o222;
 /** Records, or names, between two turns of others. */
 const STEPS_BETWEEN_PAUSES = 2000;
 /** An odd number that spreads the bits of oids. */
 const SPREAD = 0x9e37_79b9_7f4a_7c15n;
-
-type Layout = "bushy" | "lawn";
 
 export class BlobCheck {
   /** Revisions of blobs that have a record. */
@@ -29,7 +27,7 @@ export class BlobCheck {
   readonly #source: ByteSource;
   readonly #directory: string;
   readonly #lastTid: bigint;
-  readonly #layout: Layout;
+  readonly #layout: BlobLayout;
   /** One number for each revision of a blob, made of oid and tid: 8 bytes of memory each. */
   #known = new BigUint64Array(1024);
   readonly #beginning = new Uint8Array(BLOB_SNIFF_BYTES);
@@ -127,7 +125,7 @@ export class BlobCheck {
   }
 
   #pathOf(oid: bigint, tid: bigint): string {
-    return `${this.#directory}/${directoryOf(oid, this.#layout)}/${formatOid(tid)}${BLOB_SUFFIX}`;
+    return `${this.#directory}/${objectDirectory(oid, this.#layout)}/${formatOid(tid)}${BLOB_SUFFIX}`;
   }
 
   /** Walks through the directories of objects. */
@@ -181,29 +179,4 @@ function hasGoodMode({ mode }: FileStatus): boolean {
 
 function keyOf(oid: bigint, tid: bigint): bigint {
   return BigInt.asUintN(64, (oid + 1n) * SPREAD ^ tid);
-}
-
-function directoryOf(oid: bigint, layout: Layout): string {
-  if (layout === "lawn") return formatOid(oid);
-  const digits = oid.toString(16).padStart(16, "0");
-  return digits.replace(/../g, (byte) => `0x${byte}/`).slice(0, -1);
-}
-
-/** As ZODB: what the marker says; without one, bushy where there is nothing else, else lawn. */
-function layoutOf(disk: Disk, directory: string): Layout {
-  const marker = `${directory}/.layout`;
-  if (disk.status(marker)?.kind !== "file") {
-    return disk.list(directory).every((name) => name.startsWith(".")) ? "bushy" : "lawn";
-  }
-  using file = disk.openRead(marker);
-  const bytes = new Uint8Array(64);
-  const name = new TextDecoder().decode(bytes.subarray(0, file.readAt(bytes, 0))).trim();
-  if (name === "bushy" || name === "lawn") return name;
-  throw new UsageError(
-    `Cannot use blob directory ${directory}: its layout must be bushy or lawn, found ${name}`,
-    {
-      path: marker,
-      hint: "Name the blob directory of the database",
-    },
-  );
 }

@@ -108,7 +108,10 @@ export type ContentFinding =
   }
   /** The object is there and cannot be reached from the root. That is no damage: a pack removes it. */
   | RecordPlace & { readonly kind: "unreachable" }
-  | RecordPlace & { readonly kind: "blob-missing"; readonly path: string }
+  /** `marked`: its source had none either, as the list of missing blobs says. */
+  | RecordPlace & { readonly kind: "blob-missing"; readonly path: string; readonly marked?: true }
+  /** So many are on the list of missing blobs, and there was no directory to look into. */
+  | { readonly kind: "blobs-marked"; readonly blobs: number; readonly path: string }
   | RecordPlace & { readonly kind: "blob-mode"; readonly path: string; readonly mode: number }
   | RecordPlace & { readonly kind: "blob-not-a-file"; readonly path: string; readonly found: string }
   | {
@@ -209,7 +212,13 @@ export function describe(finding: Finding): string {
     case "unreachable":
       return `object ${formatOid(finding.oid)} cannot be reached from the root`;
     case "blob-missing":
-      return `the blob of object ${formatOid(finding.oid)} must be at ${finding.path}, and nothing is there`;
+      return `the blob of object ${formatOid(finding.oid)} must be at ${finding.path}, and nothing is there${
+        finding.marked ? "; the source had no file for it either (--missing-blobs mark)" : ""
+      }`;
+    case "blobs-marked":
+      return `${countOf(finding.blobs, "blob")} ${
+        finding.blobs === 1 ? "is" : "are"
+      } missing for which the source had no file, as ${finding.path} lists; --blob-dir tells whether they still are`;
     case "blob-mode":
       return `the blob at ${finding.path} must be readable and not writable, found mode ${
         finding.mode.toString(8).padStart(4, "0")

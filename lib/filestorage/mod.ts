@@ -1,5 +1,8 @@
 export { FIRST_POSITION, MAGIC, MAGIC_PYTHON2, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
+export { BlobDirectory, type BlobKey } from "./blob_directory.ts";
+export { MissingBlobs, missingBlobsPath } from "./missing_blobs.ts";
+export { BlobFinder, blobKeyOf } from "./blob_finder.ts";
 export { type Comparison, type ComparisonOptions, FileComparison, saysTheSame } from "./compare.ts";
 export { lastRecords } from "./compare_records.ts";
 export { ComparedFile, mayLack, type Neighbour } from "./compare_side.ts";
@@ -38,6 +41,12 @@ export {
   TidMap,
 } from "./locate.ts";
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
+export {
+  keepForSecondaries,
+  type KnownSecondary,
+  readKnownSecondaries,
+  writeKnownSecondaries,
+} from "./known_secondaries.ts";
 export { openWithPending } from "./pending_history.ts";
 export { ObjectIndex } from "./object_index.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
@@ -53,7 +62,8 @@ export { type PackOptions, type PackProgress, type PackReport, packStorage } fro
 export type { FindReferences } from "./reachable.ts";
 export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
 export { pendingBytes, segmentPaths } from "./segment.ts";
-export { type OpenReport, refusePending, Storage } from "./storage.ts";
+export { refusePending } from "./own_file.ts";
+export { type OpenReport, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
 export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";
 export { describe, type Finding, gravityOf } from "./finding.ts";

@@ -8,6 +8,8 @@
  */
 import type { Disk, ReadableFile } from "../ports/mod.ts";
 import { BlobCheck } from "./blob_check.ts";
+import type { BlobKey } from "./blob_directory.ts";
+import { missingBlobsPath, readMissingBlobs } from "./missing_blobs.ts";
 import type { Finding } from "./finding.ts";
 import { FIRST_POSITION, TRANSACTION } from "./layout.ts";
 import { readMagic } from "./open.ts";
@@ -119,7 +121,9 @@ export class Verification implements Disposable {
     const { pause = noPause } = options;
     yield* this.#checkStructure(pause, options.wait);
     if (options.pickles || options.references) yield* this.#checkContents(options, pause);
-    if (options.blobDir !== undefined) yield* this.#checkBlobs(options.blobDir, pause);
+    if (options.blobDir !== undefined) return yield* this.#checkBlobs(options.blobDir, pause);
+    const { length } = this.#markedBlobs();
+    if (length > 0) yield { kind: "blobs-marked", blobs: length, path: missingBlobsPath(this.path) };
   }
 
   close(): void {
@@ -199,14 +203,20 @@ export class Verification implements Disposable {
   }
 
   async *#checkBlobs(directory: string, pause: () => Promise<void>): AsyncGenerator<Finding> {
+    const marked = new Set(this.#markedBlobs().map(nameOf));
     const check = new BlobCheck(this.#disk, this.file, directory, this.#structure.lastTid);
     for (const step of check.run(this.#structure.ranges)) {
       this.#progress = { doing: "blobs", done: check.blobs, total: undefined };
       if (step === undefined) await pause();
       else if (!this.#isAtPath()) return; // a pack takes blobs away with what it drops from the file
-      else yield step;
+      else yield step.kind === "blob-missing" && marked.has(nameOf(step)) ? { ...step, marked: true } : step;
     }
     this.#blobs = check.blobs;
+  }
+
+  /** What the list beside the file says is missing, of the transactions that were verified. */
+  #markedBlobs(): BlobKey[] {
+    return readMissingBlobs(this.#disk, this.path).filter(({ tid }) => tid <= this.#structure.lastTid);
   }
 
   /** Whether the end of the file changes: then there is a writer, and what it does is no finding. */
@@ -243,3 +253,7 @@ export class Verification implements Disposable {
 }
 
 async function noPause(): Promise<void> {}
+
+function nameOf({ oid, tid }: BlobKey): string {
+  return `${oid} ${tid}`;
+}

@@ -42,6 +42,26 @@ export class HostDisk implements Disk {
     }
   }
 
+  makeDirectory(path: string): boolean {
+    try {
+      fs.mkdirSync(path);
+      return true;
+    } catch (error) {
+      if (codeOf(error) === "EEXIST" && statusOf(path, `Cannot look at ${path}`)?.kind === "directory") {
+        return false;
+      }
+      throw diskFailure(`Cannot make directory ${path}`, path, error);
+    }
+  }
+
+  setMode(path: string, mode: number): void {
+    try {
+      fs.chmodSync(path, mode);
+    } catch (error) {
+      throw diskFailure(`Cannot set the permissions of ${path}`, path, error);
+    }
+  }
+
   rename(from: string, to: string): void {
     try {
       fs.renameSync(from, to);

@@ -19,7 +19,7 @@ export function lockFile(path: string): FileLock {
   let file: Deno.FsFile | undefined;
   try {
     file = Deno.openSync(path, { read: true, write: true, create: true });
-    if (!file.tryLockSync(true)) throw heldByAnother(action, path, file);
+    if (!file.tryLockSync(true) || !isNamed(file, path)) throw heldByAnother(action, path, file);
     // Only now: until the lock is ours, the content belongs to the process that holds it.
     const content = new TextEncoder().encode(` ${Deno.pid}\n`);
     for (let done = 0; done < content.length;) done += file.writeSync(content.subarray(done));
@@ -29,6 +29,21 @@ export function lockFile(path: string): FileLock {
     file?.close();
     if (error instanceof LockedError) throw error;
     throw diskFailure(action, path, error);
+  }
+}
+
+/**
+ * Whether the path still leads to the file that was opened: who gives up a database that it has only just begun
+ * takes the lock file away with it, and another may have locked a new one since.
+ */
+function isNamed(file: Deno.FsFile, path: string): boolean {
+  const opened = file.statSync();
+  try {
+    const named = Deno.statSync(path);
+    return opened.dev === named.dev && opened.ino === named.ino;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
   }
 }
 

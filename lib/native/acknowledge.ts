@@ -22,6 +22,8 @@ interface Milestone {
   readonly tid: bigint;
   readonly bytes: number;
   readonly checksum: number;
+  /** Where its end lies in the source's file; undefined at a secondary. */
+  readonly position: number | undefined;
 }
 
 /** The ends of runs that have passed by, until they are acknowledged. Both ends keep such an account. */
@@ -33,7 +35,7 @@ export class Milestones {
 
   /** @param startTid what the secondary had at the welcome */
   constructor(startTid: bigint) {
-    this.#durable = { tid: startTid, bytes: 0, checksum: 0 };
+    this.#durable = { tid: startTid, bytes: 0, checksum: 0, position: undefined };
     this.#last = this.#received = startTid;
   }
 
@@ -47,9 +49,9 @@ export class Milestones {
     return this.#durable.tid;
   }
 
-  /** Bytes that have gone into the checksum up to {@link durable}. */
-  get durableBytes(): number {
-    return this.#durable.bytes;
+  /** Where {@link durable} ends in the source's file; undefined where that was not said. */
+  get durablePosition(): number | undefined {
+    return this.#durable.position;
   }
 
   /** At the source: the last transaction that the secondary says has come. */
@@ -57,9 +59,12 @@ export class Milestones {
     return this.#received;
   }
 
-  /** A run, or a transaction, has passed by whole. */
-  pass(tid: bigint, { bytes, value }: Readonly<Checksum>): void {
-    this.#waiting.push({ tid, bytes, checksum: value });
+  /**
+   * A run, or a transaction, has passed by whole.
+   * @param position at the source: where it ends in the file
+   */
+  pass(tid: bigint, { bytes, value }: Readonly<Checksum>, position?: number): void {
+    this.#waiting.push({ tid, bytes, checksum: value, position });
     this.#last = tid;
   }
 

@@ -42,12 +42,27 @@ export interface Begun {
   readonly digest: string;
 }
 
+/** What a secondary wants of blobs: their contents; to find them where the source has them; or nothing. */
+export type WantedBlobs = "content" | "presence" | "nothing";
+
+/** What a secondary has of a blob that did not come whole, or whose transaction did not. */
+export interface BegunBlob {
+  readonly oid: bigint;
+  readonly tid: bigint;
+  /** How many bytes of it, from its first on. */
+  readonly bytes: number;
+  /** Their SHA-256, in hexadecimal digits. */
+  readonly digest: string;
+}
+
 /** The secondary begins with this. */
 export interface Hello {
   readonly type: "hello";
   readonly version: number;
   /** Name and version of the program, for logs. */
   readonly software: string;
+  /** What the secondary is called, the same each time it comes; undefined where it does not say. */
+  readonly name?: string | undefined;
   readonly lastTid: bigint;
   /** The digest of the last transaction's content; undefined when there is none. */
   readonly digest: string | undefined;
@@ -55,6 +70,11 @@ export interface Hello {
   readonly end: number;
   /** The beginning of what follows there, kept from a connection that was lost. */
   readonly begun?: Begun | undefined;
+  /** Undefined: the source is to end the stream at the first blob. */
+  readonly blobs?: WantedBlobs | undefined;
+  readonly begunBlobs?: readonly BegunBlob[] | undefined;
+  /** `mark`: where the source has no file for a blob, the record is to come all the same, with word of the hole. */
+  readonly missingBlobs?: "mark" | undefined;
   /** A run of several transactions may have so many bytes: the secondary holds it until it is whole. */
   readonly runBytes: number;
   /** How often the secondary wants to hear from the source, and will say a `beat` itself, in milliseconds. */
@@ -124,7 +144,15 @@ export interface Welcome {
 }
 
 /** Why refused: for programs; the words are in `reason`. */
-export type RefusalCode = "version" | "capability" | "unauthorised" | "ahead" | "forked" | "busy" | "trouble";
+export type RefusalCode =
+  | "version"
+  | "capability"
+  | "unauthorised"
+  | "ahead"
+  | "forked"
+  | "busy"
+  | "blobs"
+  | "trouble";
 
 /** The source does not take the secondary, or not any more; it closes the connection behind this. */
 export interface Refused {
@@ -199,10 +227,16 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         type,
         version: fields.count("version"),
         software: fields.words("software"),
+        name: fields.has("name") ? fields.words("name") : undefined,
         lastTid: fields.tid("lastTid"),
         digest: fields.digest("digest"),
         end: fields.count("end"),
         begun: fields.has("begun") ? begunOf(fields.nested("begun")) : undefined,
+        blobs: fields.has("blobs") ? fields.oneOf("blobs", WANTED_BLOBS) : undefined,
+        begunBlobs: fields.has("begunBlobs") ? fields.list("begunBlobs").map(begunBlobOf) : undefined,
+        missingBlobs: fields.has("missingBlobs")
+          ? fields.oneOf("missingBlobs", ["mark"] as const)
+          : undefined,
         runBytes: fields.count("runBytes"),
         beatMs: fields.count("beatMs"),
         capabilities: fields.names("capabilities"),
@@ -261,6 +295,10 @@ function begunOf(fields: Fields): Begun {
   return { tid: fields.tid("tid"), bytes: fields.count("bytes"), digest: fields.hex256("digest") };
 }
 
+function begunBlobOf(fields: Fields): BegunBlob {
+  return { oid: fields.tid("oid"), ...begunOf(fields) };
+}
+
 function parse(body: Uint8Array): Record<string, unknown> {
   let value: unknown;
   try {
@@ -278,6 +316,7 @@ function printable(text: string): string {
 }
 
 const MAX_NAMES = 100;
+const WANTED_BLOBS: readonly WantedBlobs[] = ["content", "presence", "nothing"];
 
 /** The fields of a message, each judged as it is taken. */
 class Fields {
@@ -301,6 +340,20 @@ class Fields {
     return typeof value === "object" && value !== null
       ? new Fields(value as Record<string, unknown>)
       : this.#refuse(name, "an object");
+  }
+
+  /** The fields of each object in a list. */
+  list(name: string): Fields[] {
+    const value = this.any(name);
+    const isList = Array.isArray(value) && value.length <= MAX_NAMES;
+    return isList && value.every((each) => typeof each === "object" && each !== null)
+      ? value.map((each) => new Fields(each))
+      : this.#refuse(name, "a list of objects");
+  }
+
+  oneOf<Word extends string>(name: string, words: readonly Word[]): Word {
+    const value = this.any(name);
+    return words.find((each) => each === value) ?? this.#refuse(name, `one of ${words.join(", ")}`);
   }
 
   text(name: string): string {

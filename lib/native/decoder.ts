@@ -10,11 +10,13 @@ import { Checksum } from "./checksum.ts";
 import { type Control, decodeControl } from "./control.ts";
 import {
   ACKNOWLEDGEMENT,
+  BLOB_FRAME,
   COMMIT,
   COMPRESSED,
   KIND,
   MAX_CONTROL_BYTES,
   MAX_DATA_BYTES,
+  NO_CONTENT,
   RECORD_FRAME,
   TRANSACTION_FRAME,
   WHOLE,
@@ -39,11 +41,18 @@ export interface Acknowledgement {
   readonly checksum: number;
 }
 
-/** What a stream consists of; bytes are valid during the call only. */
+/** Who takes what a stream consists of. */
 export interface NativeHandler {
-  /** @param body the message as it came */
+  /** @param body the message as it came, valid during the call only */
   control(message: Control, body: Uint8Array): void;
-  acknowledgement(acknowledgement: Acknowledgement): void;
+  /** Left out at an end that sends no transactions: it takes no acknowledgement. */
+  acknowledgement?(acknowledgement: Acknowledgement): void;
+  /** Left out at an end that takes no transactions. */
+  readonly content?: NativeContent;
+}
+
+/** Who takes transactions and blobs; bytes are valid during the call only. */
+export interface NativeContent {
   /** A part of a run, as it lies in the source's file. */
   raw(source: Uint8Array, from: number, to: number): void;
   whole(whole: Whole): void;
@@ -58,6 +67,13 @@ export interface NativeHandler {
   ): void;
   data(source: Uint8Array, from: number, to: number): void;
   recordEnd(): void;
+  /**
+   * The content of a blob begins, behind its record or before the run that has it.
+   * @param from how much of its content is left out, because the secondary has it; undefined: the source has none
+   */
+  blob(key: { readonly oid: bigint; readonly tid: bigint }, from: number | undefined): void;
+  blobData(source: Uint8Array, from: number, to: number): void;
+  blobEnd(): void;
   commit(): void;
 }
 
@@ -110,11 +126,18 @@ export class NativeDecoder {
   }
 }
 
+const CONTENT_KINDS: ReadonlySet<number> = new Set([
+  ...[KIND.data, KIND.compressed, KIND.whole],
+  ...[KIND.transaction, KIND.record, KIND.blob, KIND.commit],
+]);
+
 class Receiver implements MessageSink {
   handler!: NativeHandler;
   readonly #takesCompressed: boolean;
   isSated = false;
-  state: "between" | "raw" | "transaction" | "data" = "between";
+  state: "between" | "raw" | "transaction" | "data" | "blob" = "between";
+  /** What goes on behind a blob. */
+  #stateBehind: "between" | "transaction" = "between";
   readonly checksum = new Checksum();
   #runBytes = 0;
   #dataLeft = 0;
@@ -127,6 +150,11 @@ class Receiver implements MessageSink {
 
   constructor(takesCompressed: boolean) {
     this.#takesCompressed = takesCompressed;
+  }
+
+  /** Of frames that have been judged. */
+  get #taker(): NativeContent {
+    return this.handler.content!;
   }
 
   begin(length: number): boolean {
@@ -169,6 +197,7 @@ class Receiver implements MessageSink {
 
   /** @throws ProtocolError when no frame of that kind and length can stand here */
   #judge(kind: number, length: number): void {
+    this.#judgeTaker(kind);
     switch (kind) {
       case KIND.control:
         if (length > MAX_CONTROL_BYTES) throw tooLong("control message", length, MAX_CONTROL_BYTES);
@@ -187,12 +216,29 @@ class Receiver implements MessageSink {
         return this.#expect(kind, "between", length <= MAX_TRANSACTION_FRAME);
       case KIND.record:
         return this.#expect(kind, "transaction", length === RECORD_FRAME.size);
+      case KIND.blob:
+        return this.#expect(
+          kind,
+          this.state === "transaction" ? "transaction" : "between",
+          length === BLOB_FRAME.size,
+        );
       case KIND.commit:
         return this.#expect(kind, "transaction", length === COMMIT.size);
       case KIND.acknowledgement:
         return this.#expect(kind, "between", length === ACKNOWLEDGEMENT.size);
       default:
         throw this.#unexpected(kind);
+    }
+  }
+
+  #judgeTaker(kind: number): void {
+    if (kind === KIND.control) return;
+    if (kind === KIND.acknowledgement) {
+      if (this.handler.acknowledgement !== undefined) return;
+      throw new ProtocolError("Cannot take acknowledgement: this end sends no transactions");
+    }
+    if (this.handler.content === undefined && CONTENT_KINDS.has(kind)) {
+      throw new ProtocolError("Cannot take transaction: this end takes none");
     }
   }
 
@@ -222,11 +268,13 @@ class Receiver implements MessageSink {
         return this.#transaction(body);
       case KIND.record:
         return this.#record(body);
+      case KIND.blob:
+        return this.#blob(body);
       case KIND.commit:
         return this.#commit(viewOf(body));
       default: {
         const view = viewOf(body);
-        this.handler.acknowledgement({
+        this.handler.acknowledgement!({
           received: view.getBigUint64(ACKNOWLEDGEMENT.received),
           durable: view.getBigUint64(ACKNOWLEDGEMENT.durable),
           bytes: readU64(view, ACKNOWLEDGEMENT.bytes),
@@ -238,18 +286,20 @@ class Receiver implements MessageSink {
 
   #content(bytes: Uint8Array, from: number, to: number): void {
     this.checksum.update(bytes, from, to);
-    if (this.state === "data") {
+    if (this.state === "data" || this.state === "blob") {
       if (to - from > this.#dataLeft) {
-        throw new ProtocolError(`Cannot take data: the record has only ${this.#dataLeft} bytes more`);
+        const what = this.state === "data" ? "record" : "blob";
+        throw new ProtocolError(`Cannot take data: the ${what} has only ${this.#dataLeft} bytes more`);
       }
       this.#dataLeft -= to - from;
-      this.handler.data(bytes, from, to);
-      if (this.#dataLeft === 0) this.#endRecord();
-      return;
+      if (this.state === "data") this.#taker.data(bytes, from, to);
+      else this.#taker.blobData(bytes, from, to);
+      if (this.#dataLeft > 0) return;
+      return this.state === "data" ? this.#endRecord() : this.#endBlob();
     }
     this.state = "raw";
     this.#runBytes += to - from;
-    this.handler.raw(bytes, from, to);
+    this.#taker.raw(bytes, from, to);
   }
 
   #decompress(body: Uint8Array): void {
@@ -285,7 +335,7 @@ class Receiver implements MessageSink {
     this.#check(view.getUint32(WHOLE.checksum), lastTid);
     this.#runBytes = 0;
     this.state = "between";
-    this.handler.whole({ lastTid, length, transactions: view.getUint32(WHOLE.transactions) });
+    this.#taker.whole({ lastTid, length, transactions: view.getUint32(WHOLE.transactions) });
   }
 
   #transaction(body: Uint8Array): void {
@@ -306,7 +356,7 @@ class Receiver implements MessageSink {
     this.checksum.update(body, 0, body.length);
     this.#lastTid = tid;
     this.state = "transaction";
-    this.handler.transaction({
+    this.#taker.transaction({
       tid,
       status,
       user: body.slice(user, description),
@@ -322,7 +372,7 @@ class Receiver implements MessageSink {
     this.#dataLeft = readU64(view, RECORD_FRAME.dataLength);
     if (!Number.isSafeInteger(this.#dataLeft)) throw this.#unexpected(KIND.record);
     this.state = "data";
-    this.handler.record(
+    this.#taker.record(
       view.getUint32(RECORD_FRAME.oid),
       view.getUint32(RECORD_FRAME.oid + 4),
       view.getBigUint64(RECORD_FRAME.tid),
@@ -334,13 +384,35 @@ class Receiver implements MessageSink {
 
   #endRecord(): void {
     this.state = "transaction";
-    this.handler.recordEnd();
+    this.#taker.recordEnd();
+  }
+
+  #blob(body: Uint8Array): void {
+    const view = viewOf(body);
+    const isMissing = view.getBigUint64(BLOB_FRAME.length) === NO_CONTENT;
+    const length = isMissing ? 0 : readU64(view, BLOB_FRAME.length);
+    const from = readU64(view, BLOB_FRAME.from);
+    if (!Number.isSafeInteger(length) || from > length) throw this.#unexpected(KIND.blob);
+    this.checksum.update(body, 0, body.length);
+    this.#dataLeft = length - from;
+    this.#stateBehind = this.state === "transaction" ? "transaction" : "between";
+    this.state = "blob";
+    this.#taker.blob({
+      oid: view.getBigUint64(BLOB_FRAME.oid),
+      tid: view.getBigUint64(BLOB_FRAME.tid),
+    }, isMissing ? undefined : from);
+    if (this.#dataLeft === 0) this.#endBlob();
+  }
+
+  #endBlob(): void {
+    this.state = this.#stateBehind;
+    this.#taker.blobEnd();
   }
 
   #commit(view: DataView): void {
     this.#check(view.getUint32(COMMIT.checksum), this.#lastTid);
     this.state = "between";
-    this.handler.commit();
+    this.#taker.commit();
   }
 
   #check(checksum: number, tid: bigint): void {

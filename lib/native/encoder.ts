@@ -8,10 +8,12 @@ import { PREFIX_LENGTH, putPrefix, viewOf, writeU64 } from "../bytes/mod.ts";
 import type { TransactionHead } from "../zodb/mod.ts";
 import { Checksum } from "./checksum.ts";
 import {
+  BLOB_FRAME,
   COMMIT,
   COMPRESSED,
   KIND,
   MAX_DATA_BYTES,
+  NO_CONTENT,
   RECORD_FRAME,
   TRANSACTION_FRAME,
   WHOLE,
@@ -34,6 +36,7 @@ export class NativeEncoder {
   /** Where the data frame that may still grow begins; -1 for none. */
   #dataAt = -1;
   #dataLeft = 0;
+  #blobLeft = 0;
 
   /** Bytes of transactions encoded so far, and the checksum over them. */
   get checksum(): Readonly<Checksum> {
@@ -128,6 +131,53 @@ export class NativeEncoder {
     this.#dataLeft = dataLength;
   }
 
+  /** As {@link record}: that it is a blob is said when its content begins. */
+  blobRecord(
+    source: Uint8Array,
+    oidAt: number,
+    tidAt: number,
+    dataTidSource: Uint8Array | null,
+    dataTidAt: number,
+    dataLength: number,
+  ): void {
+    this.record(source, oidAt, tidAt, dataTidSource, dataTidAt, dataLength);
+  }
+
+  /**
+   * Begins the content of a blob, behind its record or before the run that has it; needs room for
+   * {@link MAX_HEAD_FRAME}.
+   * @param length undefined: there is no content, and none follows
+   * @param from how much of its `length` bytes the peer has
+   */
+  beginBlob(
+    key: { readonly oid: bigint; readonly tid: bigint },
+    length: number | undefined,
+    from: number,
+  ): void {
+    if (this.#dataLeft > 0) throw new Error("Cannot write stream: data is missing");
+    const at = this.#begin(KIND.blob, BLOB_FRAME.size);
+    this.#view.setBigUint64(at + BLOB_FRAME.oid, key.oid);
+    this.#view.setBigUint64(at + BLOB_FRAME.tid, key.tid);
+    if (length === undefined) this.#view.setBigUint64(at + BLOB_FRAME.length, NO_CONTENT);
+    else writeU64(this.#view, at + BLOB_FRAME.length, length);
+    writeU64(this.#view, at + BLOB_FRAME.from, from);
+    this.#checksum.update(this.#target, at, at + BLOB_FRAME.size);
+    this.#blobLeft = (length ?? 0) - from;
+  }
+
+  /**
+   * A part of a blob's content. Takes as much as there is room for.
+   * @returns the offset in `source` behind what was taken
+   */
+  blobData(source: Uint8Array, from: number, to: number): number {
+    const end = from + Math.min(to - from, this.room);
+    if (end - from > this.#blobLeft) throw new Error("Cannot write stream: more data than the blob has");
+    this.#blobLeft -= end - from;
+    this.#content(source, from, end);
+    if (this.#blobLeft === 0) this.seal(); // what follows is none of the blob's
+    return end;
+  }
+
   /** A part of the record's data; needs room for it. */
   data(source: Uint8Array, from: number, to: number): void {
     if (to - from > this.#dataLeft) throw new Error("Cannot write stream: more data than the record has");
@@ -137,7 +187,7 @@ export class NativeEncoder {
 
   /** Ends the transaction. There is always room for it. */
   commit(): void {
-    if (this.#dataLeft > 0) throw new Error("Cannot write stream: data is missing");
+    if (this.#dataLeft > 0 || this.#blobLeft > 0) throw new Error("Cannot write stream: data is missing");
     const at = this.#begin(KIND.commit, COMMIT.size);
     this.#view.setUint32(at + COMMIT.checksum, this.#checksum.value);
   }

@@ -16,6 +16,8 @@ export const KIND = {
   record: 0x52, // R
   commit: 0x43, // C
   acknowledgement: 0x41, // A
+  /** The head of a blob; its content follows in data frames. */
+  blob: 0x42, // B
 } as const;
 
 /** Offsets behind the kind, and sizes with it. */
@@ -31,6 +33,9 @@ export const TRANSACTION_FRAME = {
 export const RECORD_FRAME = { oid: 1, tid: 9, dataTid: 17, dataLength: 25, size: 33 } as const;
 export const COMMIT = { checksum: 1, size: 5 } as const;
 export const ACKNOWLEDGEMENT = { received: 1, durable: 9, bytes: 17, checksum: 25, size: 29 } as const;
+export const BLOB_FRAME = { oid: 1, tid: 9, length: 17, from: 25, size: 33 } as const;
+/** In place of a blob's length: the source has no content for it. */
+export const NO_CONTENT = 0xffff_ffff_ffff_ffffn;
 /** Behind it comes one frame of zstd (RFC 8878). */
 export const COMPRESSED = { length: 1, header: 5 } as const;
 

@@ -14,6 +14,7 @@ export {
 export {
   type Beat,
   type Begun,
+  type BegunBlob,
   type Bye,
   type Capability,
   type Complete,
@@ -24,9 +25,16 @@ export {
   type RefusalCode,
   type Refused,
   VERSION,
+  type WantedBlobs,
   type Welcome,
 } from "./control.ts";
-export { type Acknowledgement, NativeDecoder, type NativeHandler, type Whole } from "./decoder.ts";
+export {
+  type Acknowledgement,
+  type NativeContent,
+  NativeDecoder,
+  type NativeHandler,
+  type Whole,
+} from "./decoder.ts";
 export { MAX_HEAD_FRAME, NativeEncoder } from "./encoder.ts";
 export { protocolOf } from "./opening.ts";
 export { KIND, MAX_CONTROL_BYTES, MAX_RUN_BYTES } from "./frames.ts";

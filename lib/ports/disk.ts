@@ -67,6 +67,14 @@ export interface Disk {
   realPath(path: string): string;
   /** The names in a directory, in no order. @throws NotFoundError, UsageError */
   list(directory: string): string[];
+  /**
+   * Makes a directory, with the permissions that the process gives to directories.
+   * @returns false when there is a directory already
+   * @throws NotFoundError (nothing above it), UsageError (something else is there, no permission), DiskError
+   */
+  makeDirectory(path: string): boolean;
+  /** Sets the permission bits of a file. @throws NotFoundError, UsageError, DiskError */
+  setMode(path: string, mode: number): void;
   /** Replaces `to` if it exists. @throws DiskError */
   rename(from: string, to: string): void;
   /**

@@ -2,11 +2,13 @@
  * In what way a source is asked: by which protocol, and whether for the bytes of its file. Learnt from how
  * connections end, for the next one.
  */
-import { ProtocolError, type ZrsError } from "../errors.ts";
+import { ProtocolError, RefusedError, UnavailableError, type ZrsError } from "../errors.ts";
 import type { Begun } from "../native/mod.ts";
 import type { Clock, Log } from "../ports/mod.ts";
-import type { Intake, IntakeContext } from "./intake.ts";
-import { MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
+import { type BlobChoice, WITHOUT_BLOBS } from "./blob_use.ts";
+import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
+import { NativeIntake, NoNativeError } from "./native_intake.ts";
+import { MisfitError } from "./native_runs.ts";
 import type { Sink } from "./sink.ts";
 import { ZrsIntake } from "./zrs_intake.ts";
 
@@ -18,12 +20,18 @@ const ZRS2_MEMORY_MS = 600_000;
 /** A source that has spoken it before must be silent in so many connections to be asked for zrs2. */
 const UNHEARD_COUNT = 3;
 
+/** There was nobody to connect to: no judgement on what the source sends. */
+export class NotConnected extends UnavailableError {}
+
 export class Approach {
   readonly #clock: Clock;
   readonly #log: Log;
   /** As messages name it. */
   readonly #source: string;
   readonly #protocol: Protocol;
+  readonly #blobs: BlobChoice;
+  /** Whether the source has said that it has no files of blobs. */
+  #isWithoutBlobs = false;
   /** What the connection that was prepared is to speak. */
   #isZrs2 = false;
   /** Until then the source is taken for one that speaks zrs2 only. */
@@ -38,7 +46,15 @@ export class Approach {
   #misfitAfter: bigint | undefined;
 
   /** @param misfitAfter the last transaction here, where it is known already that what follows does not fit */
-  constructor(clock: Clock, log: Log, source: string, protocol: Protocol, misfitAfter?: bigint) {
+  constructor(
+    clock: Clock,
+    log: Log,
+    source: string,
+    protocol: Protocol,
+    blobs: BlobChoice,
+    misfitAfter?: bigint,
+  ) {
+    this.#blobs = blobs;
     this.#clock = clock;
     this.#log = log;
     this.#source = source;
@@ -67,8 +83,13 @@ export class Approach {
 
   /** What is to receive from the connection that was prepared. */
   intake(context: IntakeContext, begun: Begun | undefined): Intake {
-    if (this.#isZrs2) return new ZrsIntake(context);
+    if (this.#isZrs2) return new ZrsIntake(context, this.#zrsVersion);
     return new NativeIntake(context, this.#mayBeRaw(context.storage.lastTid), begun);
+  }
+
+  /** A source without blobs refuses, in words, whoever says that it takes some; one with blobs whoever says it does not. */
+  get #zrsVersion(): "zrs2.0" | "zrs2.1" {
+    return this.#blobs === "none" && this.#isWithoutBlobs ? "zrs2.0" : "zrs2.1";
   }
 
   /** Whether the source may send bytes as they lie in its file. */
@@ -91,6 +112,12 @@ export class Approach {
       this.#misfitAfter = lastTid;
       this.#log.info(`${failure.message}; asking ${this.#source} for it record by record`);
       return true;
+    }
+    if (failure instanceof RefusedError && this.#zrsVersion === "zrs2.1" && this.#blobs === "none") {
+      this.#isWithoutBlobs = failure.message.includes(WITHOUT_BLOBS);
+      if (this.#isWithoutBlobs) return true;
+    } else if (!(failure instanceof NotConnected)) {
+      this.#isWithoutBlobs &&= failure instanceof IdleEnd; // it may be another source by now
     }
     if (this.#protocol !== "auto") return false;
     if (!(failure instanceof NoNativeError)) {

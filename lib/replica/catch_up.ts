@@ -24,7 +24,8 @@ import { UnwantedError } from "./incoming.ts";
 import { IndexKeeper } from "./index_keeper.ts";
 import { CompleteEnd, type Completeness, type IntakeContext, type Promised } from "./intake.ts";
 import { lowerFirst } from "./lower_first.ts";
-import { AgainError, MisfitError } from "./native_intake.ts";
+import { AgainError } from "./native_intake.ts";
+import { MisfitError } from "./native_runs.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
@@ -51,6 +52,8 @@ export interface CatchUpOptions {
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
   readonly software?: string;
+  /** What the source is to remember this replica by. */
+  readonly name?: string | undefined;
   /** What comes next is asked for record by record: somebody has found that its bytes do not fit. */
   readonly byRecord?: boolean;
   /** Is told how far it is, each time that has changed. */
@@ -126,7 +129,7 @@ export class CatchUp {
     this.#until = options.until ?? END_OF_TIME;
     const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
     const misfitAfter = options.byRecord === true ? storage.lastTid : undefined;
-    this.#approach = new Approach(ports.clock, ports.log, source.name, protocol, misfitAfter);
+    this.#approach = new Approach(ports.clock, ports.log, source.name, protocol, options.blobs, misfitAfter);
     this.#index = new IndexKeeper(ports, storage);
   }
 
@@ -173,7 +176,7 @@ export class CatchUp {
   async #converse(signal: AbortSignal): Promise<ZrsError> {
     const { buffers = DEFAULT_BUFFER_SIZES } = this.#options;
     const connection = await this.#source.connect(signal);
-    const sink = new Sink(this.#ports, this.#storage, buffers, signal, "fail");
+    const sink = new Sink(this.#ports, this.#storage, buffers, signal, { onFull: "fail" });
     const begun = await this.#approach.prepare(sink, this.#storage.lastTid);
     const intake = this.#approach.intake(this.#context(sink, connection), begun);
     this.protocol = intake.protocol;
@@ -195,13 +198,14 @@ export class CatchUp {
       connection,
       options: {
         path: this.#storage.path,
-        blobs: options.blobs,
+        blobs: { choice: options.blobs },
         keepAliveMs: 30_000,
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         readBytes,
         runBytes,
         compress: options.compress ?? "auto",
         software: options.software ?? DEFAULT_SOFTWARE,
+        name: options.name,
         secret: options.secret,
         once: {
           until: this.#until,

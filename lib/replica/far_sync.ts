@@ -100,8 +100,8 @@ async function copy(
   const expected = far.size - start;
   if (expected <= 0) return 0;
   const buffers = options.buffers ?? DEFAULT_BUFFER_SIZES;
-  const sink = new Sink(ports, storage, buffers, signal, "fail");
-  const incoming = new Incoming(sink.restorer, { blobs: options.blobs, log: ports.log });
+  const sink = new Sink(ports, storage, buffers, signal, { onFull: "fail" });
+  const incoming = new Incoming(sink.restorer, { blobs: { choice: options.blobs }, log: ports.log });
   const runs = new FarRuns(
     far.name,
     sink,

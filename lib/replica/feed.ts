@@ -14,6 +14,7 @@ import {
 import { protocolOf } from "../native/mod.ts";
 import type { Connection } from "../ports/mod.ts";
 import { wantedBeatMs } from "./beats.ts";
+import { MissingBlobError } from "./blob_use.ts";
 import { NativeFeed } from "./native_feed.ts";
 import type { Ports } from "./ports.ts";
 import { type FeedOptions, type Line, PeerLeft, type Service, type Shared } from "./service.ts";
@@ -232,7 +233,8 @@ export class Feed implements Line {
 
   async isOvertaken(error: unknown, generation: Generation): Promise<boolean> {
     if (error instanceof ChangedError) return true;
-    if (!(error instanceof CorruptError)) return false;
+    // A pack removes the files of what it removes, once the new file is in place.
+    if (!(error instanceof CorruptError) && !(error instanceof MissingBlobError)) return false;
     await this.lookAgain();
     return this.#log.view.generation !== generation;
   }
@@ -242,7 +244,7 @@ export class Feed implements Line {
    */
   async tellFailure(error: unknown, encode: (reason: string) => Uint8Array): Promise<void> {
     if (!(error instanceof ZrsError) || error instanceof DiskError) return;
-    await this.write(encode(sentence(error)));
+    await this.write(encode(error instanceof MissingBlobError ? error.told : sentence(error)));
   }
 
   /** Waits until the secondary has greeted. */

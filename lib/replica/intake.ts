@@ -3,6 +3,7 @@ import { UnavailableError, type ZrsError } from "../errors.ts";
 import type { Storage } from "../filestorage/mod.ts";
 import type { Clock, Connection } from "../ports/mod.ts";
 import type { Fit, Secret } from "../native/mod.ts";
+import type { BlobReception } from "./blob_use.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import type { Sink } from "./sink.ts";
@@ -28,7 +29,7 @@ export interface Intake {
    */
   receive(): Promise<ZrsError>;
   /** Ends {@link receive}, in good order where the protocol has words for it. */
-  stop(): void;
+  stop(reason?: string): void;
 }
 
 /** Catching up once: up to where, and on what it may rest that this is all. */
@@ -78,7 +79,7 @@ export interface IntakeContext {
   readonly connection: Connection;
   readonly options: {
     readonly path: string;
-    readonly blobs: "refuse" | "none";
+    readonly blobs: BlobReception;
     readonly keepAliveMs: number;
     /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
     readonly peerTimeoutMs: number;
@@ -87,6 +88,8 @@ export interface IntakeContext {
     readonly compress: Compress;
     /** Name and version of this program, for the other end's log. */
     readonly software: string;
+    /** What the source is to remember this secondary by. */
+    readonly name?: string | undefined;
     /** The source must prove that it has it, too; undefined: any source will do. */
     readonly secret: Secret | undefined;
     /** Where this is to catch up once; undefined: to stay, and take whatever comes. */

@@ -141,7 +141,6 @@ class Conversation implements NativeHandler {
 
   control(message: Control, body: Uint8Array): void {
     this.#heard = true;
-    if (this.#verdict !== undefined) return; // what follows the welcome is not for us
     if (this.#isUnproved && message.type !== "refused" && message.type !== "bye") {
       this.#next = this.#handshake!.take(message, body) ?? "hello";
       return;
@@ -169,31 +168,6 @@ class Conversation implements NativeHandler {
     throw new ProtocolError(`Cannot take message ${message.type}: no source says that here`);
   }
 
-  acknowledgement(): void {
-    this.#mustBeJudged();
-  }
-  raw(): void {
-    this.#mustBeJudged();
-  }
-  whole(): void {
-    this.#mustBeJudged();
-  }
-  transaction(): void {
-    this.#mustBeJudged();
-  }
-  record(): void {
-    this.#mustBeJudged();
-  }
-  data(): void {
-    this.#mustBeJudged();
-  }
-  recordEnd(): void {
-    this.#mustBeJudged();
-  }
-  commit(): void {
-    this.#mustBeJudged();
-  }
-
   /** Whether the source has still to prove that it has our secret. */
   get #isUnproved(): boolean {
     return this.#handshake !== undefined && !this.#handshake.isDone;
@@ -219,6 +193,7 @@ class Conversation implements NativeHandler {
       beatMs: BEAT_MS,
       capabilities: ["once"],
       required: [],
+      blobs: "nothing", // nor anything else
     });
   }
 
@@ -251,6 +226,7 @@ class Conversation implements NativeHandler {
 
   #welcomed({ notice, lastTid, end, fit = "unknown" }: Welcome): void {
     this.#verdict = { kind: "welcome", notice, lastTid, end, fit };
+    this.#decoder.halt(); // what follows is not for us
   }
 
   #refused(refusal: Error): void {
@@ -266,11 +242,6 @@ class Conversation implements NativeHandler {
       );
     }
     this.#verdict = { kind: "differs", refusal };
-  }
-
-  #mustBeJudged(): void {
-    if (this.#verdict === undefined) {
-      throw new ProtocolError("Cannot take transaction: it comes before the welcome");
-    }
+    this.#decoder.halt();
   }
 }

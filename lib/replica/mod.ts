@@ -2,6 +2,7 @@ export type { BufferSizes } from "./buffers.ts";
 export { ComparedSource, NotNativeError } from "./compare_query.ts";
 export { SourceComparison } from "./compare_source.ts";
 export { StreamComparison } from "./compare_zrs.ts";
+export type { PackRequest } from "./live_pack.ts";
 export { queryLineage, type Verdict } from "./lineage_query.ts";
 export type { Compress } from "./pace.ts";
 export type { Ports } from "./ports.ts";
@@ -11,6 +12,7 @@ export { RepeatedLog } from "./repeated_log.ts";
 export type { Secret } from "../native/mod.ts";
 export type { Promotion } from "./replica_file.ts";
 export { Secondary, type SecondaryOptions } from "./secondary.ts";
+export type { BlobChoice, BlobOptions } from "./blob_use.ts";
 export { type SyncEnd, type SyncOptions, syncReplica, type SyncReport } from "./sync.ts";
 export { PackedAwayError, type SyncProgress } from "./catch_up.ts";
 export {
@@ -40,4 +42,5 @@ export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } f
 export { inOneLine } from "./process_connection.ts";
 export { type PushEnd, pushFar, type PushOptions } from "./far_push.ts";
 export { type FarSyncOptions, type FarSyncResult, syncFarFile } from "./far_sync.ts";
+export { politePauser } from "./waiting.ts";
 export { FarReplacedError } from "./far_shell.ts";

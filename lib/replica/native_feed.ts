@@ -31,10 +31,12 @@ import {
   type Shared,
 } from "./service.ts";
 import { agreedBeatMs, Beats, wantedBeatMs } from "./beats.ts";
+import { WITHOUT_BLOBS } from "./blob_use.ts";
 import { CompareFeed } from "./compare_feed.ts";
 import type { Question } from "./lineage.ts";
 import { findStart, type Start } from "./native_start.ts";
 import { Outgoing } from "./outgoing.ts";
+import { OutgoingBlobs } from "./outgoing_blobs.ts";
 import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
@@ -123,6 +125,7 @@ export class NativeFeed implements Service, NativeHandler {
     this.#line.beatMs = beatMs;
     using _beats = new Beats(this.#ports.clock, beatMs, () => this.#beat());
     await this.#checkUnderstands(hello);
+    await this.#checkBlobs(hello);
     using place = this.#shared.admit();
     if (place === undefined) {
       return await this.#refuse("busy", "this source serves as many secondaries already as it may");
@@ -156,6 +159,7 @@ export class NativeFeed implements Service, NativeHandler {
       );
       await this.#welcome(hello, view, beatMs, { notice, fit, resumption });
       this.#milestones = new Milestones(hello.lastTid);
+      this.#remember();
       await this.#stream(generation, raw ? hello.end : position, hello, raw, { resumption, goal });
     } finally {
       generation.release();
@@ -182,7 +186,7 @@ export class NativeFeed implements Service, NativeHandler {
         this.#answer = { value: message.answer };
         return this.#line.ring();
       case "beat":
-        return;
+        return this.#remember();
       case "bye":
         if (message.code === "trouble") {
           this.#shared.repeated.tell("warning", this.#line.peer, `cannot go on: ${message.reason}`);
@@ -197,28 +201,14 @@ export class NativeFeed implements Service, NativeHandler {
       throw new ProtocolError("Cannot take acknowledgement: nothing has been sent");
     }
     this.#milestones.take(acknowledgement);
+    this.#remember();
   }
 
-  raw(): never {
-    throw new ProtocolError("Cannot take transaction: this end is the source");
-  }
-  whole(): never {
-    return this.raw();
-  }
-  transaction(): never {
-    return this.raw();
-  }
-  record(): never {
-    return this.raw();
-  }
-  data(): never {
-    return this.raw();
-  }
-  recordEnd(): never {
-    return this.raw();
-  }
-  commit(): never {
-    return this.raw();
+  /** So that a pack keeps what it still needs. */
+  #remember(): void {
+    if (this.#milestones === undefined) return;
+    const name = this.#hello!.name ?? this.#line.peer.replace(/:\d+$/, "");
+    this.#shared.memory?.heard(name, this.#milestones.durable);
   }
 
   get #capabilities(): readonly string[] {
@@ -236,6 +226,12 @@ export class NativeFeed implements Service, NativeHandler {
     if (missing.length > 0) {
       await this.#refuse("capability", `this source cannot do what is required: ${missing.join(", ")}`);
     }
+  }
+
+  /** Where the files of blobs are left out, holes are not to travel on unnoticed. */
+  async #checkBlobs({ blobs, required }: Hello): Promise<void> {
+    if (this.#options.blobs !== "none" || blobs === "nothing" || required.includes("compare")) return;
+    await this.#refuse("blobs", WITHOUT_BLOBS);
   }
 
   async #refuse(code: RefusalCode, reason: string, commonTid?: bigint, exact?: boolean): Promise<never> {
@@ -323,16 +319,26 @@ export class NativeFeed implements Service, NativeHandler {
       encoder.isCompressing = pace.isCompressing;
     };
     encoder.isCompressing = pace.isCompressing;
+    const blobs = new OutgoingBlobs({
+      supply: this.#options.blobs,
+      wanted: hello.blobs,
+      begun: hello.begunBlobs,
+      marksMissing: hello.missingBlobs === "mark",
+      unreadable: this.#shared.unreadableBlobs,
+      log: this.#ports.log,
+      pause: () => this.#pause(),
+    });
     const rawOutgoing = raw
       ? new RawOutgoing(generation, startTid, encoder, {
-        blobs: this.#options.blobs,
+        blobs,
         bufferBytes,
         write,
         runBytes: Math.min(hello.runBytes, MAX_RUN_BYTES),
+        clock: this.#ports.clock,
       })
       : undefined;
     const outgoing = rawOutgoing ?? new Outgoing(generation, startTid, encoder, {
-      blobs: this.#options.blobs,
+      blobs,
       bufferBytes,
       write,
       log: this.#ports.log,
@@ -345,7 +351,7 @@ export class NativeFeed implements Service, NativeHandler {
       sentTid: outgoing.lastTid,
       receivedTid: this.#milestones!.received,
       durableTid: this.#milestones!.durable,
-      position: raw ? from + this.#durableBytes(resumption) : position,
+      position: raw ? this.#milestones!.durablePosition ?? from : position,
       generation,
     });
     for (;;) {
@@ -377,12 +383,6 @@ export class NativeFeed implements Service, NativeHandler {
     }
   }
 
-  /** How much of what the secondary did not have is durable there. */
-  #durableBytes(resumption: Resumption | undefined): number {
-    const { durableBytes } = this.#milestones!;
-    return durableBytes === 0 ? 0 : durableBytes + (resumption?.from ?? 0);
-  }
-
   #compress({ capabilities }: Hello): Compress {
     return capabilities.includes("zstd") ? this.#options.compress : "off";
   }
@@ -397,7 +397,7 @@ export class NativeFeed implements Service, NativeHandler {
     const before = outgoing.lastTid;
     try {
       const next = await send();
-      if (outgoing.lastTid !== before) this.#milestones!.pass(outgoing.lastTid, encoder.checksum);
+      if (outgoing.lastTid !== before) this.#milestones!.pass(outgoing.lastTid, encoder.checksum, next);
       return next;
     } catch (error) {
       if (this.#line.hasEnded) throw error;

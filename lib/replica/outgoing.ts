@@ -5,6 +5,8 @@
  * goes through it in parts.
  */
 import {
+  BlobFinder,
+  blobKeyOf,
   DEFAULT_WINDOW_BYTES,
   type Generation,
   RECORD,
@@ -14,10 +16,17 @@ import {
 } from "../filestorage/mod.ts";
 import { UnavailableError } from "../errors.ts";
 import type { Log } from "../ports/mod.ts";
-import { describeTid, formatOid, formatTid, STATUS, type TransactionHead } from "../zodb/mod.ts";
+import {
+  describeTid,
+  formatOid,
+  formatTid,
+  isBlobRecord,
+  STATUS,
+  type TransactionHead,
+} from "../zodb/mod.ts";
 import { MAX_RECORD_HEAD } from "../zrs/mod.ts";
-import { BlobGuard } from "./blob_guard.ts";
 import { DuplicateFinder } from "./duplicates.ts";
+import type { BlobContent, BlobEncoder, OutgoingBlobs } from "./outgoing_blobs.ts";
 import { type FillableBuffer, SendBuffers } from "./send_buffers.ts";
 import { checkStillThere } from "./still_there.ts";
 
@@ -26,8 +35,7 @@ const MAX_DATA_LENGTH = 0xffff_ffff;
 const DATA_BLOCK_BYTES = 64 * 1024;
 
 /** Writes transactions record by record; the stream of either protocol. */
-export interface TransactionEncoder extends FillableBuffer {
-  readonly room: number;
+export interface TransactionEncoder extends FillableBuffer, BlobEncoder {
   headRoom(head: TransactionHead): number;
   /** @returns how the extension travels */
   transaction(head: TransactionHead): string;
@@ -39,12 +47,22 @@ export interface TransactionEncoder extends FillableBuffer {
     dataTidAt: number,
     dataLength: number,
   ): void;
+  /** As `record`, of a blob: behind its data follow `beginBlob` and the content. */
+  blobRecord(
+    source: Uint8Array,
+    oidAt: number,
+    tidAt: number,
+    dataTidSource: Uint8Array | null,
+    dataTidAt: number,
+    dataLength: number,
+    blobLength: number,
+  ): void;
   data(source: Uint8Array, from: number, to: number): void;
   commit(): void;
 }
 
 export interface OutgoingOptions {
-  readonly blobs: "refuse" | "none";
+  readonly blobs: OutgoingBlobs;
   /** The size of each of the two buffers; one grows where a transaction's head needs more. */
   readonly bufferBytes: number;
   /** Writes to the peer; the bytes are lent until the promise resolves. */
@@ -63,7 +81,7 @@ export class Outgoing {
   #generation: Generation;
   #target: RecordReader;
   #duplicates: DuplicateFinder;
-  #blobs: BlobGuard;
+  #finder: BlobFinder;
   #dataBlock: Uint8Array | undefined;
   #withinData = false;
   readonly #targetTid = new Uint8Array(8);
@@ -88,7 +106,7 @@ export class Outgoing {
     this.#reader = new TransactionReader(new Window(file, 0, DEFAULT_WINDOW_BYTES));
     this.#target = new RecordReader(file);
     this.#duplicates = new DuplicateFinder(file, options.pause);
-    this.#blobs = new BlobGuard(file, options.blobs);
+    this.#finder = new BlobFinder(file);
   }
 
   /** The last transaction encoded. */
@@ -102,7 +120,7 @@ export class Outgoing {
     this.#reader.window.reset(generation.file, 0);
     this.#target = new RecordReader(generation.file);
     this.#duplicates = new DuplicateFinder(generation.file, this.#options.pause);
-    this.#blobs = new BlobGuard(generation.file, this.#options.blobs);
+    this.#finder = new BlobFinder(generation.file);
   }
 
   /**
@@ -137,17 +155,17 @@ export class Outgoing {
       if (encoder.room < MAX_RECORD_HEAD + dataLength) await this.#buffers.turn();
       const length = RECORD.size + dataLength;
       if (length > DEFAULT_WINDOW_BYTES || encoder.room < MAX_RECORD_HEAD + dataLength) {
-        const { bytes } = reader.window;
-        this.#blobs.examineAt(reader, recordPosition + RECORD.size, dataLength);
-        encoder.record(bytes, at + RECORD.oid, at + RECORD.tid, null, 0, dataLength);
-        await this.#sendData(recordPosition + RECORD.size, dataLength);
+        await this.#sendFromFile(at, null, recordPosition + RECORD.size, dataLength);
         continue;
       }
       const loaded = reader.window.locate(recordPosition, length);
       if (loaded < 0) throw reader.corrupt("the file ends within a record");
       const { bytes } = reader.window;
       const from = loaded + RECORD.size;
-      this.#blobs.examineBytes(reader, bytes, from, from + dataLength);
+      if (!this.#options.blobs.isOff && isBlobRecord(bytes, from, from + dataLength)) {
+        await this.#sendFromFile(loaded, null, recordPosition + RECORD.size, dataLength);
+        continue;
+      }
       encoder.record(bytes, loaded + RECORD.oid, loaded + RECORD.tid, null, 0, dataLength);
       encoder.data(bytes, from, from + dataLength);
     }
@@ -191,13 +209,41 @@ export class Outgoing {
       exists = target.resolve(oidHigh, oidLow);
     }
     if (encoder.room < MAX_RECORD_HEAD) await this.#buffers.turn();
-    const { bytes } = reader.window;
     const link = backPointer === 0 || several ? null : this.#targetTid;
     const length = exists ? target.dataLength : 0;
     if (length > MAX_DATA_LENGTH) this.#refuseTooLong(length);
-    if (length > 0) this.#blobs.examineAt(reader, target.dataPosition, length);
-    encoder.record(bytes, at + RECORD.oid, at + RECORD.tid, link, 0, length);
-    if (length > 0) await this.#sendData(target.dataPosition, length);
+    await this.#sendFromFile(at, link, target.dataPosition, length);
+  }
+
+  /**
+   * Sends a record whose header is loaded, with data from any place in the file, and the content of a blob.
+   * @param length of the data; 0 for none
+   */
+  async #sendFromFile(at: number, link: Uint8Array | null, position: number, length: number): Promise<void> {
+    const { bytes } = this.#reader.window;
+    const [oidAt, tidAt] = [at + RECORD.oid, at + RECORD.tid];
+    using content = length > 0 ? await this.#contentAt(position, length) : undefined;
+    if (content === undefined) {
+      this.#encoder.record(bytes, oidAt, tidAt, link, 0, length);
+    } else {
+      this.#encoder.blobRecord(bytes, oidAt, tidAt, link, 0, length, content.length);
+    }
+    if (length > 0) await this.#sendData(position, length);
+    if (content !== undefined) await this.#sendContent(content);
+  }
+
+  /** The content that goes with the record that the reader has moved to, if it is a blob's by its data. */
+  async #contentAt(position: number, length: number): Promise<BlobContent | undefined> {
+    const { blobs } = this.#options;
+    if (blobs.isOff || !this.#finder.isBlobAt(position, length)) return undefined;
+    return await blobs.open(blobKeyOf(this.#reader));
+  }
+
+  async #sendContent(content: BlobContent): Promise<void> {
+    this.#withinData = true;
+    if (this.#encoder.room < MAX_RECORD_HEAD) await this.#buffers.turn();
+    await this.#options.blobs.send(content, this.#encoder, this.#buffers);
+    this.#withinData = false;
   }
 
   /** Sends data that is not in the window, in as many parts as it takes. */

@@ -2,10 +2,11 @@
  * `zrs primary`: follows a Data.fs that another process writes, and serves it to any number of secondaries.
  * Never writes to what it follows.
  */
-import { type Change, directoryOf, FollowedFile } from "../filestorage/mod.ts";
+import { BlobDirectory, type Change, directoryOf, FollowedFile } from "../filestorage/mod.ts";
 import { ZrsError } from "../errors.ts";
 import type { Address, FileLock } from "../ports/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
+import type { BlobOptions, BlobSupply } from "./blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import type { Secret } from "../native/mod.ts";
 import type { Compress } from "./pace.ts";
@@ -14,11 +15,9 @@ import { Server } from "./server.ts";
 import type { NodeStatus } from "./status.ts";
 import { Bell, pauser, sleep } from "./waiting.ts";
 
-export interface PrimaryOptions {
+export interface PrimaryOptions extends BlobOptions {
   readonly path: string;
   readonly replicateTo: Address;
-  /** `refuse` ends a stream at the first blob; `none` sends records without the blobs' files. */
-  readonly blobs: "refuse" | "none";
   /** A secondary that takes nothing for so long is dropped. */
   readonly peerTimeoutMs?: number;
   /** How often to look at the file when the file system tells of no change. */
@@ -32,6 +31,8 @@ export interface PrimaryOptions {
   readonly bytesPerSecond?: number | undefined;
   /** Secondaries must prove that they have it. */
   readonly secret?: Secret | undefined;
+  /** Whether it is remembered, beside the file, how far secondaries are, for packing; default: no. */
+  readonly remember?: boolean;
   /** Name and version of this program, for the other end's log. */
   readonly software?: string;
 }
@@ -67,8 +68,9 @@ export class Primary {
     await using owned = new AsyncDisposableStack();
     const file = await FollowedFile.open(ports.disk, options.path, pauser(ports.clock));
     owned.defer(() => file.close());
+    const blobs = supplyOf(ports, options);
     const server = await Server.listen(ports, options.replicateTo, file, {
-      blobs: options.blobs,
+      blobs,
       peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
       sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
       chained: false,
@@ -76,6 +78,7 @@ export class Primary {
       compress: options.compress ?? "auto",
       bytesPerSecond: options.bytesPerSecond,
       secret: options.secret,
+      rememberFor: options.remember === true ? options.path : undefined,
       ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
     });
     owned.move();
@@ -117,6 +120,7 @@ export class Primary {
       lastTid,
       bytes: end,
       blobs,
+      missingBlobs: undefined,
       problem: this.#failure ?? (this.#absence?.told ? `${path} is not there any more` : this.#file.problem),
       source: undefined,
       peers: this.#server.peers,
@@ -228,4 +232,11 @@ export class Primary {
         return log.error(`${path} cannot be followed further: ${change.problem}`);
     }
   }
+}
+
+/** @throws UsageError about the directory */
+function supplyOf({ disk }: Ports, { blobs, blobDir }: PrimaryOptions): BlobSupply {
+  if (blobs === "refuse" || blobs === "none") return blobs;
+  if (blobDir === undefined) throw new RangeError(`Blobs cannot be ${blobs} without a directory`);
+  return BlobDirectory.open(disk, blobDir);
 }

@@ -2,24 +2,40 @@
  * Sending a Data.fs as it lies, to a secondary whose file is a prefix of it: whole transactions in runs, copied
  * from the file into one of two buffers while the other is being written (docs/native_protocol.md, "Runs").
  */
-import { DEFAULT_WINDOW_BYTES, type Generation, TransactionReader, Window } from "../filestorage/mod.ts";
+import {
+  BlobFinder,
+  type BlobKey,
+  blobKeyOf,
+  DEFAULT_WINDOW_BYTES,
+  type Generation,
+  TransactionReader,
+  Window,
+} from "../filestorage/mod.ts";
 import { ZrsError } from "../errors.ts";
-import type { NativeEncoder } from "../native/mod.ts";
+import { MAX_HEAD_FRAME, type NativeEncoder } from "../native/mod.ts";
+import type { Clock } from "../ports/mod.ts";
 import { describeTid, STATUS } from "../zodb/mod.ts";
-import { BlobGuard } from "./blob_guard.ts";
+import type { OutgoingBlobs } from "./outgoing_blobs.ts";
 import type { Resumption } from "./raw_start.ts";
 import { SendBuffers } from "./send_buffers.ts";
 import { checkStillThere, type Stretch } from "./still_there.ts";
 
 export interface RawOutgoingOptions {
-  readonly blobs: "refuse" | "none";
+  readonly blobs: OutgoingBlobs;
   /** The size of each of the two buffers. */
   readonly bufferBytes: number;
   /** Writes to the peer; the bytes are lent until the promise resolves. */
   readonly write: (bytes: Uint8Array) => Promise<void>;
   /** A run of several transactions has at most so many bytes. */
   readonly runBytes: number;
+  readonly clock: Clock;
 }
+
+/**
+ * A run counts for the secondary when it is whole, and is lost with the connection before. On a slow link it ends
+ * after so long, however few bytes it has: else a link that breaks more often than a run takes would bring nothing.
+ */
+const RUN_MS = 1_000;
 
 export class RawOutgoing {
   readonly #encoder: NativeEncoder;
@@ -27,7 +43,9 @@ export class RawOutgoing {
   readonly #reader: TransactionReader;
   readonly #buffers: SendBuffers;
   readonly #runBytes: number;
-  readonly #blobs: BlobGuard;
+  readonly #clock: Clock;
+  readonly #blobs: OutgoingBlobs;
+  readonly #finder: BlobFinder;
   #block: Uint8Array | undefined;
   /** The transaction copied last. */
   #copied: Stretch | undefined;
@@ -44,7 +62,9 @@ export class RawOutgoing {
     this.#lastTid = startTid;
     this.#encoder = encoder;
     this.#runBytes = options.runBytes;
-    this.#blobs = new BlobGuard(generation.file, options.blobs);
+    this.#clock = options.clock;
+    this.#blobs = options.blobs;
+    this.#finder = new BlobFinder(generation.file);
     this.#reader = new TransactionReader(new Window(generation.file, 0, DEFAULT_WINDOW_BYTES));
     this.#buffers = new SendBuffers(encoder, options.bufferBytes, options.write);
   }
@@ -55,12 +75,13 @@ export class RawOutgoing {
   }
 
   /**
-   * Sends one run: transactions from `position` on, as many as fit into one, or a single one that is larger. It may
-   * still be in a buffer afterwards: see {@link flush}. Where one cannot be read, the run ends before it.
+   * Sends one run: transactions from `position` on, as many as fit into one, or a single one that is larger. The
+   * contents of blobs go before the run, so only its first transaction has some. It may still be in a buffer
+   * afterwards: see {@link flush}. Where one cannot be read, the run ends before it.
    * @param end the end of what may be read
    * @returns the position behind the run
    * @throws CorruptError, DiskError when the first transaction cannot be read; UnavailableError when it has a blob
-   * that is not to be sent; ChangedError
+   * that is not to be sent, or has no file; ChangedError
    */
   async send(position: number, end: number): Promise<number> {
     const reader = this.#reader;
@@ -68,10 +89,18 @@ export class RawOutgoing {
     let at = position;
     let last = position;
     let transactions = 0;
+    const untilMs = this.#clock.monotonic() + RUN_MS;
     while (at < end && this.#load(at, transactions === 0)) {
       const length = reader.end - at;
       const isLarge = this.#isLarge;
-      if (transactions > 0 && (isLarge || at + length - position > this.#runBytes)) break;
+      const isFull = isLarge || at + length - position > this.#runBytes || this.#clock.monotonic() >= untilMs;
+      if (transactions > 0 && isFull) break;
+      const blobs = this.#findBlobs(transactions === 0);
+      if (blobs === undefined || blobs.length > 0 && transactions > 0) break;
+      if (blobs.length > 0) {
+        await this.#sendBlobs(blobs);
+        this.#load(at, true); // the window may have moved on
+      }
       if (reader.status !== STATUS.undone) this.#lastTid = reader.tid;
       // What was read meanwhile may belong to another history, if this one has been rolled back.
       const isFresh = isLarge || reader.window.locate(at, length) === 0;
@@ -128,9 +157,8 @@ export class RawOutgoing {
       if (reader.status !== STATUS.undone && reader.tid <= this.#lastTid) {
         throw reader.corrupt(`its tid must be greater than the one before, ${describeTid(this.#lastTid)}`);
       }
-      if (this.#isLarge) return true; // its records are looked at as they are copied
+      if (this.#isLarge) return true;
       if (window.locate(at, reader.end - at) < 0) throw reader.corrupt("the file ends within it");
-      this.#examineUpTo(reader.recordsEnd);
       return true;
     } catch (error) {
       if (isFirst || !(error instanceof ZrsError)) throw error;
@@ -144,14 +172,37 @@ export class RawOutgoing {
     return reader.end - reader.position > reader.window.bytes.length;
   }
 
-  /** Looks for blobs in the records that begin before a position and have not been looked at. */
-  #examineUpTo(position: number): void {
+  /**
+   * The blobs of the transaction last read.
+   * @returns undefined when it cannot be read, and is not the run's first
+   */
+  #findBlobs(isFirst: boolean): BlobKey[] | undefined {
     const reader = this.#reader;
-    if (this.#blobs.isOff || reader.status === STATUS.undone) return;
-    while (reader.nextPosition < position) {
-      reader.nextRecord();
-      this.#blobs.examine(reader);
+    if (this.#blobs.isOff || reader.status === STATUS.undone) return [];
+    const found: BlobKey[] = [];
+    try {
+      while (reader.nextRecord() >= 0) {
+        if (this.#finder.isBlob(reader)) found.push(blobKeyOf(reader));
+      }
+      return found;
+    } catch (error) {
+      if (isFirst || !(error instanceof ZrsError)) throw error;
+      return undefined;
     }
+  }
+
+  /** An object may have several records in one transaction, and one file. */
+  async #sendBlobs(keys: readonly BlobKey[]): Promise<void> {
+    const sent = new Set<bigint>();
+    for (const key of keys) {
+      if (sent.has(key.oid)) continue;
+      sent.add(key.oid);
+      using content = await this.#blobs.open(key);
+      if (content === undefined) continue;
+      if (this.#encoder.room < MAX_HEAD_FRAME) await this.#buffers.turn();
+      await this.#blobs.send(content, this.#encoder, this.#buffers);
+    }
+    if (this.#encoder.room === 0) await this.#buffers.turn();
   }
 
   async #copy(position: number, length: number): Promise<void> {
@@ -170,7 +221,6 @@ export class RawOutgoing {
     for (let done = from; done < length;) {
       if (this.#encoder.room === 0) await this.#buffers.turn();
       const part = block.subarray(0, Math.min(block.length, this.#encoder.room, length - done));
-      this.#examineUpTo(Math.min(position + done + part.length, this.#reader.recordsEnd));
       if (this.#generation.file.readAt(part, position + done) < part.length) {
         throw this.#reader.corrupt("the file ends within it");
       }

@@ -2,20 +2,22 @@
  * `zrs secondary`: keeps a Data.fs equal to a source's, transaction by transaction, and serves it on to
  * chained secondaries. Owns its file; connects again whenever the connection ends, for as long as it runs.
  */
-import type { Storage } from "../filestorage/mod.ts";
+import type { PackReport, Storage } from "../filestorage/mod.ts";
 import { DiskFullError, RefusedError, UnavailableError, UsageError, ZrsError } from "../errors.ts";
 import { type Address, type Connection, formatAddress } from "../ports/mod.ts";
-import { describeTid, formatTid } from "../zodb/mod.ts";
-import { Approach, type Protocol } from "./approach.ts";
+import { describeTid } from "../zodb/mod.ts";
+import { Approach, NotConnected, type Protocol } from "./approach.ts";
 import { attend } from "./attend.ts";
 import { AutoRewind } from "./auto_rewind.ts";
+import { openBlobs, supplyOf } from "./blob_reception.ts";
+import type { BlobOptions, BlobReception } from "./blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
 import { whyFruitless } from "./fruitless.ts";
-import { isDivergence } from "./histories.ts";
 import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
+import { LivePack, type PackRequest } from "./live_pack.ts";
 import { AgainError } from "./native_intake.ts";
-import { type Secret, SecretError } from "../native/mod.ts";
+import type { Secret } from "../native/mod.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
@@ -25,9 +27,11 @@ import { Server } from "./server.ts";
 import { Sink } from "./sink.ts";
 import { SourceWatch } from "./source_watch.ts";
 import type { NodeStatus } from "./status.ts";
+import { tellFruitless, tellRefusal } from "./tell_source.ts";
+import { Turn } from "./turn.ts";
 import { pauser, sleep } from "./waiting.ts";
 
-export interface SecondaryOptions {
+export interface SecondaryOptions extends BlobOptions {
   readonly path: string;
   readonly replicateFrom: Address;
   /** Where chained secondaries connect to. */
@@ -40,6 +44,10 @@ export interface SecondaryOptions {
   readonly bytesPerSecond?: number | undefined;
   /** Name and version of this program, for the other end's log. */
   readonly software?: string;
+  /** What the source is to remember it by. */
+  readonly name?: string | undefined;
+  /** Whether it is remembered, beside the file, how far its own secondaries are; default: no. */
+  readonly remember?: boolean;
   /** How often to tell the source that we are still here. */
   readonly keepAliveMs?: number;
   /** The longest wait between two attempts to connect. */
@@ -53,13 +61,16 @@ export interface SecondaryOptions {
   readonly applyDelayMs?: number;
   /** From so many bytes on a file of what waits is followed by another; default: 64 MiB. */
   readonly segmentBytes?: number;
-  /** `refuse` ends the stream at the first blob; `none` keeps records without the blobs' files. */
-  readonly blobs: "refuse" | "none";
   /** A source that stops in the middle of a transaction, or takes nothing, for so long is dropped. */
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
   /** `auto`: the native stream where the source speaks it, else zrs2. */
   readonly protocol?: Protocol;
+  /**
+   * Where the source has no file for a blob's record: `mark` takes the record alone, by the native stream, and puts
+   * the blob on a list beside the file; default: fail, the stream ends before it.
+   */
+  readonly missingBlobs?: "fail" | "mark" | undefined;
   /**
    * Where the source refuses this replica as ahead or forked, by the native stream, so many transactions may be
    * taken back to go on with it; default: 0, never.
@@ -85,9 +96,13 @@ export class Secondary {
   readonly #file: ReplicaFile;
   readonly #storage: Storage;
   readonly #server: Server | undefined;
+  readonly #blobs: BlobReception;
   readonly #source: SourceWatch;
   readonly #rewinding: AutoRewind;
   readonly #approach: Approach;
+  /** For work that nothing may be received during. */
+  readonly #turn = new Turn();
+  readonly #packing: LivePack;
   /** While replicating. */
   #sink: Sink | undefined;
   /** While running. */
@@ -104,8 +119,10 @@ export class Secondary {
     ports: Ports,
     options: SecondaryOptions,
     file: ReplicaFile,
+    blobs: BlobReception,
     server: Server | undefined,
   ) {
+    this.#blobs = blobs;
     this.#ports = ports;
     this.#options = options;
     this.#file = file;
@@ -113,9 +130,16 @@ export class Secondary {
     this.#server = server;
     this.#source = new SourceWatch(ports.clock, options.replicateFrom);
     this.#rewinding = new AutoRewind(ports, file.storage, options.rewindLimit ?? 0, file.applying);
+    this.#packing = new LivePack(ports, file.storage, this.#turn);
     // zrs2 knows no secrets.
     const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
-    this.#approach = new Approach(ports.clock, ports.log, formatAddress(options.replicateFrom), protocol);
+    this.#approach = new Approach(
+      ports.clock,
+      ports.log,
+      formatAddress(options.replicateFrom),
+      protocol,
+      options.blobs,
+    );
     this.#nextSaveMs = ports.clock.monotonic() + this.#indexSaveMs;
   }
 
@@ -137,10 +161,11 @@ export class Secondary {
         signal: options.signal,
       }),
     );
+    const blobs = await openBlobs(ports, options, file.storage.lastTid);
     const server = options.replicateTo === undefined
       ? undefined
       : await Server.listen(ports, options.replicateTo, file.storage, {
-        blobs: options.blobs,
+        blobs: supplyOf(blobs),
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         sendBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).sendBytes,
         chained: true,
@@ -148,6 +173,7 @@ export class Secondary {
         compress: options.compress ?? "auto",
         bytesPerSecond: options.bytesPerSecond,
         secret: options.secret,
+        rememberFor: options.remember === true ? options.path : undefined,
         ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
       });
     owned.move();
@@ -156,7 +182,7 @@ export class Secondary {
         `Blobs are left out (--blobs none): ${options.path} will have the records of blobs, not their files`,
       );
     }
-    const secondary = new Secondary(ports, options, file, server);
+    const secondary = new Secondary(ports, options, file, blobs, server);
     // Should we be killed before it is due, the next start does not have to scan again.
     if (file.scanned > MANY_SCANNED) await secondary.#saveIndex();
     return secondary;
@@ -189,11 +215,31 @@ export class Secondary {
       lastTid,
       bytes: end,
       blobs,
+      missingBlobs: this.#blobs.choice === "replicate"
+        ? this.#blobs.incoming.missing.count(this.#blobs.incoming.directory)
+        : undefined,
       delay: this.#file.applying?.status(),
       problem: this.#sink?.problem ?? this.#file.applying?.problem,
       source: this.#source.status(received, durable, this.#current?.source),
       peers: this.#server?.peers ?? [],
     };
+  }
+
+  /**
+   * Packs the file, while this goes on.
+   * @throws UsageError with a delay, and as {@link LivePack.pack}
+   */
+  async pack(request: PackRequest): Promise<PackReport> {
+    const blobs = this.#blobs.choice === "replicate" ? this.#blobs.incoming.directory : undefined;
+    if (this.#file.applying === undefined) {
+      return await this.#packing.pack({ blobs, ...request }, this.#server?.known);
+    }
+    const { path } = this.#options;
+    throw new UsageError(`Cannot pack ${path}: transactions wait beside it, for it runs with --apply-delay`, {
+      path,
+      hint:
+        "stop the node, apply what waits with zrs promote, and then pack; or run it without the delay first",
+    });
   }
 
   /**
@@ -269,6 +315,7 @@ export class Secondary {
     } finally {
       signal.removeEventListener("abort", end);
       end();
+      await this.#packing.stop();
       this.#server?.close();
       await serving;
       await applying.catch(() => {});
@@ -290,6 +337,7 @@ export class Secondary {
   /** Closing twice is harmless. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server?.close();
+    await this.#packing.stop();
     await this.#file[Symbol.asyncDispose]();
   }
 
@@ -309,12 +357,17 @@ export class Secondary {
       const hadBytes = sink.restorer.begun?.bytes ?? 0;
       let failure: ZrsError;
       try {
-        failure = await this.#attend(sink, signal);
+        failure = await this.#attend(sink, AbortSignal.any([signal, this.#turn.signal]));
       } catch (error) {
         if (signal.aborted && error instanceof DiskFullError) return false;
         throw error;
       }
       if (signal.aborted) break;
+      if (this.#turn.isWanted) {
+        if (this.#storage.lastTid !== before) this.#rewinding.grown();
+        sink = await this.#giveTurn(sink, signal);
+        continue;
+      }
       if (this.#approach.learn(failure, this.#storage.lastTid)) continue;
       const { lastTid } = this.#storage;
       if (lastTid !== before) this.#rewinding.grown();
@@ -337,7 +390,7 @@ export class Secondary {
       const isRefused = failure instanceof RefusedError;
       if (isRefused) {
         delay.slowDown();
-        this.#tellRefusal(source, failure);
+        tellRefusal(log, source, this.#storage.lastTid, failure);
       }
       const waitMs = delay.next();
       const again = `connecting again in ${(waitMs / 1000).toFixed(1)} s`;
@@ -353,42 +406,31 @@ export class Secondary {
       } else {
         const what = failure instanceof NotConnected ? failure.message : `${source}: ${sentence(failure)}`;
         log.warning(`${what}; ${again}`);
-        if (fruitless > 0 && fruitless % POISON_COUNT === 0) this.#tellFruitless(source, fruitless, failure);
+        if (fruitless > 0 && fruitless % POISON_COUNT === 0) {
+          const why = whyFruitless(failure, this.#approach.protocol, lastTid);
+          tellFruitless(log, source, lastTid, fruitless, why);
+        }
       }
       await this.#saveIndexWhenDue();
       this.#source.waiting(waitMs);
-      await sleep(clock, waitMs, signal);
+      await sleep(clock, waitMs, AbortSignal.any([signal, this.#turn.signal]));
+      if (this.#turn.isWanted && !signal.aborted) sink = await this.#giveTurn(sink, signal);
     }
     return true;
   }
 
+  /** Lets somebody work on the file alone. @returns what receives afterwards @throws DiskError final */
+  async #giveTurn(sink: Sink, signal: AbortSignal): Promise<Sink> {
+    await sink.abort(); // what has come of a transaction lies behind the end of the file
+    await this.#turn.give();
+    if (this.#storage.failure !== undefined) throw this.#storage.failure;
+    return this.#newSink(signal);
+  }
+
   #newSink(signal: AbortSignal): Sink {
     const buffers = this.#options.buffers ?? DEFAULT_BUFFER_SIZES;
-    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal);
-  }
-
-  #tellRefusal(source: string, failure: ZrsError): void {
-    const { lastTid } = this.#storage;
-    const message = sentence(failure);
-    if (failure instanceof SecretError) return this.#ports.log.error(`${source}: ${message}`);
-    this.#ports.log.error(
-      isDivergence(message)
-        ? `${source} refuses this replica: ${message}; nothing was changed. ` +
-          `Compare the last transactions of both files (zrs log); zrs rewind takes back those that the source ` +
-          `lacks, or begin anew with an empty replica`
-        : `${source} cannot go on behind ${describeTid(lastTid)}: ${message}`,
-      { tid: formatTid(lastTid) },
-    );
-  }
-
-  #tellFruitless(source: string, count: number, failure: ZrsError): void {
-    const { lastTid } = this.#storage;
-    const why = whyFruitless(failure, this.#approach.protocol, lastTid);
-    this.#ports.log.error(
-      `${source} has ended ${count} connections in a row without sending a transaction after ` +
-        `${describeTid(lastTid)}. ${why}. Look into the log of the source`,
-      { tid: formatTid(lastTid), count },
-    );
+    const blobs = this.#blobs.choice === "replicate" ? this.#blobs.incoming : undefined;
+    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal, { blobs });
   }
 
   /**
@@ -398,6 +440,7 @@ export class Secondary {
    */
   async #attend(sink: Sink, signal: AbortSignal): Promise<ZrsError> {
     const { network } = this.#ports;
+    if (this.#blobs.choice === "replicate") this.#blobs.incoming.forget(this.#storage.lastTid);
     const begun = await this.#approach.prepare(sink, this.#storage.lastTid);
     let connection: Connection;
     this.#source.connecting();
@@ -429,12 +472,13 @@ export class Secondary {
       connection,
       options: {
         path: options.path,
-        blobs: options.blobs,
+        blobs: this.#blobs,
         keepAliveMs: options.keepAliveMs ?? DEFAULT_KEEP_ALIVE_MS,
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         readBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).readBytes,
         runBytes: (options.buffers ?? DEFAULT_BUFFER_SIZES).runBytes,
         software: options.software ?? DEFAULT_SOFTWARE,
+        name: options.name,
         compress: options.compress ?? "auto",
         secret: options.secret,
       },
@@ -459,6 +503,3 @@ export class Secondary {
     }
   }
 }
-
-/** There was nobody to connect to: no judgement on what the source sends. */
-class NotConnected extends UnavailableError {}

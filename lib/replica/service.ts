@@ -7,13 +7,15 @@ import type { Generation, TransactionLog } from "../filestorage/mod.ts";
 import type { Secret } from "../native/mod.ts";
 import type { Log } from "../ports/mod.ts";
 import { describeTid } from "../zodb/mod.ts";
+import type { BlobSupply } from "./blob_use.ts";
 import type { Compress } from "./pace.ts";
 import type { RepeatedLog } from "./repeated_log.ts";
+import type { SecondaryMemory } from "./secondary_memory.ts";
 import type { SharedLook } from "./shared_look.ts";
 import type { Throttle } from "./throttle.ts";
 
 export interface FeedOptions {
-  readonly blobs: "refuse" | "none";
+  readonly blobs: BlobSupply;
   /** A peer that takes nothing, or does not greet, for so long is dropped. */
   readonly peerTimeoutMs: number;
   /** The size of each of the two buffers that a secondary costs. */
@@ -32,8 +34,12 @@ export interface FeedOptions {
 export interface Shared {
   readonly repeated: RepeatedLog;
   readonly look: SharedLook;
+  /** Where it is remembered how far secondaries are; undefined: nowhere. */
+  readonly memory: SecondaryMemory | undefined;
   /** What limits the sending of all together; undefined for no limit. */
   readonly throttle: Throttle | undefined;
+  /** The paths of blobs' files that could not be read, so that a stream broke off in their middle. */
+  readonly unreadableBlobs: Set<string>;
   /** Takes a place among those that are served; undefined when there is none. */
   readonly admit: () => Disposable | undefined;
   /** As {@link admit}, for whoever compares a copy: reading for one is enough beside the real work. */

@@ -1,17 +1,26 @@
 /**
  * Where a replica's transactions go: built in one buffer while the run before is written and synced from the
- * other, so that durability costs little speed. A full disk stops the writing without harm until there is
+ * other, so that durability costs little speed. Blobs come to their places before the run that has their records
+ * is appended: a crash in between leaves files that no record names, never the other way round. A full disk stops the writing without harm until there is
  * room; meanwhile no more is taken from the source than the buffers hold.
  */
 import { GrowingDigest, Restorer, type Run, type Storage } from "../filestorage/mod.ts";
 import { DiskFullError } from "../errors.ts";
 import type { Begun } from "../native/mod.ts";
 import type { BufferSizes } from "./buffers.ts";
+import type { IncomingBlobs } from "./incoming_blobs.ts";
 import type { Ports } from "./ports.ts";
 import { pauser, sleep } from "./waiting.ts";
 
 /** How often a full disk is looked at again. */
 export const FULL_RETRY_MS = 5_000;
+
+export interface SinkOptions {
+  readonly onFull?: "wait" | "fail";
+  readonly blobs?: IncomingBlobs | undefined;
+}
+
+type KeptBlobs = ReturnType<IncomingBlobs["takeKept"]>;
 
 export class Sink {
   readonly restorer: Restorer;
@@ -27,6 +36,8 @@ export class Sink {
   #writing: Promise<void> | undefined;
   #failure: unknown;
   #failed = false;
+  /** The contents of blobs, where they are replicated. */
+  readonly #blobs: IncomingBlobs | undefined;
   /** Of what is kept of a transaction. */
   #digest: GrowingDigest | undefined;
   /** Why nothing can be written for the time being. */
@@ -36,17 +47,19 @@ export class Sink {
 
   /**
    * @param signal ends waiting for room on a full disk; what waits to be written is then given up
-   * @param onFull whether to wait for room at all
+   * @param options.onFull whether to wait for room at all; default: wait
+   * @param options.blobs where the contents of blobs come, if they are taken
    */
   constructor(
     ports: Ports,
     storage: Storage,
     buffers: BufferSizes,
     signal: AbortSignal,
-    onFull: "wait" | "fail" = "wait",
+    { onFull = "wait", blobs }: SinkOptions = {},
   ) {
     this.#onFull = onFull;
     this.#ports = ports;
+    this.#blobs = blobs;
     this.#storage = storage;
     this.#signal = signal;
     this.#runBytes = buffers.runBytes;
@@ -65,6 +78,8 @@ export class Sink {
    * @throws DiskError final
    */
   async settle(): Promise<void> {
+    const blobs = this.#blobs;
+    if (blobs?.isBusy) await this.#untilRoom(() => blobs.settle());
     this.#begin();
     while (this.restorer.length >= this.#runBytes) {
       this.#check(); // nothing would make room any more
@@ -113,6 +128,7 @@ export class Sink {
   /** Forgets the transaction under way, and writes what is whole. @throws DiskError */
   async abort(): Promise<void> {
     this.#digest = undefined;
+    this.#blobs?.leave();
     const spilled = this.restorer.abort();
     if (spilled && this.#writing === undefined && !this.#failed) await this.#storage.cut();
     await this.drain();
@@ -123,7 +139,9 @@ export class Sink {
     if (this.#writing !== undefined || this.#failed) return;
     const { restorer } = this;
     if (restorer.largeEnd === undefined && !restorer.hasWhole) return;
-    this.#writing = (restorer.largeEnd !== undefined ? this.#finishLarge() : this.#append(restorer.take()))
+    const blobs = this.#blobs?.takeKept() ?? [];
+    const run = restorer.largeEnd === undefined ? restorer.take() : undefined;
+    this.#writing = (run === undefined ? this.#finishLarge(blobs) : this.#append(run, blobs))
       .catch((error) => {
         this.#failed = true;
         this.#failure = error;
@@ -144,7 +162,8 @@ export class Sink {
     if (this.#failed) throw this.#failure;
   }
 
-  async #append(run: Run): Promise<void> {
+  async #append(run: Run, blobs: KeptBlobs): Promise<void> {
+    await this.#place(blobs);
     await this.#untilRoom(() => this.#storage.append(run, this.#hasMore));
     this.transactions += run.transactions;
     this.restorer.giveBack(run);
@@ -161,7 +180,12 @@ export class Sink {
     });
   }
 
-  async #finishLarge(): Promise<void> {
+  async #place(blobs: KeptBlobs): Promise<void> {
+    if (blobs.length > 0) await this.#untilRoom(() => this.#blobs!.place(blobs));
+  }
+
+  async #finishLarge(blobs: KeptBlobs): Promise<void> {
+    await this.#place(blobs);
     const large = this.restorer.largeEnd!;
     await this.#untilRoom(async () => {
       this.restorer.spillLast((bytes, position) => this.#storage.writePart(bytes, position));

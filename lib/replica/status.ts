@@ -3,6 +3,7 @@
  * or kept for it on the way of a transaction. Times are milliseconds since 1970 UTC, by the Clock port.
  */
 import { NO_TID, timeOfTid } from "../zodb/mod.ts";
+import type { BlobChoice } from "./blob_use.ts";
 
 /** How far something is behind something else; what is undefined is not known. */
 export interface Lag {
@@ -80,7 +81,9 @@ export interface NodeStatus {
   /** Undefined for a node that applies at once what it receives, or receives nothing. */
   readonly delay: DelayStatus | undefined;
   /** `none`: the copies made here hold the records of blobs, not their files. */
-  readonly blobs: "refuse" | "none";
+  readonly blobs: BlobChoice;
+  /** How many blobs the source had no files for are missing here; undefined where no list of them is kept. */
+  readonly missingBlobs: number | undefined;
   /** What keeps the node from going on, though it is trying; undefined when nothing does. */
   readonly problem: string | undefined;
   /** Undefined for a node that follows its file. */

@@ -75,6 +75,7 @@ export async function syncReplica(
 ): Promise<SyncReport> {
   const { disk } = ports;
   const { path, model } = options;
+  const hadLock = disk.status(`${path}.lock`) !== undefined;
   await using storage = await Storage.open(disk, path, { pause: pauser(ports.clock), signal });
   const { created } = storage.report;
   try {
@@ -90,8 +91,11 @@ export async function syncReplica(
     const sourceLastTid = await options.askLastTid?.();
     return { check, ...await bringUpToDate(ports, reached, storage, { ...options, sourceLastTid }, signal) };
   } catch (error) {
-    // Nobody is helped by an empty database where there was none.
-    if (created && storage.lastTid === NO_TID) disk.remove(path);
+    // Nobody is helped by an empty database where there was none. While its lock is still ours, that goes last.
+    if (created && storage.lastTid === NO_TID) {
+      disk.remove(path);
+      if (!hadLock) disk.remove(`${path}.lock`);
+    }
     throw error;
   }
 }

@@ -12,10 +12,13 @@ import {
   Window,
 } from "../filestorage/mod.ts";
 import { DivergedError, UnavailableError, ZrsError } from "../errors.ts";
+import type { WantedBlobs } from "../native/mod.ts";
 import { describeTid, formatTid } from "../zodb/mod.ts";
 import { encodeRefusal, GreetingDecoder, StreamEncoder } from "../zrs/mod.ts";
 import { compareHistories, refusalReason } from "./histories.ts";
+import { WITHOUT_BLOBS } from "./blob_use.ts";
 import { Outgoing } from "./outgoing.ts";
+import { OutgoingBlobs } from "./outgoing_blobs.ts";
 import type { Ports } from "./ports.ts";
 import {
   type FeedOptions,
@@ -70,6 +73,7 @@ export class ZrsFeed implements Service {
     if (this.#options.secret !== undefined) {
       await this.#refuse("this source demands a secret, and zrs2 knows none: use zrs and --auth-file");
     }
+    await this.#checkBlobs();
     using place = this.#shared.admit();
     if (place === undefined) {
       await this.#refuse("this source serves as many secondaries already as it may");
@@ -85,7 +89,7 @@ export class ZrsFeed implements Service {
         tid: formatTid(start.startTid),
       });
       const outgoing = new Outgoing(generation, start.startTid, new StreamEncoder(start.startTid), {
-        blobs: this.#options.blobs,
+        blobs: this.#blobs(),
         bufferBytes: this.#options.sendBytes,
         write: (bytes) => this.#line.write(bytes),
         log,
@@ -165,6 +169,30 @@ export class ZrsFeed implements Service {
       } finally {
         if (!keep) generation.release();
       }
+    }
+  }
+
+  #blobs(): OutgoingBlobs {
+    return new OutgoingBlobs({
+      supply: this.#options.blobs,
+      wanted: this.#wantedBlobs,
+      log: this.#ports.log,
+      pause: () => this.#pause(),
+    });
+  }
+
+  get #wantedBlobs(): WantedBlobs {
+    return this.#greeting.greeting!.version === "zrs2.1" ? "content" : "nothing";
+  }
+
+  /** As a primary of zc.zrs, but in words. */
+  async #checkBlobs(): Promise<void> {
+    const { blobs } = this.#options;
+    if (blobs === "none" && this.#wantedBlobs === "content") await this.#refuse(WITHOUT_BLOBS);
+    if (typeof blobs !== "string" && this.#wantedBlobs === "nothing") {
+      await this.#refuse(
+        "this source has blobs, which zrs2.0 cannot carry: give the secondary a blob directory",
+      );
     }
   }
 

@@ -188,6 +188,11 @@ export class StreamEncoder {
     this.#beginData(dataLength);
   }
 
+  /** The content of a blob follows: here its length has been said before. */
+  beginBlob(_key: unknown, length: number | undefined, from: number): void {
+    must(from === 0 && length === this.#blobLeft, "a blob comes whole");
+  }
+
   /** A part of the record's data; needs room for it. All of it must come before anything else does. */
   data(source: Uint8Array, from: number, to: number): void {
     const count = to - from;

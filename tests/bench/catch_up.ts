@@ -124,7 +124,7 @@ function roundsFor({ options }: Bench, { pair }: Route): number {
 }
 
 /** What the system's cp takes, which waits for no disk, and then until `sync` has the copy there; in seconds. */
-async function copyByCp(
+export async function copyByCp(
   { target }: Bench,
   file: DataFile,
 ): Promise<{ readonly copied: number; readonly synced: number }> {

@@ -25,6 +25,8 @@ export interface Start {
   readonly profile: string | undefined;
   /** What our secondary speaks; undefined: what it would by itself. */
   readonly protocol?: Protocol;
+  /** Its blobs, if it has some. */
+  readonly blobDir?: string;
   /** Further options of our program. */
   readonly options?: readonly string[];
 }
@@ -45,7 +47,8 @@ export function killAll(): void {
 /** A primary that serves the file. */
 export async function startPrimary(maker: Maker, start: Start): Promise<End> {
   if (maker === "ours") return await startOurs("primary", start, ["--replicate-to", ANY_PORT]);
-  return new PythonEnd(await ZrsPrimary.start({ path: start.path, replicateTo: ANY_PORT }));
+  const { path, blobDir } = start;
+  return new PythonEnd(await ZrsPrimary.start({ path, blobDir, replicateTo: ANY_PORT }));
 }
 
 /**
@@ -63,9 +66,9 @@ export async function startSecondary(
     const protocol = start.protocol === undefined ? [] : ["--protocol", start.protocol];
     return await startOurs("secondary", start, ["--replicate-from", from, ...chain, ...protocol]);
   }
-  const { path } = start;
+  const { path, blobDir } = start;
   const chain = chained ? { replicateTo: ANY_PORT } : {};
-  return new PythonEnd(await ZrsSecondary.start({ path, replicateFrom: from, ...chain }));
+  return new PythonEnd(await ZrsSecondary.start({ path, blobDir, replicateFrom: from, ...chain }));
 }
 
 async function startOurs(command: string, start: Start, options: readonly string[]): Promise<End> {
@@ -85,6 +88,7 @@ async function startOurs(command: string, start: Start, options: readonly string
     command,
     path,
     ...options,
+    ...(start.blobDir === undefined ? [] : ["--blob-dir", start.blobDir]),
     ...start.options ?? [],
     "--ready-file",
     readyFile,

@@ -28,6 +28,17 @@ function readTid(reader: TransactionReader, position: number): bigint {
   throw new Error(`Cannot measure with ${reader.position}: no whole transaction ends there`);
 }
 
+/** The tid of the last transaction that ends at a position or before. */
+export function lastTidBefore(path: string, position: number): bigint {
+  using file = disk.openRead(path);
+  const reader = new TransactionReader(new Window(file, file.size()));
+  let tid = NO_TID;
+  for (let at = FIRST_POSITION; reader.read(at) === "whole" && reader.end <= position; at = reader.end) {
+    tid = reader.tid;
+  }
+  return tid;
+}
+
 /** Whether a file ends at `end` with a whole transaction whose tid is `tid`. */
 export function endsWith(path: string, end: number, tid: bigint): boolean {
   using file = disk.openRead(path);

@@ -7,6 +7,7 @@
 import { join } from "node:path";
 import { ENVIRONMENTS, prepare } from "../kit/environments.ts";
 import type { Case } from "./bench.ts";
+import { blobs } from "./blobs.ts";
 import { catchUp } from "./catch_up.ts";
 import { compare } from "./compare.ts";
 import { DataFiles } from "./data_files.ts";
@@ -20,12 +21,13 @@ import { opening } from "./opening.ts";
 import { type Options, parseOptions, USAGE } from "./options.ts";
 import { describeMachine, formatJson, formatTable } from "./report.ts";
 import { pack } from "./pack.ts";
+import { replicaSync } from "./replica_sync.ts";
 import { TemporaryDirectories } from "./temporary.ts";
 import { verify } from "./verify.ts";
 
 const CASES: readonly Case[] = [
-  ...[catchUp, link, handshake, idle, latency],
-  ...[opening, verify, compare, pack, memory],
+  ...[catchUp, blobs, link, handshake, idle, latency],
+  ...[opening, verify, compare, pack, replicaSync, memory],
 ];
 
 async function main(options: Options): Promise<void> {

@@ -22,8 +22,10 @@ Deno.test("primary takes a database and an address to listen on", () => {
     command: "primary",
     dataFs: "Data.fs",
     replicateTo: LOCAL_5000,
-    blobs: "refuse",
+    blobDir: undefined,
+    blobs: undefined,
     maxSecondaries: 100,
+    remember: false,
     compress: "auto",
     bwlimit: undefined,
     control: undefined,
@@ -60,9 +62,12 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
     rewindLimit: 100,
     compress: "auto",
     bwlimit: undefined,
-    blobs: "refuse",
+    blobDir: undefined,
+    blobs: undefined,
+    missingBlobs: undefined,
     keepAlive: 30,
     retryMax: 60,
+    name: undefined,
     control: undefined,
     tlsName: undefined,
     authFile: undefined,
@@ -79,12 +84,12 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
     ...[
       ...["--max-secondaries", "3", "--protocol", "native", "--compress", "off", "--bwlimit", "2M"],
       ...["--apply-delay", "1.5h", "--rewind", "auto", "--rewind-limit", "7"],
-      "--blobs",
-      "none",
+      ...["--blob-dir", "blobs", "--blobs", "shared"],
       "--keep-alive",
       "2.5",
       "--retry-max",
       "5",
+      ...["--name", "db2"],
       "--control",
       "c",
       ...[
@@ -117,9 +122,12 @@ Deno.test("secondary takes a copy and where it comes from, and may send it on", 
     rewindLimit: 7,
     compress: "off",
     bwlimit: 2_097_152,
-    blobs: "none",
+    blobDir: "blobs",
+    blobs: "shared",
+    missingBlobs: undefined,
     keepAlive: 2.5,
     retryMax: 5,
+    name: "db2",
     control: "c",
     tlsName: "db1",
     authFile: "secret",
@@ -192,16 +200,21 @@ Deno.test("a wrong command line exits with 2 and one line that says what to do",
     [["secondary", "x", "--replicate-from", ":5"], /names no host to connect to; write host:port/],
     [
       ["primary", "x", "--replicate-to", "5", "--blobs", "replicate"],
-      /cannot replicate blobs.*none leaves them out\n$/,
+      /Cannot replicate blobs without --blob-dir/,
     ],
     [
-      ["primary", "x", "--replicate-to", "5", "--blobs", "shared"],
-      /cannot replicate blobs.*none leaves them out\n$/,
+      ["secondary", "x", "--replicate-from", "5", "--blobs", "shared"],
+      /Cannot share blobs without --blob-dir/,
     ],
     [
-      ["primary", "x", "--replicate-to", "5", "--blobs", "nome"],
-      /`--blobs`: Expected "none", but got "nome"/,
+      ["secondary", "x", "--replicate-from", "5", "--blobs", "none", "--missing-blobs", "mark"],
+      /Cannot mark missing blobs where none are replicated/,
     ],
+    [
+      ["primary", "x", "--replicate-to", "5", "--blobs", "none", "--blob-dir", "b"],
+      /Cannot use --blob-dir with --blobs none/,
+    ],
+    [["primary", "x", "--replicate-to", "5", "--blobs", "nome"], /`--blobs`.*nome/],
     [["primary", "x", "--replicate-to", "5", "--bwlimit", "0"], /bytes a second, such as .*, but got "0"/],
     [["primary", "x", "--replicate-to", "5", "--compress", "yes"], /`--compress`: Expected .*"auto"/],
     [
@@ -301,8 +314,9 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       /^Usage: zrs primary DATA_FS --replicate-to ADDR \[OPTION\.\.\.\]$/m,
       [
         "--replicate-to ADDR",
+        "--blob-dir DIR",
         "--blobs MODE",
-        ...["--max-secondaries N", "--compress WHEN", "--bwlimit RATE"],
+        ...["--max-secondaries N", "--remember", "--compress WHEN", "--bwlimit RATE"],
         "--control PATH",
         "--auth-file FILE",
         ...["--tls-cert FILE", "--tls-key FILE", "--tls-ca FILE"],
@@ -343,8 +357,8 @@ Deno.test("the help of each command has its usage, all its options and an exampl
           "--compress WHEN",
           "--bwlimit RATE",
         ],
-        ...["--blobs MODE", "--keep-alive SECONDS"],
-        ...["--retry-max SECONDS", "--control PATH", "--tls-name NAME"],
+        ...["--blob-dir DIR", "--blobs MODE", "--missing-blobs MODE", "--keep-alive SECONDS"],
+        ...["--retry-max SECONDS", "--name NAME", "--control PATH", "--tls-name NAME"],
         "--auth-file FILE",
         ...["--tls-cert FILE", "--tls-key FILE", "--tls-ca FILE"],
         ...["--ready-file FILE", "--log-file FILE", "-q, --quiet", "-v, --verbose"],
@@ -370,7 +384,10 @@ Deno.test("the help of each command has its usage, all its options and an exampl
     [
       "pack",
       /^Usage: zrs pack DATA_FS \[OPTION\.\.\.\]$/m,
-      ["--days N", "--to TIME", "--no-gc", "--no-keep-old", "--json", "-q, --quiet"],
+      [
+        ...["--days N", "--to TIME", "--no-gc", "--no-keep-old", "--blob-dir DIR"],
+        ...["--keep-for N", "--ignore-secondaries", "--json", "-q, --quiet"],
+      ],
     ],
     [
       "verify",
@@ -378,7 +395,7 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       [
         "--pickles",
         "--refs",
-        "--blob-dir PATH",
+        "--blob-dir DIR",
         "--max-findings N",
         "--bytes",
         "--digest",
@@ -419,7 +436,7 @@ Deno.test("completion scripts exist for bash, zsh and fish, and offer what the c
       assert(out.includes(offered!), `${shell}: ${typed}`);
     }
     const values = await runCaptured("completion", shell, "primary", "x", "--blobs", "");
-    assert.match(values.out, /^none/, shell);
+    assert.match(values.out, /none/, shell);
   }
 });
 

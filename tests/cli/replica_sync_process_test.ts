@@ -183,7 +183,7 @@ Deno.test({
     await withSmallDisk(directory.path, 300, async (small) => {
       const copy = `${small}/Data.fs`;
       assertFails(await sync(source, copy), 6, /\d+ bytes are needed, \d+ are free/);
-      assert.throws(() => Deno.statSync(copy), Deno.errors.NotFound);
+      assert.deepEqual([...Deno.readDirSync(small)], []);
       // A primary by zrs2 does not say how much will come.
       await using primary = await ZrsProcess.start(directory, "primary", source, "--replicate-to", "0");
       const full = await sync(`zrs://${primary.address}`, copy, "--protocol", "zrs2");
@@ -212,6 +212,22 @@ Deno.test({
       assertSameBytes(Deno.readFileSync(copy), BEGINNING);
     });
   },
+});
+
+Deno.test("a directory in the copy's or the source's place is told, and nothing is put into it", async () => {
+  await using directory = await TempDirectory.make();
+  const source = await sourceIn(directory);
+  const folder = directory.join("var");
+  Deno.mkdirSync(folder);
+  assertFails(await sync(source, folder), 2, /var: it is a directory; .*usually Data\.fs/);
+  assertFails(
+    await sync(folder, directory.join("copy.fs")),
+    2,
+    /var: it must be a regular file, and is a directory/,
+  );
+  assertFails(await sync(source, directory.join("gone", "Data.fs")), 2, /there is no directory .*gone/);
+  assert.deepEqual([...Deno.readDirSync(folder)], []);
+  assert.deepEqual([...Deno.readDirSync(directory.path)].map(({ name }) => name).sort(), ["Data.fs", "var"]);
 });
 
 Deno.test("whatever links lead from the copy to the source, it is not copied onto itself", async () => {

@@ -42,6 +42,7 @@ class TestNode implements Node {
       lastTid: 0x3f0000000000001n,
       bytes: 4711,
       blobs: "refuse",
+      missingBlobs: undefined,
       problem: undefined,
       delay: undefined,
       source: undefined,

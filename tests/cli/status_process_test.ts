@@ -83,6 +83,7 @@ Deno.test("primary and secondary tell of themselves and each other, and of an en
     lastTime: "2023-04-27T05:07:00.000Z",
     bytes: FILE.length,
     blobs: "refuse",
+    missingBlobs: null,
     problem: null,
     delay: null,
     replicateTo: rest["replicateTo"],

@@ -36,6 +36,7 @@ const SECONDARY: StatusAnswer = {
   lastTime: "2024-01-02T03:04:05.500Z",
   bytes: 1_610_612_736,
   blobs: "refuse",
+  missingBlobs: null,
   problem: null,
   replicateTo: null,
   delay: null,
@@ -118,6 +119,12 @@ Deno.test("a secondary's screen says what it has, where from, and what is not kn
   );
 });
 
+Deno.test("a secondary that was told to go on without some blobs says each time how many are missing", () => {
+  const text = formatStatus({ ...SECONDARY, blobs: "replicate", missingBlobs: 2 });
+  assert.match(text, /\nBLOBS +2 MISSING: .*\/srv\/replica\/Data\.fs\.missing-blobs lists them\n/);
+  assert.match(formatStatus({ ...SECONDARY, blobs: "replicate", missingBlobs: 0 }), /\nblobs +replicated\n/);
+});
+
 Deno.test("a secondary without its source says since when, why, and when it tries again", () => {
   assert.equal(
     formatStatus({ ...SECONDARY, lastTid: "0000000000000000", lastTime: null, blobs: "none", source: LOST }),
@@ -125,7 +132,7 @@ Deno.test("a secondary without its source says since when, why, and when it trie
       "secondary  zrs 0.1.0, process 4711, up 2 d 4 h",
       "file       /srv/replica/Data.fs, 1.5 GiB",
       "last       no transaction yet",
-      "blobs      left out (--blobs none)",
+      "BLOBS      left out (--blobs none): records without their files",
       "source     10.0.0.1:5000, NOT CONNECTED for 2 min 6 s, trying again in 44 s",
       "           last error 6 s ago: Cannot connect to 10.0.0.1:5000: connection refused",
       "           all that was received is on disk",

@@ -72,6 +72,14 @@ export class FailingDisk implements Disk {
     return this.names.filter((name) => name.startsWith(`${directory}/`));
   }
 
+  makeDirectory(path: string): boolean {
+    throw new UsageError(`Cannot make directory ${path}: this disk has none`);
+  }
+
+  setMode(path: string): void {
+    this.#find(path);
+  }
+
   rename(from: string, to: string): void {
     this.operate(`rename ${from}`);
     const content = this.#find(from);

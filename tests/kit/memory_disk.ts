@@ -15,6 +15,8 @@ export type Operation =
   | "write"
   | "truncate"
   | "sync"
+  | "makeDirectory"
+  | "setMode"
   | "rename"
   | "link"
   | "chmod"
@@ -52,6 +54,7 @@ export class MemoryDisk implements Disk {
   /** From which file each one got its permissions that got any. */
   readonly permissions = new Map<string, string>();
   readonly #files = new Map<string, MemoryFile>();
+  readonly #modes = new Map<MemoryFile, number>();
   readonly #directories = new Set<string>(["/"]);
   readonly #locked = new Set<string>();
   readonly #watchers = new Set<{ readonly directory: string; readonly changed: () => void }>();
@@ -86,6 +89,11 @@ export class MemoryDisk implements Disk {
     this.#faults.push({ fault, left: fault.nth ?? 1 });
   }
 
+  /** Takes back all failures that are still to come. */
+  mend(): void {
+    this.#faults.length = 0;
+  }
+
   freeBytes(_path: string): number {
     return Math.max(0, this.capacity - this.#used());
   }
@@ -114,7 +122,10 @@ export class MemoryDisk implements Disk {
 
   status(path: string): FileStatus | undefined {
     const file = this.#files.get(path);
-    if (file !== undefined) return { identity: file.identity, kind: "file", size: file.size, mode: 0o644 };
+    if (file !== undefined) {
+      const mode = this.#modes.get(file) ?? 0o644;
+      return { identity: file.identity, kind: "file", size: file.size, mode };
+    }
     if (!this.#directories.has(path)) return undefined;
     return { identity: `directory ${path}`, kind: "directory", size: 0, mode: 0o755 };
   }
@@ -124,6 +135,20 @@ export class MemoryDisk implements Disk {
     return [...this.#files.keys(), ...this.#directories]
       .filter((path) => path !== "/" && dirname(path) === directory)
       .map((path) => basename(path));
+  }
+
+  makeDirectory(path: string): boolean {
+    this.#perform("makeDirectory", path);
+    this.#needDirectory(dirname(path));
+    if (this.#files.has(path)) throw new UsageError(`Cannot make directory ${path}: it is a file`, { path });
+    if (this.#directories.has(path)) return false;
+    this.#directories.add(path);
+    return true;
+  }
+
+  setMode(path: string, mode: number): void {
+    this.#perform("setMode", path);
+    this.#modes.set(this.#find(path), mode);
   }
 
   rename(from: string, to: string): void {

@@ -128,9 +128,24 @@ type ReadTransaction = Required<Omit<NativeTransaction, "records">> & {
   readonly records: readonly Required<NativeRecord>[];
 };
 
+/** A blob's content as it was received. */
+export interface ReadBlob {
+  readonly oid: bigint;
+  readonly tid: bigint;
+  readonly length: number;
+  /** How much of it was left out. */
+  readonly from: number;
+  readonly content: Uint8Array;
+}
+
 /** Puts frames together; believes nothing, and has no limits of its own. */
 export class NativeReader {
   readonly sum = new Sum();
+  /** Those that have come whole. */
+  readonly blobs: ReadBlob[] = [];
+  #blob:
+    | { readonly head: Omit<ReadBlob, "content">; readonly parts: Uint8Array[]; missing: number }
+    | undefined;
   #content: Uint8Array[] = [];
   #transaction: { head: Omit<ReadTransaction, "records">; records: Partial[] } | undefined;
 
@@ -150,12 +165,28 @@ export class NativeReader {
         if (kind === "Z") assert.equal(bytes.length, view.getUint32(0));
         assert(bytes.length >= 1 && bytes.length <= LONGEST_CONTENT, "content must have 1 byte to 1 MiB");
         this.sum.add(bytes);
-        if (this.#transaction === undefined) this.#content.push(bytes);
+        if (this.#blob !== undefined) {
+          assert(this.#blob.missing >= bytes.length, "content must belong to a blob");
+          this.#blob.parts.push(bytes);
+          this.#blob.missing -= bytes.length;
+          this.#endBlob();
+        } else if (this.#transaction === undefined) this.#content.push(bytes);
         else {
           assert(last !== undefined && last.missing >= bytes.length, "content must belong to a record");
           last.parts.push(bytes);
           last.missing -= bytes.length;
         }
+        return undefined;
+      }
+      case "B": {
+        assert.equal(body.length, 32);
+        assert.equal(this.#content.length, 0, "a blob within a run");
+        this.#add(kind, body);
+        const [oid, tid, length, from] = [0, 8, 16, 24].map((at) => view.getBigUint64(at));
+        const head = { oid: oid!, tid: tid!, length: Number(length), from: Number(from) };
+        const isMissing = length === 0xffff_ffff_ffff_ffffn;
+        this.#blob = { head, parts: [], missing: isMissing ? 0 : head.length - head.from };
+        this.#endBlob();
         return undefined;
       }
       case "W": {
@@ -220,6 +251,13 @@ export class NativeReader {
       }
     }
     assert.fail(`a frame of kind ${kind}`);
+  }
+
+  #endBlob(): void {
+    const blob = this.#blob;
+    if (blob === undefined || blob.missing > 0) return;
+    this.#blob = undefined;
+    this.blobs.push({ ...blob.head, content: join(...blob.parts) });
   }
 
   #add(kind: string, body: Uint8Array): void {
@@ -305,6 +343,27 @@ export class NativeWriter {
     }
     this.lastTid = tid;
     return join(...frames, frame("C", integer(checksum ?? this.sum.value, 4)));
+  }
+
+  /**
+   * A blob's content, behind what is left out of it.
+   * @param blob.length in place of the right one
+   */
+  blob(
+    blob: {
+      oid: bigint;
+      tid: bigint;
+      content: Uint8Array;
+      from?: number;
+      length?: number | bigint;
+      frameBytes?: number;
+    },
+  ): Uint8Array {
+    const { oid, tid, content: whole, from = 0, length = whole.length, frameBytes } = blob;
+    const head = this.#frame("B", join(eight(oid), eight(tid), eight(BigInt(length)), eight(BigInt(from))));
+    const rest = whole.subarray(from);
+    this.sum.add(rest);
+    return join(head, content(rest, frameBytes));
   }
 
   #frame(kind: string, body: Uint8Array): Uint8Array {

@@ -1,16 +1,23 @@
 /** Native streams as data: what a decoder tells its handler, and what our encoder makes of transactions. */
 import { STATUS } from "../../lib/zodb/mod.ts";
-import { type Acknowledgement, NativeDecoder, type NativeHandler, type Whole } from "../../lib/native/mod.ts";
+import {
+  type Acknowledgement,
+  type NativeContent,
+  NativeDecoder,
+  type NativeHandler,
+  type Whole,
+} from "../../lib/native/mod.ts";
 import type { TransactionHead } from "../../lib/zodb/mod.ts";
 import { hex, latin1 } from "../kit/hex.ts";
 import { eight, join } from "../kit/zrs_wire.ts";
 
 /** Everything a handler was told, in words; content that came in parts is one event. */
-export class Recorder implements NativeHandler {
+export class Recorder implements NativeHandler, NativeContent {
+  readonly content: NativeContent = this;
   readonly events: string[] = [];
   /** The decoder's answers: what counts. */
   readonly counted: string[] = [];
-  #content: { kind: "raw" | "data"; parts: Uint8Array[] } | undefined;
+  #content: { kind: "raw" | "data" | "blob"; parts: Uint8Array[] } | undefined;
 
   control(message: unknown): void {
     const json = JSON.stringify(
@@ -50,12 +57,24 @@ export class Recorder implements NativeHandler {
     this.#tell("record end");
   }
 
+  blob({ oid, tid }: { oid: bigint; tid: bigint }, from: number | undefined): void {
+    this.#tell(`blob ${oid} ${tid} behind ${from}`);
+  }
+
+  blobData(source: Uint8Array, from: number, to: number): void {
+    this.#take("blob", source.slice(from, to));
+  }
+
+  blobEnd(): void {
+    this.#tell("blob end");
+  }
+
   commit(): void {
     this.#tell("commit");
     this.counted.push(...this.events.splice(0));
   }
 
-  #take(kind: "raw" | "data", bytes: Uint8Array): void {
+  #take(kind: "raw" | "data" | "blob", bytes: Uint8Array): void {
     if (this.#content?.kind !== kind) this.#content = { kind, parts: [] };
     this.#content.parts.push(bytes);
   }

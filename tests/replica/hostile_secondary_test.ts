@@ -218,7 +218,7 @@ Deno.test("a primary with --blobs none sends the records of blobs, and says at i
   await using primary = await scene.startPrimary({ blobs: "none" });
   await primary.log.waitFor(/replicas of .* have the records of blobs, not their files/);
   const wire = await scene.connect();
-  await wire.greet(0n);
+  await wire.greet(0n, "zrs2.0");
   await receiveMessages(wire, 2);
   assert.deepEqual(await wire.receive(), BLOB);
   await receiveMessages(wire, 1);

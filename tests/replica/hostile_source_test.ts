@@ -118,7 +118,7 @@ const ATTACKS: readonly {
         ...NEXT,
         records: [{ oid: 1n, data: BLOB_RECORD, blocks: [new Uint8Array(65_536), new Uint8Array(1)] }],
       }),
-    says: /it is a blob, and blobs are not replicated yet; start with --blobs none/,
+    says: /it is a blob, and there is no directory for blobs; give --blob-dir/,
   },
   {
     what: "a blob as a record",

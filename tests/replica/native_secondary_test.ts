@@ -40,7 +40,7 @@ Deno.test("a secondary says hello with nothing, and asks for all", async () => {
     software: "zrs test",
     lastTid: tidText(0n),
     end: 4,
-    runBytes: 4_999,
+    runBytes: 1_666,
     beatMs: 5_000,
     required: [],
   });
@@ -220,9 +220,13 @@ Deno.test("a secondary that is told to come again and again waits longer each ti
 });
 
 Deno.test("a secondary that is stopped while it looks for a long answer does not look on", async () => {
-  const records = Array.from({ length: 8_192 }, (_, i) => ({ oid: BigInt(i), data: "x" }));
+  // 16 MiB of data, and transactions that have the same data again.
+  const objects = Array.from({ length: 16 }, (_, i) => BigInt(i));
+  const data = new Uint8Array(1024 * 1024);
+  const again = objects.map((oid, at) => ({ oid, backPointer: [0, at] as const }));
   const long = dataFs([
-    ...Array.from({ length: 30 }, (_, i) => ({ tid: TID + BigInt(i), records })),
+    { tid: TID, records: objects.map((oid) => ({ oid, data })) },
+    ...Array.from({ length: 30 }, (_, i) => ({ tid: TID + BigInt(i + 1), records: again })),
     { tid: TID + 99n, records: [] },
   ]);
   const scene = new Scene();

@@ -89,7 +89,7 @@ for (const each of CASES) {
     Deno.test(`a source that leaves out blobs' files sends the record of ${each.what}: ${form}`, async () => {
       const scene = sceneWith(each.file.bytes);
       await using _primary = await scene.startPrimary({ blobs: "none" });
-      const { tids, last } = await receiveAll(scene, helloFor(each, capabilities));
+      const { tids, last } = await receiveAll(scene, { ...helloFor(each, capabilities), blobs: "nothing" });
       assert(tids.at(-1)! >= each.refused);
       assert.equal(last?.type, "complete");
     });

@@ -46,6 +46,7 @@ Deno.test("a primary says of each secondary how far it has come, and of a slow o
     lastTid: tidOf(99),
     bytes: built.end,
     blobs: "refuse",
+    missingBlobs: undefined,
     problem: undefined,
     delay: undefined,
     source: undefined,

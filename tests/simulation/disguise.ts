@@ -93,6 +93,14 @@ export class DisguisedDisk implements Disk {
     return this.disk.list(directory);
   }
 
+  makeDirectory(path: string): boolean {
+    return this.disk.makeDirectory(path);
+  }
+
+  setMode(path: string, mode: number): void {
+    this.disk.setMode(path, mode);
+  }
+
   rename(from: string, to: string): void {
     this.disk.rename(from, to);
   }

@@ -92,9 +92,9 @@ export class MachineDisk {
 
   /** Makes a directory and its parents, all durable at once. Making it again is harmless. */
   makeDirectory(path: string): void {
-    if (this.names.get(path) !== undefined) return;
+    if (this.names.durable(path) !== undefined) return;
     this.makeDirectory(parentOf(path));
-    this.names.place(path, this.newInode("directory"));
+    this.names.place(path, this.names.get(path) ?? this.newInode("directory"));
   }
 
   /** Puts a new, durable file at a path, replacing what is there. */
@@ -148,6 +148,12 @@ export class MachineDisk {
   paths(): string[] {
     return [...this.names.entries()].filter(([, inode]) => inode.kind === "file").map(([path]) => path)
       .sort();
+  }
+
+  /** Takes all files away, durably, also those whose removal a power loss would have undone. */
+  eraseAll(): void {
+    const removed = [...this.names.durableEntries()].filter(([, { kind }]) => kind === "file");
+    for (const path of new Set([...this.paths(), ...removed.map(([path]) => path)])) this.erase(path);
   }
 
   /** What all files take, in bytes, also those that are open and have no name any more. */

@@ -1,7 +1,8 @@
 /**
  * The directory entries of a simulated disk: the names everybody sees, the names on the platter, and the
  * changes between the two. A power loss keeps any subset of the unsynced changes; each create, rename and
- * remove is kept whole or not at all. Directories themselves are made by the harness and are durable at once.
+ * remove is kept whole or not at all. A directory is an entry like any other (those that the harness makes are
+ * durable at once): one that is lost takes with it what was in it, synced or not.
  */
 import type { Inode } from "./inode.ts";
 import type { SeededRandom } from "./random.ts";
@@ -134,6 +135,9 @@ export class Names {
       if (kept) apply(names, change);
       else undone++;
     });
+    for (const path of [...names.keys()].sort()) { // a directory comes before what is in it
+      if (path !== "/" && !names.has(parentOf(path))) names.delete(path);
+    }
     return undone;
   }
 

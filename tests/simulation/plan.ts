@@ -87,6 +87,7 @@ export function drawPlan(random: SeededRandom): Plan {
       aborts: random.pick([0, 0.15, 0.4]),
       undos: random.pick([0, 0.1, 0.3]),
       large: bulky ? 0.8 : 0.1,
+      blobs: random.fork("blobs").pick([0, 0, 0.2]),
     },
     source: {
       syncs: !random.chance(0.2),

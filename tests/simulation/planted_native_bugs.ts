@@ -14,12 +14,16 @@ import { BrokenOffConnection, type BrokenOffRuns } from "./broken_off.ts";
 import { HastyAcknowledger, ReframedConnection, TamperedConnection } from "./reframed.ts";
 import type { Happening } from "./weather.ts";
 
-/** All speak the native stream without compression or secrets, and rewind as far as they are told to. */
+/**
+ * All speak the native stream without compression, secrets or blobs, whose frames the tampering ends do not know, and
+ * rewind as far as they are told to.
+ */
 function native(drawn: Plan): Plan {
   return {
     ...drawn,
     replicas: drawn.replicas.map((each) => ({ ...each, rewindLimit: 1_000 })),
     secrets: new Map(),
+    work: { ...drawn.work, blobs: 0 },
     secondary: { ...drawn.secondary, protocol: "native", compress: "off" },
   };
 }

@@ -57,6 +57,17 @@ export class ProcessDisk implements Disk {
     return this.#disk.names.list(directory);
   }
 
+  makeDirectory(path: string): boolean {
+    this.#begin("create", path, () => void this.#makeDirectory(path));
+    return this.#makeDirectory(path);
+  }
+
+  /** All files have the same. */
+  setMode(path: string): void {
+    this.#checkPath(path);
+    this.#disk.file(path);
+  }
+
   rename(from: string, to: string): void {
     this.#checkPath(to);
     this.#begin("rename", from, () => this.#rename(from, to));
@@ -167,6 +178,17 @@ export class ProcessDisk implements Disk {
     this.#disk.note(`create ${path}`, inode.number);
     this.#renamed(path);
     return inode;
+  }
+
+  #makeDirectory(path: string): boolean {
+    this.#checkDirectory(parentOf(path));
+    const found = this.#disk.names.get(path);
+    if (found?.kind === "directory") return false;
+    if (found !== undefined) throw new UsageError(`Cannot make directory ${path}: it exists`, { path });
+    const inode = this.#disk.newInode("directory");
+    this.#disk.names.create(path, inode);
+    this.#disk.note(`make directory ${path}`, inode.number);
+    return true;
   }
 
   #rename(from: string, to: string): void {

@@ -5,6 +5,7 @@
  */
 import { Secondary, type SecondaryOptions } from "../../lib/replica/mod.ts";
 import type { Connection } from "../../lib/ports/mod.ts";
+import { BLOB_DIRECTORY, BlobsChecker, type SimulatedBlob } from "./blobs.ts";
 import { DurableChecker, IndexChecker, OpensChecker, PrefixChecker, type Report } from "./checkers.ts";
 import { checkRefusal, RefusalChecker, refusalWord } from "./convergence.ts";
 import { ConversationChecker } from "./conversation.ts";
@@ -44,6 +45,8 @@ export interface ReplicaOptions {
     SecondaryOptions,
     "path" | "replicateFrom" | "replicateTo" | "blobs" | "rewindLimit" | "applyDelayMs"
   >;
+  /** The blobs of the source, which it replicates; undefined where there are none. */
+  readonly blobs?: readonly SimulatedBlob[] | undefined;
   /** How many transactions it may take back by itself; 0 for none. */
   readonly rewindLimit: number;
   /** How old a transaction must be to be applied; 0 for at once. */
@@ -84,6 +87,7 @@ export class Replica implements Upstream {
   readonly refusal: RefusalChecker;
   readonly rewinds: RewindChecker;
   readonly stranger: StrangerChecker;
+  readonly #blobs: BlobsChecker;
   #indexInode: unknown;
   readonly #rightWords = new Set<string>();
   #conversation: ConversationChecker | undefined;
@@ -102,6 +106,7 @@ export class Replica implements Upstream {
     this.#durable = new DurableChecker(name, this.rewinds, report);
     this.#index = new IndexChecker(name, report);
     this.refusal = new RefusalChecker(name, report);
+    this.#blobs = new BlobsChecker(name, options.blobs ?? [], report);
     this.file = options.applyDelayMs === 0
       ? new TrackedFile(machine.disk, DATA_FS)
       : new ReceivedFile(machine, DATA_FS, options.applyDelayMs, report);
@@ -112,6 +117,7 @@ export class Replica implements Upstream {
       this.#opens.check(this.file.live, "");
       this.#opens.check(this.#applied.live, "");
       this.#durable.check(this.file.live, "", saved);
+      this.#blobs.check(this.file.live, (path) => machine.disk.bytes(path), "");
       this.refusal.changed(this.file.live, this.#upstreamView(), this.rewinds.limit > 0);
     };
     this.file.onDurable = () => this.#durable.check(this.file.durable, "", saved);
@@ -187,7 +193,10 @@ export class Replica implements Upstream {
       path: DATA_FS,
       replicateFrom: { transport: "tcp", host: this.upstream.machine.name, port: this.upstream.port },
       replicateTo: { transport: "tcp", host: "0.0.0.0", port: this.port },
-      blobs: "refuse",
+      ...(this.#options.blobs === undefined
+        ? { blobs: "refuse" }
+        : { blobs: "replicate", blobDir: BLOB_DIRECTORY }),
+      missingBlobs: this.#options.blobs?.some(({ content }) => content === undefined) ? "mark" : "fail",
     };
     this.opened = false;
     this.process = this.machine.start("zrs", async (ports, signal) => {
@@ -212,8 +221,16 @@ export class Replica implements Upstream {
     this.#durable.forget();
     this.refusal.forget();
     this.stranger.begun(copy === undefined ? 0 : FileView.of(copy).transactions.length);
-    for (const path of this.machine.disk.paths()) this.machine.disk.erase(path);
+    this.machine.disk.eraseAll();
+    const { blobs } = this.#options;
+    if (blobs !== undefined) {
+      // The directories are still there, and without the marker they would not say of which layout they are.
+      this.machine.disk.place(`${BLOB_DIRECTORY}/.layout`, new TextEncoder().encode("bushy"));
+    }
     if (copy === undefined) return;
+    for (const { path, content } of blobs ?? []) {
+      if (content !== undefined) this.machine.disk.place(`${BLOB_DIRECTORY}/${path}`, content);
+    }
     this.received?.placed(FileView.of(copy));
     this.machine.disk.place(DATA_FS, copy);
   }
@@ -283,6 +300,7 @@ export class Replica implements Upstream {
     this.#opens.check(view, when);
     this.#prefix.image(view, this.file.live);
     this.#durable.check(view, when, () => savedIn(files));
+    this.#blobs.check(view, (path) => files.get(path), when);
     const index = files.get(`${DATA_FS}.index`);
     if (data !== undefined && index !== undefined) this.#index.check(applied, data, index, false, when);
   }

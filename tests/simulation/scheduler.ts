@@ -49,6 +49,8 @@ const DEFAULT_DURATION_MS = 86_400_000;
 export class Scheduler implements AsyncDisposable {
   readonly seed: string;
   readonly trace = new Trace();
+  /** Says of a rejection that nobody handles whether only a dead process would have. */
+  isOfTheDead: (reason: unknown) => boolean = () => false;
   readonly #queue = new EventQueue();
   readonly #random: SeededRandom;
   #nowMs = 0;
@@ -174,7 +176,7 @@ export class Scheduler implements AsyncDisposable {
 
   readonly #onUnhandled = (event: PromiseRejectionEvent): void => {
     event.preventDefault();
-    if (event.reason instanceof ProcessDead) return;
+    if (event.reason instanceof ProcessDead || this.isOfTheDead(event.reason)) return;
     this.note("unhandled rejection", String(event.reason));
     this.fail(event.reason);
   };

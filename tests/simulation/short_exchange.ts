@@ -3,8 +3,9 @@
  * the link is cut behind any byte of it, or the replica dies at any step of its disk. All checkers of the
  * simulation watch.
  */
-import type { Connection } from "../../lib/ports/mod.ts";
+import type { Connection, Disk } from "../../lib/ports/mod.ts";
 import { Primary } from "../../lib/replica/mod.ts";
+import { BLOB_DIRECTORY, type SimulatedBlob } from "./blobs.ts";
 import { PromiseBroken } from "./checkers.ts";
 import { DisguisedConnection, DisguisedNetwork } from "./disguise.ts";
 import { type Ports, SimulatedMachine, type SimulatedProcess } from "./machine.ts";
@@ -25,16 +26,25 @@ const OPTIONS = {
 } as const;
 
 export interface ExchangeOptions {
+  /** Default: native. */
+  readonly protocol?: "native" | "zrs2";
   readonly seed: string;
   /** What the source had before, and what it has. */
   readonly before: Uint8Array;
   readonly source: Uint8Array;
   /** What the replica begins with; undefined for nothing. */
   readonly replica: Uint8Array | undefined;
+  /** What the source has of blobs. */
+  readonly blobs?: readonly SimulatedBlob[];
+  /** Changes the disk that the replica sees; for planting bugs. */
+  readonly disguise?: (disk: Disk) => Disk;
   /** Cuts the link once so many bytes have passed, both ways together. */
   readonly cutBehind?: number;
-  /** What happens to the replica in the middle of the change of its disk that so many come before. */
-  readonly death?: { readonly skip: number; readonly kind: "killed" | "power lost" };
+  /** What happens to the replica, or its disk, in the middle of the change of its disk that so many come before. */
+  readonly death?: {
+    readonly skip: number;
+    readonly kind: "killed" | "power lost" | "disk error" | "disk full";
+  };
 }
 
 export interface Exchanged {
@@ -60,8 +70,13 @@ export async function exchange(options: ExchangeOptions): Promise<Exchanged> {
   const states = new SourceStates(file);
   source.disk.place(DATA_FS, options.before);
   source.disk.place(DATA_FS, options.source);
+  for (const { path, content } of options.blobs ?? []) {
+    if (content !== undefined) source.disk.place(`${BLOB_DIRECTORY}/${path}`, content);
+    source.disk.place(`${BLOB_DIRECTORY}/.layout`, new TextEncoder().encode("bushy"));
+  }
   let bytes = 0;
   let befell = false;
+  let hits = () => 0;
   const pass = (count: number) => {
     const left = befell || options.cutBehind === undefined ? Infinity : options.cutBehind - bytes;
     befell ||= left < count;
@@ -77,7 +92,14 @@ export async function exchange(options: ExchangeOptions): Promise<Exchanged> {
     states,
     random,
     report: (checker, what) => scheduler.fail(new PromiseBroken(checker, what)),
-    secondary: { ...OPTIONS, protocol: "native", keepAliveMs: 1_000, retryMaxMs: 100, indexSaveMs: 1 },
+    secondary: {
+      ...OPTIONS,
+      protocol: options.protocol ?? "native",
+      keepAliveMs: 1_000,
+      retryMaxMs: 100,
+      indexSaveMs: 1,
+    },
+    blobs: options.blobs,
     rewindLimit: 100,
     applyDelayMs: 0,
     secret: undefined,
@@ -87,6 +109,7 @@ export async function exchange(options: ExchangeOptions): Promise<Exchanged> {
     heard: () => {},
     disguise: (ports: Ports) => ({
       ...ports,
+      disk: options.disguise?.(ports.disk) ?? ports.disk,
       network: new DisguisedNetwork(
         ports.network,
         (connection, how) =>
@@ -97,18 +120,26 @@ export async function exchange(options: ExchangeOptions): Promise<Exchanged> {
   replica.beginAnew(options.replica);
   const { death } = options;
   if (death !== undefined) {
-    replica.machine.disk.faults.add({
+    const { faults } = replica.machine.disk;
+    const effect = {
+      "killed": () => replica.process!.kill(),
+      "power lost": () => replica.machine.crash(),
+      "disk error": "error",
+      "disk full": "full",
+    } as const;
+    const chosen = effect[death.kind];
+    faults.add({
       on: "change",
       process: "zrs",
       skip: death.skip,
-      effect: () => {
+      effect: typeof chosen === "string" ? chosen : () => {
         befell = true;
-        if (death.kind === "killed") replica.process!.kill();
-        else replica.machine.crash();
+        chosen();
       },
     });
+    hits = () => faults.hits;
   }
-  startPrimary(source);
+  startPrimary(source, options.blobs !== undefined);
   const tend = () => {
     if (!replica.machine.up) replica.machine.restart();
     if (!replica.process?.running) replica.start();
@@ -120,6 +151,7 @@ export async function exchange(options: ExchangeOptions): Promise<Exchanged> {
   // So that everything which follows, the index included, is seen as well.
   await scheduler.runFor(300);
   await scheduler.runUntil(isEqual, { events: 100_000, durationMs: 60_000 });
+  befell ||= hits() > 0;
   replica.machine.disk.faults.clear();
   replica.process!.stop();
   await scheduler.runUntil(() => !replica.process!.running, { durationMs: 60_000 });
@@ -128,13 +160,13 @@ export async function exchange(options: ExchangeOptions): Promise<Exchanged> {
   return { bytes, befell, rewinds: replica.rewinds.count };
 }
 
-function startPrimary(machine: SimulatedMachine): SimulatedProcess {
+function startPrimary(machine: SimulatedMachine, hasBlobs: boolean): SimulatedProcess {
   return machine.start("primary", async (ports, signal) => {
     await using primary = await Primary.open(ports, {
       ...OPTIONS,
       path: DATA_FS,
       replicateTo: { transport: "tcp", host: "0.0.0.0", port: PORT },
-      blobs: "refuse",
+      ...(hasBlobs ? { blobs: "replicate", blobDir: BLOB_DIRECTORY } : { blobs: "refuse" }),
     });
     await primary.run(signal);
   });

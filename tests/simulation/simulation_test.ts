@@ -10,6 +10,7 @@ Deno.test(`every promise holds in ${SEEDS} worlds`, async () => {
   // A simulator in which nothing happens keeps every promise, too.
   for (
     const name of [
+      "blobs",
       "converged",
       "found right: ahead",
       "found right: beyond the pack",

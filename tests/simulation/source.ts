@@ -20,6 +20,7 @@
  * before the damage, as an administrator might.
  */
 import type { BlockFile } from "../../lib/ports/mod.ts";
+import { BLOB_RECORD } from "./blobs.ts";
 import type { Ports } from "./machine.ts";
 import type { SeededRandom } from "./random.ts";
 import {
@@ -53,6 +54,8 @@ export interface SourceOptions {
   readonly syncs?: boolean;
   /** Whether a pack syncs the file and the directory, which Python does not; true unless given. */
   readonly syncsPack?: boolean;
+  /** Puts a blob's file into its place, durably; needed where there are blobs. */
+  readonly placeBlob?: (oid: bigint, tid: bigint) => void;
   /** How likely it pauses between two writes, and for how long at most; 0.5 and 2 ms unless given. */
   readonly pauses?: { readonly likelihood: number; readonly mostMs: number };
 }
@@ -71,8 +74,12 @@ export interface Work {
   readonly undos?: number;
   /** How likely an object's new state is tens of kilobytes long; 0.1 unless given. */
   readonly large?: number;
+  /** How likely an object's new state is a blob; 0 unless given. */
+  readonly blobs?: number;
 }
 
+/** Objects from here on are blobs. */
+const FIRST_BLOB_OID = 100n;
 const NOTHING = new Uint8Array(0);
 /** `{'k': 1}` as ZODB pickles it. */
 const EXTENSION = new Uint8Array([
@@ -222,14 +229,15 @@ export class NaiveSource {
 
   /** Does this and that until it is done or told to stop. */
   async work(work: Work, signal: AbortSignal): Promise<void> {
-    const { random, everyMs = 20, packs = 0.02, aborts = 0.15, undos = 0.1, large } = work;
+    const { random, everyMs = 20, packs = 0.02, aborts = 0.15, undos = 0.1, large, blobs } = work;
     for (let i = 0; i < work.transactions && !signal.aborted; i++) {
       const transactions = this.#history.transactions;
       if (transactions.length > 0 && random.chance(packs)) await this.pack(random.pick(transactions).tid);
       if (transactions.length > 0 && random.chance(undos)) {
         await this.undo(random.pick(transactions.slice(-3)).tid);
-      } else if (random.chance(aborts)) await this.abort(randomChanges(random, large), randomTexts(random));
-      else await this.commit(randomChanges(random, large), randomTexts(random));
+      } else if (random.chance(aborts)) {
+        await this.abort(randomChanges(random, large, blobs), randomTexts(random));
+      } else await this.commit(randomChanges(random, large, blobs), randomTexts(random));
       if (random.chance(0.7)) await this.#sleep(2 * everyMs * random.unit());
     }
   }
@@ -251,6 +259,7 @@ export class NaiveSource {
     const now = tidAt(this.#ports.clock.now());
     const tid = now > this.#lastTid ? now : this.#lastTid + 1n;
     this.#lastTid = tid;
+    for (const { oid } of records) if (oid >= FIRST_BLOB_OID) this.#options.placeBlob?.(oid, tid);
     const { user = NOTHING, description = NOTHING, extension = NOTHING } = texts;
     const { bytes, starts } = encode(
       { tid, status: VOTED, user, description, extension, records },
@@ -337,10 +346,14 @@ export class NaiveSource {
 }
 
 /** A few changes to forty objects: small ones mostly, now and then a large one, none, or one object twice. */
-export function randomChanges(random: SeededRandom, large = 0.1): ObjectChange[] {
+export function randomChanges(random: SeededRandom, large = 0.1, blobs = 0): ObjectChange[] {
   const count = random.chance(0.03) ? 0 : random.between(1, random.chance(0.1) ? 12 : 4);
   const changes: ObjectChange[] = [];
   for (let i = 0; i < count; i++) {
+    if (blobs > 0 && random.chance(blobs)) {
+      changes.push({ oid: FIRST_BLOB_OID + BigInt(random.int(5)), data: BLOB_RECORD });
+      continue;
+    }
     const again = i > 0 && random.chance(0.05);
     const oid = again ? changes[0]!.oid : BigInt(random.int(40));
     const most = random.chance(large) ? 70_000 : random.chance(0.33) ? 3_000 : 200;

@@ -6,6 +6,7 @@
  *     const summary = await simulate({ seed: 42 });      // throws SimulationFailure, which names the seed
  */
 import { Primary } from "../../lib/replica/mod.ts";
+import { BLOB_DIRECTORY, blobOf, type SimulatedBlob } from "./blobs.ts";
 import { NothingWrittenChecker, PromiseBroken } from "./checkers.ts";
 import { checkRefusal } from "./convergence.ts";
 import { TappedLog } from "./log.ts";
@@ -78,6 +79,8 @@ export class World {
   readonly #seenEnded = new WeakSet<SimulatedProcess>();
   readonly #options: WorldOptions;
   readonly #states: SourceStates;
+  /** All that the source has had, also of transactions that never counted; undefined where it has none. */
+  readonly #blobs: SimulatedBlob[] | undefined;
   readonly #writing: SeededRandom;
   readonly #tending: SeededRandom;
 
@@ -87,6 +90,7 @@ export class World {
     this.scheduler = scheduler;
     const plan = drawPlan(random.fork("plan"));
     this.plan = options.plan?.(plan) ?? plan;
+    this.#blobs = this.plan.work.blobs ? [] : undefined;
     this.#transactionsLeft = this.plan.work.transactions;
     this.#writing = random.fork("writing");
     this.#tending = random.fork("tending");
@@ -94,6 +98,9 @@ export class World {
     this.history = new SourceHistory(scheduler);
     this.source = this.#machine("S");
     this.sourceFile = new TrackedFile(this.source.disk, DATA_FS);
+    if (this.#blobs !== undefined) {
+      this.source.disk.place(`${BLOB_DIRECTORY}/.layout`, new TextEncoder().encode("bushy"));
+    }
     const { secrets } = this.plan;
     const states = this.#states = new SourceStates(this.sourceFile);
     const report = this.#report;
@@ -110,6 +117,7 @@ export class World {
         random: random.fork(`images of ${name}`),
         report,
         secondary: this.plan.secondary,
+        blobs: this.#blobs,
         rewindLimit,
         applyDelayMs,
         secret: secrets.get(name),
@@ -132,6 +140,14 @@ export class World {
   readonly #hear = (message: string): void => {
     const [, peer] = /^(\w+):\d+: /.exec(message) ?? [];
     this.replicas.find(({ name }) => name === peer)?.stranger.hearSource(message);
+  };
+
+  /** Python places a blob's file before its transaction is voted; that a power loss may take it is left out here. */
+  readonly #placeBlob = (oid: bigint, tid: bigint): void => {
+    const blob = blobOf(oid, tid);
+    this.#blobs!.push(blob);
+    this.source.disk.place(`${BLOB_DIRECTORY}/${blob.path}`, blob.content!);
+    this.count("blobs");
   };
 
   count(what: string, by = 1): void {
@@ -232,7 +248,10 @@ export class World {
   #startWriter(): void {
     const { work, source } = this.plan;
     this.writer = this.source.start("writer", async (ports, signal) => {
-      const naive = await NaiveSource.open(ports, DATA_FS, this.history, source);
+      const naive = await NaiveSource.open(ports, DATA_FS, this.history, {
+        ...source,
+        placeBlob: this.#placeBlob,
+      });
       while (this.#transactionsLeft > 0 && !signal.aborted) {
         this.#transactionsLeft--;
         await naive.work({ ...work, transactions: 1, random: this.#writing }, signal);
@@ -258,7 +277,8 @@ export class World {
       ...this.plan.primary,
       path: DATA_FS,
       replicateTo: { transport: "tcp", host: "0.0.0.0", port: PRIMARY_PORT },
-      blobs: "refuse",
+      blobs: this.#blobs === undefined ? "refuse" : "replicate",
+      blobDir: BLOB_DIRECTORY,
       secret: secretOf(this.plan.secrets.get("S")),
     } as const;
     this.primary = this.source.start("primary", async (ports, signal) => {

@@ -1,0 +1,152 @@
+/** `--missing-blobs mark`: what a source has no file for is missing at the replica, too, and goes on being told. */
+import assert from "node:assert/strict";
+import { DiskError, DiskFullError } from "../../lib/errors.ts";
+import { BlobDirectory, type Finding, MissingBlobs, Verification } from "../../lib/filestorage/mod.ts";
+import { dataFs } from "../kit/data_fs.ts";
+import { latin1 } from "../kit/hex.ts";
+import type { MemoryDisk } from "../kit/memory_disk.ts";
+import { startPrimary, startSecondary } from "../kit/node.ts";
+import { assertSameBytes } from "../kit/same_bytes.ts";
+import { sceneWith, tidText } from "./native_kit.ts";
+import { COPY, HERE, type Scene } from "./scene.ts";
+
+const BLOB = latin1("\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N.");
+const TID = 0x036c_9000_0000_0001n;
+const FILE = dataFs([
+  { tid: TID, records: [{ oid: 0n, data: "root" }] },
+  { tid: TID + 1n, records: [{ oid: 7n, data: BLOB }, { oid: 8n, data: BLOB }] },
+  { tid: TID + 2n, records: [{ oid: 7n, data: BLOB }] },
+]);
+const HERE_IS = latin1("the content");
+const SOURCE_BLOBS = "/source/blobs";
+const COPY_BLOBS = "/copy/blobs";
+const LIST = `${COPY}.missing-blobs`;
+const LINES = `0x07 0x${tidText(TID + 1n)}\n0x07 0x${tidText(TID + 2n)}\n`;
+
+function nameOf(oid: number, tid: bigint): string {
+  return `${"0x00/".repeat(7)}0x0${oid}/0x${tidText(tid)}.blob`;
+}
+
+/** A source that has the file of but one of its three blobs. */
+function scene(): Scene {
+  const scene = sceneWith(FILE.bytes);
+  scene.disk.put(`${SOURCE_BLOBS}/.layout`, latin1("bushy"));
+  scene.disk.put(`${SOURCE_BLOBS}/${nameOf(8, TID + 1n)}`, HERE_IS);
+  scene.disk.addDirectory(COPY_BLOBS);
+  return scene;
+}
+
+const PRIMARY = { blobs: "replicate", blobDir: SOURCE_BLOBS } as const;
+const SECONDARY = {
+  path: COPY,
+  replicateFrom: HERE,
+  blobs: "replicate",
+  blobDir: COPY_BLOBS,
+  protocol: "native",
+  missingBlobs: "mark",
+} as const;
+
+/** Makes the copy, with holes. */
+async function copy(scene: Scene): Promise<void> {
+  await using _primary = await scene.startPrimary(PRIMARY);
+  await using secondary = await startSecondary(SECONDARY, scene);
+  await secondary.waitForTid(TID + 2n);
+}
+
+async function verify(disk: MemoryDisk, blobDir?: string): Promise<Finding[]> {
+  using verification = Verification.open(disk, COPY);
+  return await Array.fromAsync(verification.findings({ blobDir }));
+}
+
+Deno.test("a replica that marks what its source lacks has all records, the other blobs, and a list", async () => {
+  const all = scene();
+  const { disk } = all;
+  await using _primary = await all.startPrimary(PRIMARY);
+  await using secondary = await startSecondary(SECONDARY, all);
+  await secondary.waitForTid(TID + 2n);
+  assertSameBytes(disk.bytes(COPY), FILE.bytes);
+  assertSameBytes(disk.bytes(`${COPY_BLOBS}/${nameOf(8, TID + 1n)}`), HERE_IS);
+  assert.equal(new TextDecoder().decode(disk.bytes(LIST)), LINES);
+  assert.equal(secondary.node.status().missingBlobs, 2);
+});
+
+Deno.test("it goes on being told, also by a process that marks nothing, until the files are there", async () => {
+  const all = scene();
+  await copy(all);
+  {
+    await using again = await startSecondary({ ...SECONDARY, missingBlobs: "fail" }, all);
+    assert.equal(again.node.status().missingBlobs, 2);
+    all.disk.put(`${COPY_BLOBS}/${nameOf(7, TID + 1n)}`, HERE_IS);
+    assert.equal(again.node.status().missingBlobs, 1);
+  }
+  {
+    await using again = await startSecondary(SECONDARY, all);
+    assert.equal(again.node.status().missingBlobs, 1);
+    assert.equal(new TextDecoder().decode(all.disk.bytes(LIST)), LINES.split("\n")[1] + "\n");
+  }
+  all.disk.put(`${COPY_BLOBS}/${nameOf(7, TID + 2n)}`, HERE_IS);
+  await using again = await startSecondary(SECONDARY, all);
+  assert.equal(again.node.status().missingBlobs, 0);
+  assert.equal(all.disk.status(LIST), undefined);
+});
+
+Deno.test("verify tells what is on the list, with the blob directory and without", async () => {
+  const all = scene();
+  await copy(all);
+  assert.deepEqual(await verify(all.disk), [{ kind: "blobs-marked", blobs: 2, path: LIST }]);
+  const kinds = (findings: Finding[]) => findings.map((each) => [each.kind, "marked" in each && each.marked]);
+  assert.deepEqual(kinds(await verify(all.disk, COPY_BLOBS)), [["blob-missing", true], [
+    "blob-missing",
+    true,
+  ]]);
+  all.disk.remove(`${COPY_BLOBS}/${nameOf(8, TID + 1n)}`);
+  all.disk.put(`${COPY_BLOBS}/${nameOf(7, TID + 1n)}`, HERE_IS);
+  const found = kinds(await verify(all.disk, COPY_BLOBS)).filter(([kind]) => kind === "blob-missing");
+  assert.deepEqual(found, [["blob-missing", false], ["blob-missing", true]]);
+});
+
+Deno.test("holes travel on only to who marks them, too", async () => {
+  const all = scene();
+  await copy(all);
+  const { bytes } = FILE;
+  await using _primary = await startPrimary(
+    { path: COPY, replicateTo: HERE, blobs: "replicate", blobDir: COPY_BLOBS },
+    all,
+  );
+  const next = { ...SECONDARY, path: "/copy/Next.fs", blobDir: "/copy/next" };
+  all.disk.addDirectory("/copy/next");
+  {
+    await using refusing = await startSecondary({ ...next, missingBlobs: "fail" }, all);
+    await refusing.log.waitFor(/object 0x07 .*its file is missing/);
+    assert.equal(refusing.lastTid, TID);
+  }
+  await using marking = await startSecondary(next, all);
+  await marking.waitForTid(TID + 2n);
+  assertSameBytes(all.disk.bytes("/copy/Next.fs"), bytes);
+  assert.equal(new TextDecoder().decode(all.disk.bytes("/copy/Next.fs.missing-blobs")), LINES);
+});
+
+Deno.test("whatever fails in writing the list, trying again writes it whole, once", async () => {
+  const keys = [{ oid: 7n, tid: TID + 1n }, { oid: 7n, tid: TID + 2n }];
+  for (const error of ["io", "full"] as const) {
+    for (const operation of ["create", "write", "sync", "syncDirectory"] as const) {
+      const { disk } = scene();
+      const directory = await BlobDirectory.prepare(disk, COPY_BLOBS);
+      const list = await MissingBlobs.open(disk, COPY, directory, TID + 2n);
+      disk.fail({ operation, error, written: 5 });
+      await assert.rejects(list.add(keys), error === "full" ? DiskFullError : DiskError);
+      await list.add(keys);
+      await list.add(keys);
+      assert.equal(new TextDecoder().decode(disk.bytes(LIST)), LINES);
+      disk.put(LIST, disk.bytes(LIST).slice(0, -3));
+      const torn = await MissingBlobs.open(disk, COPY, directory, TID + 2n);
+      assert.equal(torn.count(directory), 1, "a line that is not whole says nothing");
+      const earlier = await MissingBlobs.open(disk, COPY, directory, TID);
+      assert.equal(
+        earlier.count(directory),
+        0,
+        "what belongs to transactions that do not count says nothing",
+      );
+    }
+  }
+});
