@@ -14,7 +14,14 @@ import {
   type ZrsError,
 } from "../errors.ts";
 import type { Host, SystemLog } from "../host/mod.ts";
-import { HistoriesDifferError, inOneLine, type PushEnd, pushFar, STDIO_NAME } from "../replica/mod.ts";
+import {
+  HistoriesDifferError,
+  inOneLine,
+  lowerFirst,
+  type PushEnd,
+  pushFar,
+  STDIO_NAME,
+} from "../replica/mod.ts";
 import { formatTid } from "../zodb/mod.ts";
 import { EXIT } from "./exit_codes.ts";
 import { escapeControls } from "./listing.ts";
@@ -178,7 +185,8 @@ function isWarning(line: string): boolean {
 function wordsOf({ source }: ReplicaSyncCommand, told: Told | undefined): string | undefined {
   const error = told?.["error"];
   if (typeof error !== "string") return undefined;
-  return escapeControls(error.replace(`Cannot copy from ${STDIO_NAME}: `, "").replaceAll(STDIO_NAME, source));
+  const words = error.replace(`Cannot copy from ${STDIO_NAME}: `, "").replaceAll(STDIO_NAME, source);
+  return escapeControls(lowerFirst(words));
 }
 
 function failureOf(options: ReplicaSyncCommand, end: PushEnd, told: Told | undefined): ZrsError {
