@@ -285,3 +285,33 @@ Deno.test("of a copy whose past differs, the command that shows all of it is nam
     assert.match(verify.stdout.items.join("\n"), /^1 difference$/m);
   }
 });
+
+Deno.test("a file on another machine may have no name for a moment, as in a pack, and not for longer", async () => {
+  await using directory = await TempDirectory.make();
+  const [source, copy, bin] = [await sourceIn(directory), directory.join("copy.fs"), directory.join("bin")];
+  Deno.mkdirSync(bin);
+  const script = (path: string, ...lines: string[]) =>
+    Deno.writeTextFileSync(path, `#!/bin/sh\n${lines.join("\n")}\n`, { mode: 0o755 });
+  const FOR_EVER = 999;
+  const ssh = directory.join("ssh"); // which leads to a shell of this machine
+  script(ssh, `PATH='${bin}':/usr/bin:/bin; export PATH; exec sh`);
+  for (const [from, to] of [[2, 3], [4, 4], [2, FOR_EVER]] as const) {
+    // There is no file when it is looked for, from which time to which.
+    script(
+      `${bin}/ls`,
+      `cd '${directory.path}'; echo >>looks; at=$(wc -l <looks)`,
+      `if [ $at -ge ${from} ] && [ $at -le ${to} ]; then echo 'ls: x: No such file or directory' >&2; exit 2; fi`,
+      `exec /bin/ls "$@"`,
+    );
+    const ended = await sync("--ssh", ssh, `db1:${source}`, copy);
+    Deno.removeSync(directory.join("looks"));
+    if (to === FOR_EVER) {
+      assertFails(ended, 4, /Cannot copy all of db1:\S+: it is not there any more/);
+      assert.throws(() => Deno.statSync(copy), Deno.errors.NotFound);
+      continue;
+    }
+    assert.deepEqual([ended.code, ended.err], [0, ""]);
+    assertSameBytes(Deno.readFileSync(copy), FILE);
+    for (const path of [copy, `${copy}.index`]) Deno.removeSync(path);
+  }
+});
