@@ -11,7 +11,8 @@ export type { DelayStatus, Lag, NodeStatus, PeerStatus, SourceStatus } from "./s
 export { RepeatedLog } from "./repeated_log.ts";
 export type { Secret } from "../native/mod.ts";
 export type { Promotion } from "./replica_file.ts";
-export { Secondary, type SecondaryOptions } from "./secondary.ts";
+export { Secondary } from "./secondary.ts";
+export type { SecondaryOptions } from "./secondary_options.ts";
 export type { BlobChoice, BlobOptions } from "./blob_use.ts";
 export { type SyncEnd, type SyncOptions, syncReplica, type SyncReport } from "./sync.ts";
 export { PackedAwayError, type SyncProgress } from "./catch_up.ts";
