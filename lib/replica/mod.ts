@@ -40,6 +40,8 @@ export { notComparable } from "./far_catch_up.ts";
 export { FAR_CHECK_OBSTACLE, FarFileSource, FarSource } from "./far_source.ts";
 export { Throttle } from "./throttle.ts";
 export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } from "./far_connect.ts";
+export { lowerFirst } from "./lower_first.ts";
+export { inOneLine } from "./process_connection.ts";
 export { type PushEnd, pushFar, type PushOptions } from "./far_push.ts";
 export { type FarSyncOptions, type FarSyncResult, syncFarFile } from "./far_sync.ts";
 export { politePauser } from "./waiting.ts";
