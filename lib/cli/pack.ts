@@ -125,7 +125,7 @@ export async function runPack(options: PackCommand, host: Host): Promise<ExitCod
     throw new NotFoundError(`Cannot pack ${dataFs}: there is no such file`, { path: dataFs });
   }
   let words = `Stopped: ${dataFs} has not been packed, nor changed`;
-  return await interruptible(host, () => words, async (signal) => {
+  return await interruptible(host, "zrs pack", () => words, async (signal) => {
     let report: PackReport;
     {
       using progress = new ProgressLine(host, DOING, ["searching"]);

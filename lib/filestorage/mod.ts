@@ -1,4 +1,4 @@
-export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
+export { FIRST_POSITION, MAGIC, MAGIC_PYTHON2, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
 export { BlobDirectory, type BlobKey } from "./blob_directory.ts";
 export { MissingBlobs, missingBlobsPath } from "./missing_blobs.ts";

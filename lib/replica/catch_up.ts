@@ -23,6 +23,7 @@ import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
 import { IndexKeeper } from "./index_keeper.ts";
 import { CompleteEnd, type Completeness, type IntakeContext, type Promised } from "./intake.ts";
+import { lowerFirst } from "./lower_first.ts";
 import { AgainError } from "./native_intake.ts";
 import { MisfitError } from "./native_runs.ts";
 import type { Compress } from "./pace.ts";
@@ -296,6 +297,7 @@ export class CatchUp {
         failure,
         { software, secret },
         signal,
+        this.transactions,
       );
     }
     const kept = this.transactions === 0 ? "" : `; what had come is kept, up to ${describeTid(lastTid)}`;
@@ -318,8 +320,4 @@ export class CatchUp {
     const { end } = this.#storage;
     this.#options.onProgress?.({ end, startEnd: this.#startEnd, goalEnd: this.#goalEnd });
   }
-}
-
-function lowerFirst(text: string): string {
-  return /^[A-Z][a-z]/.test(text) ? text[0]!.toLowerCase() + text.slice(1) : text;
 }

@@ -11,7 +11,8 @@ export type { DelayStatus, Lag, NodeStatus, PeerStatus, SourceStatus } from "./s
 export { RepeatedLog } from "./repeated_log.ts";
 export type { Secret } from "../native/mod.ts";
 export type { Promotion } from "./replica_file.ts";
-export { Secondary, type SecondaryOptions } from "./secondary.ts";
+export { Secondary } from "./secondary.ts";
+export type { SecondaryOptions } from "./secondary_options.ts";
 export type { BlobChoice, BlobOptions } from "./blob_use.ts";
 export { type SyncEnd, type SyncOptions, syncReplica, type SyncReport } from "./sync.ts";
 export { PackedAwayError, type SyncProgress } from "./catch_up.ts";
@@ -39,6 +40,8 @@ export { notComparable } from "./far_catch_up.ts";
 export { FAR_CHECK_OBSTACLE, FarFileSource, FarSource } from "./far_source.ts";
 export { Throttle } from "./throttle.ts";
 export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } from "./far_connect.ts";
+export { lowerFirst } from "./lower_first.ts";
+export { inOneLine } from "./process_connection.ts";
 export { type PushEnd, pushFar, type PushOptions } from "./far_push.ts";
 export { type FarSyncOptions, type FarSyncResult, syncFarFile } from "./far_sync.ts";
 export { politePauser } from "./waiting.ts";
