@@ -239,7 +239,7 @@ class Pack {
 
   /**
    * Looks for room before anything is written. Where there is too little, an older `.old` goes now instead of at the
-   * end, as in Python.
+   * end, as in Python; where it is not to be replaced, it stays.
    * @throws DiskFullError
    */
   #needRoom({ packEnd, headBytes }: PackSurvey, kept: KeptRecords): void {
@@ -249,7 +249,7 @@ class Pack {
     let free = this.#disk.freeBytes(directory);
     if (free >= needed) return;
     const old = `${this.#path}.old`;
-    if (free + (this.#disk.status(old)?.size ?? 0) >= needed) {
+    if (this.#options.keepOld && free + (this.#disk.status(old)?.size ?? 0) >= needed) {
       this.#disk.remove(old);
       free = this.#disk.freeBytes(directory);
       if (free >= needed) return;
