@@ -54,7 +54,7 @@ export class Secondary {
     this.#file = file;
     this.#storage = file.storage;
     this.#server = server;
-    this.#packing = new LivePack(ports, file.storage, this.#turn);
+    this.#packing = new LivePack(ports, file.storage, this.#turn, () => this.#reception.problem);
     this.#reception = new Reception(ports, options, file, blobs, this.#turn);
   }
 
