@@ -143,7 +143,7 @@ export class LivePack {
       `Cannot pack ${path}: the node has received what there is no room for: ${problem}`,
       {
         path,
-        hint: "make room; or stop the node, and pack then",
+        hint: "make room, or stop the node and pack then",
       },
     );
   }
