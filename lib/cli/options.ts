@@ -10,7 +10,7 @@ import type { LogOptions, TlsFiles } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
 import type { BlobOptions, Compress } from "../replica/mod.ts";
 import { controlPathOf } from "./control_protocol.ts";
-import { blobs, file, rate, wholeNumber } from "./values.ts";
+import { file, rate, wholeNumber } from "./values.ts";
 
 /** What is said about encryption: the paths of three files, and whose certificate the other end shows. */
 export interface TlsOptions {
@@ -89,15 +89,6 @@ export function controlOption(use: "owned" | "followed") {
   }));
 }
 
-/** `--blobs`, of who makes a copy once. */
-export const blobsOption = withDefault(
-  option("--blobs", blobs(), {
-    description: message`What to do about blobs: ${text("none")} leaves them out.`,
-  }),
-  "refuse",
-  { message: message`the first blob ends the replication` },
-);
-
 /** What is said about blobs, the same for both ends of a stream. */
 export interface BlobsCommand {
   readonly blobDir?: string | undefined;
@@ -118,6 +109,25 @@ export const blobsOptions = {
     } at all: records only.`,
   })),
 };
+
+/** `--missing-blobs`, of who receives blobs. */
+export const missingBlobsOption = optional(
+  option("--missing-blobs", choice(["fail", "mark"], { metavar: "MODE" }), {
+    description: message`What to do where the source has no file for a blob, or cannot read it: ${
+      text("fail")
+    }, the default, goes no further; ${
+      text("mark")
+    } takes the record alone and puts the blob on a list that zrs status and zrs verify tell of.`,
+  }),
+);
+
+/** @throws UsageError where missing blobs are to be marked, and none are replicated */
+export function checkMissingBlobs(missingBlobs: "fail" | "mark" | undefined, { blobs }: BlobOptions): void {
+  if (missingBlobs !== "mark" || blobs === "replicate") return;
+  throw new UsageError("Cannot mark missing blobs where none are replicated", {
+    hint: "Give --missing-blobs mark with --blob-dir, and neither --blobs none nor --blobs shared",
+  });
+}
 
 /** @throws UsageError when they contradict each other */
 export function blobOptions({ blobs, blobDir }: BlobsCommand): BlobOptions {

@@ -43,6 +43,7 @@ export {
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 export { openWithPending } from "./pending_history.ts";
 export { ObjectIndex } from "./object_index.ts";
+export { RevisionFinder } from "./revision_finder.ts";
 export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
 export { writeIndexFile } from "./index_file.ts";
 export { GrowingDigest } from "./growing_digest.ts";

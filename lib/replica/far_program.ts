@@ -28,8 +28,11 @@ export const BLOCK_BYTES = 64 * 1024;
 /** Stands for the path among arguments: only the shell there knows it, where it begins with a home directory. */
 export const FAR_PATH = Symbol("path");
 
-/** What zrs there is started with, to speak the native stream over its standard input and output. */
-export type ZrsArguments = readonly (string | typeof FAR_PATH)[];
+/**
+ * What zrs there is started with, to speak the native stream over its standard input and output. A path there may
+ * begin with a home directory, as that of the file.
+ */
+export type ZrsArguments = readonly (string | typeof FAR_PATH | { readonly path: string })[];
 
 export interface FarProgramOptions {
   /** The file, relative to the home directory unless it begins with a `/`; `~` and `~user` may begin it. */
@@ -102,7 +105,7 @@ while read -r verb one two three; do
     if { "$verb"_blocks "$one" "$two" "$three"; } 3<"$path"; then :; else
       kind=trouble reason='it could not be opened'; look; failed
     fi ;;
-  zrs) exec "$zrs" ${zrsArguments.map((each) => each === FAR_PATH ? '"$path"' : quote(each)).join(" ")} ;;
+  zrs) exec "$zrs" ${zrsArguments.map(quoteArgument).join(" ")} ;;
   *) say fail trouble "unknown question $verb" ;;
   esac
 done
@@ -114,6 +117,11 @@ zrs_far; exit
 /** A word that a shell takes as it is. */
 export function quote(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+function quoteArgument(argument: ZrsArguments[number]): string {
+  if (argument === FAR_PATH) return '"$path"';
+  return typeof argument === "string" ? quote(argument) : quotePath(argument.path);
 }
 
 /** A path that no command takes for an option; a home directory in front is left for the shell to find. */

@@ -4,6 +4,7 @@
  * of the native stream is (filestorage/raw_run.ts) and appended. Where ours is none, nothing is written.
  */
 import { FIRST_POSITION, type Storage } from "../filestorage/mod.ts";
+import type { BlobReception } from "./blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import {
   compareFarFile,
@@ -21,8 +22,7 @@ import { Sink } from "./sink.ts";
 import { pauser } from "./waiting.ts";
 
 export interface FarSyncOptions extends FarCompareOptions {
-  /** `refuse` ends at the first blob; `none` keeps records without the blobs' files. */
-  readonly blobs: "refuse" | "none";
+  readonly blobs: BlobReception;
   /** Nothing later is copied. */
   readonly until?: bigint | undefined;
   /** Called before anything is copied, with where the replica would end. What it throws ends all. */
@@ -101,7 +101,7 @@ async function copy(
   if (expected <= 0) return 0;
   const buffers = options.buffers ?? DEFAULT_BUFFER_SIZES;
   const sink = new Sink(ports, storage, buffers, signal, { onFull: "fail" });
-  const incoming = new Incoming(sink.restorer, { blobs: { choice: options.blobs }, log: ports.log });
+  const incoming = new Incoming(sink.restorer, { blobs: options.blobs, log: ports.log });
   const runs = new FarRuns(
     far.name,
     sink,

@@ -6,10 +6,12 @@
 import { directoryOf, likePermissions, replaceFile, Storage } from "../filestorage/mod.ts";
 import { DiskFullError, DivergedError } from "../errors.ts";
 import { describeTid } from "../zodb/mod.ts";
+import type { Disk } from "../ports/mod.ts";
+import { tidyBlobs } from "./blob_reception.ts";
 import { PackedAwayError } from "./catch_up.ts";
 import { catchUpFrom, type ReachedSource } from "./one_catch_up.ts";
 import type { Ports } from "./ports.ts";
-import type { SyncOptions, SyncReport } from "./sync.ts";
+import type { SyncReport, SyncWork } from "./sync.ts";
 import { pauser } from "./waiting.ts";
 
 /** What is left beside a file that nobody needs any more. */
@@ -22,18 +24,23 @@ export class NewCopy {
   readonly #ports: Ports;
   readonly #source: ReachedSource;
   readonly #old: Storage;
-  readonly #options: SyncOptions;
+  readonly #options: SyncWork;
   /** The replica's own file, also where its name is a link. */
   readonly #target: string;
   readonly #path: string;
 
-  constructor(ports: Ports, source: ReachedSource, old: Storage, options: SyncOptions) {
+  constructor(ports: Ports, source: ReachedSource, old: Storage, options: SyncWork) {
     this.#ports = ports;
     this.#source = source;
     this.#old = old;
     this.#options = options;
     this.#target = ports.disk.realPath(old.path);
-    this.#path = `${this.#target}.sync`;
+    this.#path = newCopyPath(ports.disk, old.path);
+  }
+
+  /** Whether an earlier run has left the beginning of one. */
+  static isUnderWay(disk: Disk, path: string): boolean {
+    return disk.status(newCopyPath(disk, path)) !== undefined;
   }
 
   /**
@@ -44,7 +51,7 @@ export class NewCopy {
   async make(
     sourceEnd: number | undefined,
     signal: AbortSignal,
-  ): Promise<Omit<SyncReport, "created" | "newCopy" | "before" | "check">> {
+  ): Promise<Omit<SyncReport, "created" | "newCopy" | "before" | "check" | "blobs">> {
     const { disk } = this.#ports;
     if (sourceEnd !== undefined) this.#checkRoom(sourceEnd);
     const copied = await this.#copy(signal);
@@ -58,6 +65,8 @@ export class NewCopy {
       this.#ports.log.warning(`Cannot save the index of ${path}: ${indexProblem.message}`);
     }
     this.#removeBeside();
+    using file = disk.openRead(path);
+    await tidyBlobs(this.#options.blobs, file, copied.index, copied.after.end);
     const { index: _index, ...made } = copied;
     return { keptAs, ...made };
   }
@@ -138,4 +147,9 @@ export class NewCopy {
   #removeBeside(): void {
     for (const suffix of BESIDE) this.#ports.disk.remove(this.#path + suffix);
   }
+}
+
+/** Where a new copy grows. */
+function newCopyPath(disk: Disk, path: string): string {
+  return `${disk.realPath(path)}.sync`;
 }

@@ -10,7 +10,7 @@ import { Approach, NotConnected, type Protocol } from "./approach.ts";
 import { attend } from "./attend.ts";
 import { AutoRewind } from "./auto_rewind.ts";
 import { openBlobs, supplyOf } from "./blob_reception.ts";
-import type { BlobOptions, BlobReception } from "./blob_use.ts";
+import { type BlobOptions, type BlobReception, contentsOf } from "./blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
 import { whyFruitless } from "./fruitless.ts";
@@ -382,8 +382,9 @@ export class Secondary {
 
   #newSink(signal: AbortSignal): Sink {
     const buffers = this.#options.buffers ?? DEFAULT_BUFFER_SIZES;
-    const blobs = this.#blobs.choice === "replicate" ? this.#blobs.incoming : undefined;
-    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal, { blobs });
+    return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal, {
+      blobs: contentsOf(this.#blobs),
+    });
   }
 
   #tellRefusal(source: string, failure: ZrsError): void {

@@ -77,7 +77,13 @@ export async function sync(
   const ports = { disk, network, clock, random, log: options.log ?? new CollectedLog() };
   const never = new AbortController().signal;
   try {
-    return await syncFarFile(ports, storage, far, { blobs: "refuse", full: false, ...options }, never);
+    return await syncFarFile(
+      ports,
+      storage,
+      far,
+      { blobs: { choice: "refuse" }, full: false, ...options },
+      never,
+    );
   } finally {
     await storage.cut();
     await storage.saveIndex();
