@@ -87,7 +87,7 @@ export class BlobDirectory {
 
   /** Where the content of a revision lies. */
   pathOf({ oid, tid }: BlobKey): string {
-    return `${this.#directoryOf(oid)}/${formatOid(tid)}${BLOB_SUFFIX}`;
+    return `${this.path}/${blobName({ oid, tid }, this.layout)}`;
   }
 
   /** Where the content of a revision is put together. */
@@ -196,6 +196,11 @@ export class BlobDirectory {
     }
     disk.remove(to);
   }
+}
+
+/** The path of a revision's content within the directory. */
+export function blobName({ oid, tid }: BlobKey, layout: BlobLayout): string {
+  return `${objectDirectory(oid, layout)}/${formatOid(tid)}${BLOB_SUFFIX}`;
 }
 
 /** The path of an object's blobs within the directory. */

@@ -1,6 +1,6 @@
 export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
-export { BlobDirectory, type BlobKey } from "./blob_directory.ts";
+export { BlobDirectory, type BlobKey, type BlobLayout, blobName } from "./blob_directory.ts";
 export { MissingBlobs, missingBlobsPath } from "./missing_blobs.ts";
 export { BlobFinder, blobKeyOf } from "./blob_finder.ts";
 export { type Comparison, type ComparisonOptions, FileComparison, saysTheSame } from "./compare.ts";
@@ -48,7 +48,7 @@ export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
 export { writeIndexFile } from "./index_file.ts";
 export { GrowingDigest } from "./growing_digest.ts";
 export { type BegunTransaction, type LargeEnd, Restorer } from "./restore.ts";
-export type { ExamineRecord } from "./raw_run.ts";
+export { type ExamineRecord, forEachRecord } from "./raw_run.ts";
 export { planPromotion, promote, type PromotionPlan } from "./promote.ts";
 export { likePermissions, type NewFile, type Replaced, replaceFile } from "./replace_file.ts";
 export { RecordReader } from "./revision.ts";

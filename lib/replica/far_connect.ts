@@ -150,6 +150,7 @@ export async function reachFar(
     name: place.name,
     path: place.path,
     zrs: zrsOf(options),
+    blobs: options.blobDir,
     zrsArguments,
     startTimeoutMs: mayAsk ? undefined : startTimeoutMs,
   });

@@ -45,12 +45,23 @@ export class FarShell {
   readonly version: string | undefined;
   /** The digests that it can make of blocks; undefined where nothing there makes any. */
   readonly digests: "sha256" | "md5" | undefined;
+  /** Begins the lines that are its own. */
+  readonly mark: string;
+  /** The blob directory there, as it was written. */
+  readonly blobs: string | undefined;
   readonly #connection: Connection;
   readonly #answers: Answers;
 
-  private constructor(name: string, connection: Connection, answers: Answers, hello: readonly string[]) {
+  private constructor(
+    { name, blobs, mark }: FarShellOptions & { readonly mark: string },
+    connection: Connection,
+    answers: Answers,
+    hello: readonly string[],
+  ) {
     const [, version, tool] = hello;
     this.name = name;
+    this.blobs = blobs;
+    this.mark = mark;
     this.#connection = connection;
     this.#answers = answers;
     this.version = version === "none" ? undefined : version;
@@ -89,7 +100,7 @@ export class FarShell {
       if (hello[0] !== "hello") {
         throw new ProtocolError(`Cannot use the shell of ${options.name}: it says no hello`);
       }
-      return new FarShell(options.name, connection, answers, hello);
+      return new FarShell({ ...options, mark }, connection, answers, hello);
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
       const why = isLate ? `no shell has started there within ${timeoutMs! / 1000} s` : error.message;

@@ -2,11 +2,25 @@
 import assert from "node:assert/strict";
 import { assertSameBlobs, blobFilesOf } from "../kit/blob_files.ts";
 import { type LogEnd, OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
+import { NO_SSHD, Sshd, sshTest } from "../kit/sshd.ts";
 import { startZrs } from "../kit/process.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { sizeOf, waitForChanges, ZrsProcess } from "./processes.ts";
 import { assertSameFile } from "./sameness.ts";
-import { type Ended, endOf } from "./ssh_scene.ts";
+import { type Ended, endOf, installZrs } from "./ssh_scene.ts";
+
+const WAYS = ["file", "node", "zrs", "tools", "push"] as const;
+/** From a file of this machine, a node, or over ssh with zrs there or without; or over ssh to another machine. */
+type Way = typeof WAYS[number];
+/** Whoever names it to a shell must quote it. */
+const BLOBS = "the source's $(blobs)";
+
+/** A test that needs ZODB, and, on some ways, an ssh server. */
+function wayTest(by: Way, name: string, environment: "zodb55" | "zodb6", body: () => Promise<void>): void {
+  const isOverSsh = by !== "file" && by !== "node";
+  if (isOverSsh && NO_SSHD !== undefined) return sshTest(name, body);
+  peerTest(name, [environment], body);
+}
 
 /** A source with blobs, and where its copy is to be. */
 class Place implements AsyncDisposable {
@@ -15,27 +29,34 @@ class Place implements AsyncDisposable {
   readonly copy: string;
   readonly copyBlobs: string;
   #primary: ZrsProcess | undefined;
+  #sshd: Sshd | undefined;
 
   private constructor(readonly directory: TempDirectory, readonly writer: ZodbWriter) {
     const path = (name: string) => directory.join(name);
-    [this.source, this.sourceBlobs] = [path("Data.fs"), path("blobs")];
-    [this.copy, this.copyBlobs] = [path("copy.fs"), path("copy")];
+    [this.source, this.sourceBlobs] = [path("Data.fs"), path(BLOBS)];
+    [this.copy, this.copyBlobs] = [path("copy.fs"), path("the copy's blobs")];
   }
 
   static async make(environment: "zodb55" | "zodb6" = "zodb55"): Promise<Place> {
     const directory = await TempDirectory.make();
-    const [path, blobDir] = [directory.join("Data.fs"), directory.join("blobs")];
+    const [path, blobDir] = [directory.join("Data.fs"), directory.join(BLOBS)];
     return new Place(directory, await ZodbWriter.start(environment, { path, blobDir, fsync: false }));
   }
 
-  /** What names the source, as the file or by a node that follows it. */
-  async args(by: "file" | "node"): Promise<string[]> {
-    const copy = [this.copy, "--blob-dir", this.copyBlobs];
-    if (by === "file") return [this.source, ...copy, "--source-blob-dir", this.sourceBlobs];
-    const blobs = ["--blob-dir", this.sourceBlobs];
-    const options = [this.source, "--replicate-to", "0", ...blobs];
-    this.#primary ??= await ZrsProcess.start(this.directory, "primary", ...options);
-    return [`zrs://${this.#primary.address}`, ...copy];
+  /** What names the source and the copy, on one of the ways between them. */
+  async args(by: Way): Promise<string[]> {
+    const { source, copy } = this;
+    const [from, to] = [["--source-blob-dir", this.sourceBlobs], ["--blob-dir", this.copyBlobs]] as const;
+    if (by === "file") return [source, copy, ...from, ...to];
+    if (by === "node") {
+      const options = ["primary", source, "--replicate-to", "0", "--blob-dir", this.sourceBlobs] as const;
+      this.#primary ??= await ZrsProcess.start(this.directory, ...options);
+      return [`zrs://${this.#primary.address}`, copy, ...to];
+    }
+    this.#sshd ??= await Sshd.start(by === "tools" ? {} : { path: installZrs(this.directory) });
+    const { ssh } = this.#sshd;
+    const ends = by === "push" ? ["--push", source, this.#sshd.at(copy)] : [this.#sshd.at(source), copy];
+    return [...ends, ...from, ...to, "--ssh", ssh];
   }
 
   async assertSame(): Promise<void> {
@@ -45,6 +66,7 @@ class Place implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#primary?.[Symbol.asyncDispose]();
+    await this.#sshd?.[Symbol.asyncDispose]();
     await this.writer[Symbol.asyncDispose]();
     await this.directory[Symbol.asyncDispose]();
   }
@@ -72,36 +94,33 @@ async function syncWell(...args: string[]) {
   return JSON.parse(out);
 }
 
-for (const by of ["file", "node"] as const) {
+for (const by of WAYS) {
   for (const environment of ["zodb55", "zodb6"] as const) {
-    peerTest(
-      `from a ${by} a copy gets the blobs of ${environment}, and later ones`,
-      [environment],
-      async () => {
-        await using place = await Place.make(environment);
-        const { writer } = place;
-        const args = await place.args(by);
-        await writeBlobs(writer);
-        const first = await syncWell(...args);
-        assert.deepEqual(first.blobs, { copied: 6, bytes: 1_065_576, missing: 0 });
-        await place.assertSame();
-        await writer.commitBlobs([["small", 30], ["new", 200_000]]);
-        const { tid } = await writer.undo([1]);
-        const { code, out, err } = await sync(...args);
-        assert.deepEqual([code, err], [0, ""]);
-        assert.match(out, /2 transactions, .*, and 3 blobs, /);
-        await place.assertSame();
-        assert.deepEqual((await syncWell(...args)).blobs, { copied: 0, bytes: 0, missing: 0 });
-        await using zodb = await OpenCheck.start(environment);
-        const opened = await zodb.check(place.copy, { readOnly: false, blobDir: place.copyBlobs });
-        assert.equal(opened.tid, tid);
-      },
-    );
+    wayTest(by, `by ${by} a copy gets the blobs of ${environment}, and later ones`, environment, async () => {
+      await using place = await Place.make(environment);
+      const { writer } = place;
+      const args = await place.args(by);
+      await writeBlobs(writer);
+      const first = await syncWell(...args);
+      assert.deepEqual(first.blobs, { copied: 6, bytes: 1_065_576, missing: 0 });
+      await place.assertSame();
+      await writer.commitBlobs([["small", 30], ["new", 200_000]]);
+      const { tid } = await writer.undo([1]);
+      const { code, out, err } = await sync(...args);
+      assert.deepEqual([code, err], [0, ""]);
+      assert.match(out, /2 transactions, .*, and 3 blobs, /);
+      await place.assertSame();
+      assert.deepEqual((await syncWell(...args)).blobs, { copied: 0, bytes: 0, missing: 0 });
+      await using zodb = await OpenCheck.start(environment);
+      const opened = await zodb.check(place.copy, { readOnly: false, blobDir: place.copyBlobs });
+      assert.equal(opened.tid, tid);
+    });
   }
 
-  peerTest(
-    `from a ${by} that was packed a copy goes on, or is made anew, with its blobs`,
-    ["zodb55"],
+  wayTest(
+    by,
+    `by ${by} a copy of a packed source goes on, or is made anew, with its blobs`,
+    "zodb55",
     async () => {
       await using place = await Place.make();
       const { writer } = place;
@@ -112,8 +131,10 @@ for (const by of ["file", "node"] as const) {
       const all = await blobFilesOf(place.copyBlobs);
       await writer.commitBlobs([["small", 30], ["new", 200_000]]);
       await writer.pack({ tid });
-      const appended = await syncWell(...args);
-      assert.deepEqual([appended.newCopy, appended.blobs.copied], [false, 2]);
+      if (by !== "tools") {
+        const appended = await syncWell(...args);
+        assert.deepEqual([appended.newCopy, appended.blobs.copied], [false, 2]);
+      }
       await writer.commitBlobs([["small", 31]]);
       await writer.pack();
       const { code, err } = await sync(...args, "-q", "--keep-old");

@@ -30,6 +30,8 @@ export interface Reached extends AsyncDisposable {
 export interface ReachOptions {
   readonly command?: readonly [string, ...string[]];
   readonly startTimeoutMs?: number;
+  /** The blob directory. */
+  readonly blobDir?: string;
   /** Puts something between the two ends. */
   readonly between?: (connection: Connection) => Connection;
 }
@@ -49,6 +51,7 @@ export async function reach(path: string, options: ReachOptions = {}): Promise<R
       name: `there:${path}`,
       path,
       zrs: "no-zrs-here",
+      blobs: options.blobDir,
       zrsArguments: [],
       startTimeoutMs: options.startTimeoutMs,
     });
