@@ -77,6 +77,8 @@ export class BlobDirectory {
       file.writeAt(new TextEncoder().encode(layout), 0);
       await file.sync();
       disk.rename(fresh, marker);
+      // Before there is anything else: without the marker that would be taken for another layout.
+      await disk.syncDirectory(path);
     }
     const directory = new BlobDirectory(disk, path, layout);
     disk.makeDirectory(directory.#temporary);

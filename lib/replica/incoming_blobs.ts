@@ -198,7 +198,7 @@ export class IncomingBlobs {
     for (const [name, blob] of this.#arrived) {
       this.#close(blob);
       if (blob.written > 0) this.#left.set(name, { key: blob.key, bytes: blob.written });
-      else this.#remove(blob.key);
+      else this.#discard(blob.key); // what cannot be removed is found by the next process
     }
     this.#arrived.clear();
     this.#current = undefined;
