@@ -1,7 +1,7 @@
 export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
 export { BlobDirectory, type BlobKey, type BlobLayout, blobName } from "./blob_directory.ts";
-export { MissingBlobs, missingBlobsPath } from "./missing_blobs.ts";
+export { MissingBlobs, missingBlobsPath, readMissingBlobs } from "./missing_blobs.ts";
 export { BlobFinder, blobKeyOf } from "./blob_finder.ts";
 export { type Comparison, type ComparisonOptions, FileComparison, saysTheSame } from "./compare.ts";
 export { lastRecords } from "./compare_records.ts";
@@ -59,6 +59,8 @@ export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage 
 export { pendingBytes, segmentPaths } from "./segment.ts";
 export { type OpenReport, refusePending, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
+export { type AskBlobs, BlobComparison, type BlobFacts, MAX_BLOBS_ASKED } from "./compare_blobs.ts";
+export { digestBlob, type FoundBlob } from "./blob_digest.ts";
 export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";
 export { describe, type Finding, gravityOf } from "./finding.ts";
 export { type Progress, Verification, type Verified, type VerifyOptions } from "./verify.ts";

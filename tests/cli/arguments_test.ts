@@ -389,7 +389,7 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       [
         "--pickles",
         "--refs",
-        "--blob-dir DIR",
+        ...["--blob-dir DIR", "--other-blob-dir DIR"],
         "--max-findings N",
         "--bytes",
         "--digest",
