@@ -189,7 +189,7 @@ export function logOptions({ quiet, verbose, logFile }: ServerOptions): LogOptio
 
 /** What stands beside a database and belongs to it, the control socket included. */
 const DATABASE_FILES =
-  /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.sync.*|\.rewound-.*)$/;
+  /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.sync.*|\.rewound-.*|\.missing-blobs(\.new)?)$/;
 
 /** @throws UsageError when only some of the files that belong together were given */
 export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: TlsOptions): TlsFiles | undefined {

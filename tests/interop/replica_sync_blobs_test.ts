@@ -64,6 +64,30 @@ class Place implements AsyncDisposable {
     await assertSameBlobs(this.copyBlobs, this.sourceBlobs);
   }
 
+  /** As `zrs verify` sees both: the same, and then one that is not. @param args as those of `replica-sync` */
+  async assertVerified([source, copy]: readonly string[]): Promise<void> {
+    const other = source === this.source ? ["--other-blob-dir", this.sourceBlobs] : [];
+    const verify = async () => {
+      await using process = startZrs(["verify", copy!, source!, "--blob-dir", this.copyBlobs, ...other]);
+      return await endOf(process);
+    };
+    const good = await verify();
+    assert.deepEqual([good.code, good.err], [0, ""], good.out);
+    assert.match(good.out, /^9 blobs the same\nNo differences$/m);
+    const [path, bytes] = (await Array.fromAsync(walkBlobs(this.copyBlobs))).find(([, size]) => size === 30)!;
+    const content = Deno.readFileSync(path);
+    Deno.chmodSync(path, 0o644);
+    Deno.writeFileSync(path, content.map((byte, at) => at === 29 ? byte ^ 1 : byte));
+    const bad = await verify();
+    assert.equal(bad.code, 1, bad.err);
+    assert.match(
+      bad.out,
+      new RegExp(`^DIFFERENT transaction .*: the ${bytes} bytes of blob [0-9a-f]{16} differ`),
+    );
+    Deno.writeFileSync(path, content);
+    Deno.chmodSync(path, 0o444);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#primary?.[Symbol.asyncDispose]();
     await this.#sshd?.[Symbol.asyncDispose]();
@@ -111,6 +135,7 @@ for (const by of WAYS) {
       assert.match(out, /2 transactions, .*, and 3 blobs, /);
       await place.assertSame();
       assert.deepEqual((await syncWell(...args)).blobs, { copied: 0, bytes: 0, missing: 0 });
+      if (by === "file" || by === "node") await place.assertVerified(args);
       await using zodb = await OpenCheck.start(environment);
       const opened = await zodb.check(place.copy, { readOnly: false, blobDir: place.copyBlobs });
       assert.equal(opened.tid, tid);
@@ -274,3 +299,23 @@ peerTest(
     await assertSameFile(other, source);
   },
 );
+
+peerTest("a primary of zc.zrs gives a copy its blobs, too", ["zodb55"], async () => {
+  await using directory = await TempDirectory.make();
+  const path = (name: string) => directory.join(name);
+  await using writer = await ZodbWriter.start("zodb55", {
+    path: path("Data.fs"),
+    blobDir: path("blobs"),
+    replicateTo: "127.0.0.1:0",
+    fsync: false,
+  });
+  const { tid } = await writeBlobs(writer);
+  const url = `zrs://${writer.address}`;
+  const args = [path("copy.fs"), "--blob-dir", path("copy"), "--settle", "1"];
+  const { protocol, after, blobs } = await syncWell(url, ...args);
+  assert.deepEqual([protocol, after.tid, blobs.copied], ["zrs2.1", tid, 6]);
+  await assertSameBlobs(path("copy"), path("blobs"));
+  const verify = await endOf(startZrs(["verify", path("copy.fs"), url, "--blob-dir", path("copy")]));
+  assert.equal(verify.code, 2, verify.err);
+  assert.match(verify.err, /it does not tell of them/);
+});
