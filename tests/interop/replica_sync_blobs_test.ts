@@ -319,3 +319,29 @@ peerTest("a primary of zc.zrs gives a copy its blobs, too", ["zodb55"], async ()
   assert.equal(verify.code, 2, verify.err);
   assert.match(verify.err, /it does not tell of them/);
 });
+
+for (const by of ["zrs", "tools", "push"] as const) {
+  wayTest(
+    by,
+    `by ${by} a blob directory that is not there is told, and so is a missing file`,
+    "zodb55",
+    async () => {
+      await using place = await Place.make();
+      await writeBlobs(place.writer);
+      const args = await place.args(by);
+      const wrong = args.map((each) => each === place.sourceBlobs ? `${each}/none` : each);
+      const none = await sync(...wrong);
+      assert.deepEqual([none.code, none.out], [by === "zrs" ? 4 : 2, ""], none.err);
+      assert.match(none.err, /Cannot use blob directory .*none.*: there is no such directory/);
+      for await (const [path, size] of walkBlobs(place.sourceBlobs)) if (size === 20) Deno.removeSync(path);
+      const failed = await sync(...args);
+      assert.deepEqual([failed.code, failed.out], [4, ""], failed.err);
+      assert.match(failed.err, /object 0x\w+ of transaction .*: its file is missing/);
+      const marked = await sync(...args, "--missing-blobs", "mark", "--json");
+      assert.equal(marked.code, 0, marked.err);
+      assert.deepEqual(JSON.parse(marked.out).blobs.missing, 1);
+      await assertSameFile(place.copy, place.source);
+      await assertSameBlobs(place.copyBlobs, place.sourceBlobs);
+    },
+  );
+}
