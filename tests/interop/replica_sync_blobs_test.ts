@@ -162,17 +162,20 @@ for (const by of WAYS) {
       }
       await writer.commitBlobs([["small", 31]]);
       await writer.pack();
-      const { code, err } = await sync(...args, "-q", "--keep-old");
+      const { code, out, err } = await sync(...args, "--json", "--keep-old");
       assert.equal(code, 0, err);
       assert.match(err, /making a complete new copy/);
       await assertSameFile(place.copy, place.source);
       const [wanted, found] = [await blobFilesOf(place.sourceBlobs), await blobFilesOf(place.copyBlobs)];
       for (const [name, file] of wanted) assert.deepEqual(found.get(name), file, name);
+      // What the copy has is not copied again, but where there is one conversation only.
+      const copied = by === "push" ? wanted.size : by === "tools" ? 2 : 1;
+      assert.equal(JSON.parse(out).blobs.copied, copied);
       // What the kept file needs is there still.
       for (const [name, file] of all) assert.deepEqual(found.get(name), file, name);
       const verify = startZrs(["verify", `${place.copy}.old`, "--blob-dir", place.copyBlobs, "--json"]);
-      const { out } = await endOf(verify);
-      assert.doesNotMatch(out, /blob-missing/);
+      const kept = await endOf(verify);
+      assert.doesNotMatch(kept.out, /blob-missing/);
     },
   );
 }

@@ -154,3 +154,18 @@ Deno.test("a new copy that is broken off by any failure goes on with its holes a
   }
   assert.ok(failures > 10, `${failures} failed`);
 });
+
+Deno.test("a new copy after a pack uses the blobs that are here, up to the first that is not", async () => {
+  for (const { gone, copied } of [{ gone: undefined, copied: 4 }, { gone: 6, copied: 6 }]) {
+    const scene = sceneOf(history(0, 8));
+    await sync(scene);
+    scene.disk.put(ORIGINAL, dataFs(history(4, 12, 6)).bytes);
+    if (gone !== undefined) scene.disk.remove(pathOf(COPY_BLOBS, gone));
+    const { report, failure } = await sync(scene);
+    assert.equal(failure, undefined);
+    assert.notEqual(report?.newCopy, undefined);
+    assert.deepEqual([report?.transactions, report?.blobs?.copied], [8, copied]);
+    assertSameBytes(scene.disk.bytes(COPY), scene.disk.bytes(ORIGINAL));
+    assertBlobs(scene, 0, 12);
+  }
+});
