@@ -71,6 +71,7 @@ export function programOf(args: readonly string[]): string {
  * @throws UsageError
  */
 export function parseArguments(args: readonly string[], host: Host): Command | undefined {
+  refuseOtherBytes(args);
   const program = programOf(args);
   let answered = false;
   let wrong: Message | undefined;
@@ -108,6 +109,15 @@ export function parseArguments(args: readonly string[], host: Host): Command | u
   });
   if (wrong !== undefined) throw toUsageError(wrong, program);
   return answered ? undefined : parsed;
+}
+
+/** The runtime has put another character for each byte that is not UTF-8: a name would be that of another file. */
+function refuseOtherBytes(args: readonly string[]): void {
+  const other = args.find((each) => each.includes("\ufffd"));
+  if (other === undefined) return;
+  throw new UsageError(`Cannot read argument ${other}: it must be UTF-8, and has other bytes`, {
+    hint: "for a file of such a name, give a link to it, or to its directory",
+  });
 }
 
 function isCommand(name: string): name is keyof typeof PARSERS | typeof COMPLETION {

@@ -3,9 +3,11 @@ import { UsageError, ZrsError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { formatAddress, type Log } from "../ports/mod.ts";
 import { formatTid, parseTid } from "../zodb/mod.ts";
-import { controlPathOf, type Handlers, type JsonObject } from "./control_protocol.ts";
+import { controlPathOf } from "./control_place.ts";
+import type { Handlers, JsonObject } from "./control_protocol.ts";
 import { ControlServer } from "./control_server.ts";
 import type { ServerOptions } from "./options.ts";
+import { packHandler } from "./pack_request.ts";
 import type { Node } from "./server.ts";
 import { toAnswer } from "./status_answer.ts";
 
@@ -50,6 +52,7 @@ function handlersFor(node: Node, { dataFs }: ServerOptions, host: Host): Handler
         ...toAnswer(node.status(), { pid: host.pid, sinceMs, nowMs: host.clock.now(), path, replicateTo }),
       };
     },
+    pack: packHandler(node, path, host),
     ...(node.promote !== undefined && {
       promote: async (request: JsonObject) => {
         const { lastTid, applied, kept, savedTo } = await node.promote!(beforeOf(request));

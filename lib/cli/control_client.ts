@@ -14,33 +14,68 @@ export interface Waiting {
   readonly timeoutMs?: number;
 }
 
+/** How to ask for what takes long. */
+export interface LongQuestion {
+  /** Ends the asking; the node gives up, too. */
+  readonly signal: AbortSignal;
+  /** Is told each line that comes before the answer, those with `progress` or `warning`. */
+  readonly told: (line: JsonObject) => void;
+}
+
 /** Nobody listens there, or nobody whom we may ask: nothing has been asked. */
 export class UnreachableError extends UnavailableError {}
 
 /**
  * Sends one request and waits for its answer.
  * @param path the socket's
- * @throws UnreachableError; UnavailableError when there is no answer, or the node cannot do what is asked; ProtocolError when
- * something else listens there
+ * @throws UnreachableError; UnavailableError when there is no answer, or the node cannot do what is asked;
+ * ProtocolError when something else listens there
  */
 export async function ask(
   ports: { readonly network: Network; readonly clock: Clock },
   path: string,
   request: JsonObject & { readonly request: string },
-  { timeoutMs = ANSWER_TIMEOUT_MS }: Waiting = {},
+  waiting: Waiting = {},
+): Promise<JsonObject> {
+  return accept(await askForAnswer(ports, path, request, waiting), path);
+}
+
+/**
+ * As {@link ask}, but gives the answer also where it is an error. With a question that takes long the time is for the
+ * first line.
+ * @throws the signal's reason as well
+ */
+export async function askForAnswer(
+  ports: { readonly network: Network; readonly clock: Clock },
+  path: string,
+  request: JsonObject & { readonly request: string },
+  { timeoutMs = ANSWER_TIMEOUT_MS, ...long }: Waiting & Partial<LongQuestion> = {},
 ): Promise<JsonObject> {
   const giveUp = new AbortController();
+  const stop = () => giveUp.abort();
   using stack = new DisposableStack();
-  if (timeoutMs < Infinity) stack.use(ports.clock.schedule(timeoutMs, () => giveUp.abort()));
+  const timer = timeoutMs < Infinity ? stack.use(ports.clock.schedule(timeoutMs, stop)) : undefined;
+  const { signal, told } = long;
+  signal?.addEventListener("abort", stop);
+  stack.defer(() => signal?.removeEventListener("abort", stop));
+  if (signal?.aborted) stop();
   try {
     const connection = stack.use(await connect(ports.network, path, giveUp.signal));
     giveUp.signal.addEventListener("abort", () => connection.close());
     giveUp.signal.throwIfAborted();
     await connection.write(encodeLine(request));
-    const line = await nextLine(connection, new LineDecoder(MAX_ANSWER_BYTES), new Uint8Array(64 * 1024));
-    if (line === undefined) throw unanswered(path, "it closed the connection");
-    return accept(decodeLine(line), path);
+    const lines = new LineDecoder(MAX_ANSWER_BYTES);
+    const chunk = new Uint8Array(64 * 1024);
+    for (;;) {
+      const line = await nextLine(connection, lines, chunk);
+      if (line === undefined) throw unanswered(path, "it closed the connection");
+      const answer = decodeLine(line);
+      if (told === undefined || answer.progress === undefined && answer.warning === undefined) return answer;
+      timer?.cancel(); // it works: however long that takes
+      told(answer);
+    }
   } catch (error) {
+    signal?.throwIfAborted();
     if (error instanceof ProtocolError) {
       throw new ProtocolError(`Cannot understand what answers at ${path}: ${error.message}`, {
         path,

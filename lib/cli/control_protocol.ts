@@ -7,14 +7,23 @@
  */
 import { ProtocolError, ZrsError } from "../errors.ts";
 import type { Connection, Log } from "../ports/mod.ts";
+import { EXIT, type ExitCode, exitCodeOf } from "./exit_codes.ts";
 
 /** A longer request is none. */
 export const MAX_REQUEST_BYTES = 64 * 1024;
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
+/** A client, while its request is being answered. */
+export interface Asker {
+  /** Whoever asks for it is told when the client has gone: nobody waits for the answer any more. */
+  readonly gone: AbortSignal;
+  /** Sends a line before the answer. It is left out where the client has not taken the one before. */
+  tell(line: JsonObject): void;
+}
+
 /** Answers requests of one name. What it throws is answered as an error. */
-export type Handler = (request: JsonObject) => JsonObject | Promise<JsonObject>;
+export type Handler = (request: JsonObject, asker: Asker) => JsonObject | Promise<JsonObject>;
 
 /** By the request's name. */
 export type Handlers = Readonly<Record<string, Handler>>;
@@ -23,11 +32,6 @@ export interface Answer {
   readonly line: Uint8Array;
   /** The client does not speak the language: it is dropped behind this. */
   readonly last: boolean;
-}
-
-/** Where a node that owns its file listens, unless it was told otherwise. */
-export function controlPathOf(dataFs: string): string {
-  return `${dataFs}.zrs`;
 }
 
 const LINE_END = 0x0a;
@@ -131,7 +135,12 @@ export function isObject(value: unknown): value is JsonObject {
  * What is answered to a line. A handler's own bug is logged, and told to the client as such.
  * @throws ProtocolError when the line is no JSON object
  */
-export async function answerTo(line: string, handlers: Handlers, log: Log): Promise<Answer> {
+export async function answerTo(
+  line: string,
+  handlers: Handlers,
+  log: Log,
+  asker: Asker = NOBODY,
+): Promise<Answer> {
   const request = decodeLine(line);
   const { request: name } = request;
   if (typeof name !== "string" || !Object.hasOwn(handlers, name)) {
@@ -139,11 +148,15 @@ export async function answerTo(line: string, handlers: Handlers, log: Log): Prom
     return failed(`Unknown request ${JSON.stringify(name) ?? "without a name"}; known here: ${known}`);
   }
   try {
-    return { line: encodeLine(await handlers[name]!(request)), last: false };
+    return { line: encodeLine(await handlers[name]!(request, asker)), last: false };
   } catch (error) {
-    if (error instanceof ZrsError) return failed(error.message, error.hint);
+    if (error instanceof ZrsError) return failed(error.message, error.hint, exitCodeOf(error));
     log.error(`Cannot answer ${name} on the control socket: a bug of ours`, { error });
-    return failed("a bug of ours kept this node from answering; its log has the details");
+    return failed(
+      "a bug of ours kept this node from answering; its log has the details",
+      undefined,
+      EXIT.bug,
+    );
   }
 }
 
@@ -153,6 +166,10 @@ export function refusal(error: unknown): Answer {
   return { ...failed(error.message), last: true };
 }
 
-function failed(error: string, hint?: string): Answer {
-  return { line: encodeLine({ error, ...(hint !== undefined && { hint }) }), last: false };
+function failed(error: string, hint?: string, exitCode?: ExitCode): Answer {
+  const facts = { ...(hint !== undefined && { hint }), ...(exitCode !== undefined && { exitCode }) };
+  return { line: encodeLine({ error, ...facts }), last: false };
 }
+
+/** Is told nothing, and never goes. */
+const NOBODY: Asker = { gone: new AbortController().signal, tell: () => {} };

@@ -8,12 +8,13 @@ import type { Clock, Connection, Listener, Log, Network } from "../ports/mod.ts"
 import {
   type Answer,
   answerTo,
+  type Asker,
+  encodeLine,
   type Handlers,
-  LineDecoder,
-  MAX_REQUEST_BYTES,
-  nextLine,
+  type JsonObject,
   refusal,
 } from "./control_protocol.ts";
+import { ClientLines } from "./control_lines.ts";
 
 /** More connections than these are closed at once. */
 const MAX_CLIENTS = 16;
@@ -21,7 +22,6 @@ const MAX_CLIENTS = 16;
 const REQUEST_TIMEOUT_MS = 60_000;
 /** And to have taken the answer. */
 const ANSWER_TIMEOUT_MS = 10_000;
-const CHUNK_BYTES = 4096;
 
 /** Only the user who runs the node may connect. */
 const OWNER_ONLY = 0o600;
@@ -105,18 +105,22 @@ export class ControlServer implements AsyncDisposable {
   }
 
   async #converse(client: Connection): Promise<void> {
-    const lines = new LineDecoder(MAX_REQUEST_BYTES);
-    const chunk = new Uint8Array(CHUNK_BYTES);
+    const lines = new ClientLines(client);
     for (;;) {
       let answer: Answer;
+      using asker = new AttendedAsker(
+        lines,
+        (bytes) => this.#within(ANSWER_TIMEOUT_MS, client, client.write(bytes)),
+      );
       try {
-        const line = await this.#within(REQUEST_TIMEOUT_MS, client, nextLine(client, lines, chunk));
+        const line = await this.#within(REQUEST_TIMEOUT_MS, client, lines.next());
         if (line === undefined) return;
         this.#answering.add(client);
-        answer = await answerTo(line, this.#handlers, this.#ports.log);
+        answer = await answerTo(line, this.#handlers, this.#ports.log, asker);
       } catch (error) {
         answer = refusal(error);
       }
+      await asker.told;
       await this.#within(ANSWER_TIMEOUT_MS, client, client.write(answer.line));
       if (answer.last || this.#isClosing) return;
       this.#answering.delete(client);
@@ -127,5 +131,35 @@ export class ControlServer implements AsyncDisposable {
   async #within<T>(timeoutMs: number, client: Connection, work: Promise<T>): Promise<T> {
     using _timer = this.#ports.clock.schedule(timeoutMs, () => client.close());
     return await work;
+  }
+}
+
+class AttendedAsker implements Asker, Disposable {
+  /** Resolves when what it has been told is on its way. */
+  told: Promise<void> | undefined;
+  readonly #lines: ClientLines;
+  readonly #write: (bytes: Uint8Array) => Promise<void>;
+  #gone: AbortController | undefined;
+
+  constructor(lines: ClientLines, write: (bytes: Uint8Array) => Promise<void>) {
+    this.#lines = lines;
+    this.#write = write;
+  }
+
+  get gone(): AbortSignal {
+    if (this.#gone === undefined) {
+      const gone = this.#gone = new AbortController();
+      this.#lines.watch(gone.signal, () => gone.abort(new UnavailableError("The client has gone")));
+    }
+    return this.#gone.signal;
+  }
+
+  tell(line: JsonObject): void {
+    this.told ??= this.#write(encodeLine(line)).catch(() => {}).finally(() => this.told = undefined);
+  }
+
+  /** The answer is ready: whether the client goes is of no interest any more. */
+  [Symbol.dispose](): void {
+    this.#gone?.abort();
   }
 }

@@ -9,36 +9,41 @@ const STOP_SIGNALS: readonly (readonly [Signal, ExitCode])[] = [
 ];
 
 /** Not a failure: somebody wanted it. */
-class Stopped extends Error {}
+export class Stopped extends Error {
+  constructor(words: string, readonly exitCode: ExitCode) {
+    super(words);
+  }
+}
 
 /**
  * Does the work, which a first signal ends in good order, and a second one at once.
- * @param words what is said of work that was stopped
- * @param work gives up with the signal's reason once it is aborted
+ * @param command as failures name it, such as `zrs pack`
+ * @param words what is said of work that was stopped, by then
+ * @param work gives up with the signal's reason, which is {@link Stopped}, once it is aborted
  * @returns the exit code: that of the signal where it ended the work
  * @throws what the work throws for another reason
  */
 export async function interruptible(
   host: Host,
-  words: string,
+  command: string,
+  words: string | (() => string),
   work: (signal: AbortSignal) => Promise<void>,
 ): Promise<ExitCode> {
   const stop = new AbortController();
-  let code: ExitCode = EXIT.ok;
   using signals = new DisposableStack();
   for (const [signal, codeOfSignal] of STOP_SIGNALS) {
     signals.use(host.onSignal(signal, () => {
       if (stop.signal.aborted) host.exit(codeOfSignal);
-      code = codeOfSignal;
-      stop.abort(new Stopped(words));
+      stop.abort(new Stopped(typeof words === "string" ? words : words(), codeOfSignal));
     }));
   }
   try {
     await work(stop.signal);
     return EXIT.ok;
   } catch (error) {
-    if (!stop.signal.aborted || originOf(error) !== stop.signal.reason) throw error;
-    host.err(`${words}\n`);
-    return code;
+    const origin = originOf(error);
+    if (!(origin instanceof Stopped)) throw error;
+    host.err(`${command}: ${origin.message}\n`);
+    return origin.exitCode;
   }
 }

@@ -94,7 +94,7 @@ export class Listing {
 }
 
 /** What a program is told of a transaction. */
-function factsOf({ tid, status, user, description, position, bytes, records }: TransactionEntry) {
+function factsOf({ tid, status, user, description, position, bytes, records, isUndo }: TransactionEntry) {
   return {
     tid: formatTid(tid),
     time: formatTidTime(tid),
@@ -104,6 +104,7 @@ function factsOf({ tid, status, user, description, position, bytes, records }: T
     position,
     bytes,
     records,
+    undo: isUndo,
   };
 }
 
@@ -118,16 +119,19 @@ function recordFactsOf({ oid, length, dataTid, className }: RecordEntry) {
 }
 
 /** One transaction, in columns. */
-export function lineOf({ tid, status, user, description, bytes, records }: TransactionEntry): string {
+export function lineOf(
+  { tid, status, user, description, bytes, records, isUndo }: TransactionEntry,
+): string {
   const columns = [
     formatTid(tid),
     formatTidTime(tid).padEnd(24),
     String(records).padStart(7),
     String(bytes).padStart(11),
   ];
-  const mark = status === STATUS.committed ? "" : `[${STATUS_WORDS.get(status)}] `;
+  const marks = status === STATUS.committed ? [] : [`[${STATUS_WORDS.get(status)}] `];
+  if (isUndo) marks.push("[undo] ");
   const words = [user, description].map(textOf).filter((text) => text !== "").join(": ");
-  return `${columns.join("  ")}  ${mark}${escapeControls(words)}`.trimEnd();
+  return `${columns.join("  ")}  ${marks.join("")}${escapeControls(words)}`.trimEnd();
 }
 
 function recordLineOf({ oid, length, dataTid, className = "unknown class" }: RecordEntry): string {

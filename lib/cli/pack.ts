@@ -1,17 +1,29 @@
-/** `zrs pack`: drops history and garbage from a database that nobody has open. */
+/** `zrs pack`: drops history and garbage from a database, or has the node that has it open do so. */
 
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, flag, option } from "@optique/core/primitives";
-import { NotFoundError, UsageError } from "../errors.ts";
-import { type PackReport, packStorage, Storage } from "../filestorage/mod.ts";
+import { LockedError, NotFoundError, UsageError } from "../errors.ts";
+import {
+  BlobDirectory,
+  keepForSecondaries,
+  type PackProgress,
+  type PackReport,
+  packStorage,
+  readKnownSecondaries,
+  Storage,
+} from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
-import { ReferenceScanner } from "../pickle/mod.ts";
-import { describeTid, formatTid, formatTidTime, NO_TID, tidOfTime } from "../zodb/mod.ts";
+import { politePauser } from "../replica/mod.ts";
+import { describeTid, formatTidTime, tidOfTime } from "../zodb/mod.ts";
+import { UnreachableError } from "./control_client.ts";
+import { findSocket } from "./control_place.ts";
 import type { ExitCode } from "./exit_codes.ts";
 import { interruptible } from "./interruptible.ts";
 import { usageLine } from "./options.ts";
+import { findReferences } from "./pack_references.ts";
+import { askToPack, factsOf, type PackListener, type PackPlan } from "./pack_request.ts";
 import { ProgressLine } from "./progress_line.ts";
 import { formatBytes } from "./quantities.ts";
 import { days, file, moment } from "./values.ts";
@@ -25,6 +37,11 @@ export interface PackCommand {
   readonly to?: bigint | undefined;
   readonly noGc: boolean;
   readonly noKeepOld: boolean;
+  /** Where the database's blobs lie. */
+  readonly blobDir?: string | undefined;
+  /** Who was not heard of for so many days is not regarded. */
+  readonly keepFor: number;
+  readonly ignoreSecondaries: boolean;
   readonly json: boolean;
   readonly quiet: boolean;
 }
@@ -35,6 +52,7 @@ const DOING = {
   reading: "reading history",
   searching: "searching what is reachable",
   copying: "copying",
+  clearing: "clearing blobs away",
 } as const;
 
 export const packParser = command(
@@ -42,7 +60,8 @@ export const packParser = command(
   object({
     command: constant("pack"),
     dataFs: argument(file("DATA_FS"), {
-      description: message`The database, which nobody may have open for writing.`,
+      description:
+        message`The database. Nobody but a zrs node may have it open for writing; a node packs it while it goes on.`,
       errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
     }),
     days: optional(option("--days", days(), {
@@ -62,6 +81,22 @@ export const packParser = command(
       flag("--no-keep-old", { description: message`Do not keep the unpacked file as DATA_FS.old.` }),
       false,
     ),
+    blobDir: optional(option("--blob-dir", file("DIR"), {
+      description:
+        message`The blob directory: files of dropped revisions go, or are kept in DIR.old beside the unpacked file. A node that packs knows its own.`,
+    })),
+    keepFor: withDefault(
+      option("--keep-for", days(), {
+        description:
+          message`Keep what secondaries still need that were heard of in the last N days; they are remembered in DATA_FS.secondaries.`,
+      }),
+      7,
+      { message: message`7` },
+    ),
+    ignoreSecondaries: withDefault(
+      flag("--ignore-secondaries", { description: message`Pack whatever secondaries still need.` }),
+      false,
+    ),
     json: withDefault(flag("--json", { description: message`Write the result as one JSON object.` }), false),
     quiet: withDefault(
       flag("-q", "--quiet", { description: message`Write nothing unless it fails.` }),
@@ -77,46 +112,87 @@ export const packParser = command(
   },
 );
 
-/** Packs, and says what that changed. @throws ZrsError: the database is as it was then */
+/**
+ * Packs, and says what that changed; where a node has the file open, the node does it.
+ * @throws ZrsError: the database is as it was then
+ */
 export async function runPack(options: PackCommand, host: Host): Promise<ExitCode> {
-  const { dataFs } = options;
-  const stop = stopOf(options, host);
+  const { dataFs, noGc, noKeepOld, blobDir } = options;
+  const keepForMs = options.ignoreSecondaries ? undefined : options.keepFor * DAY_MS;
+  const plan = { stop: stopOf(options, host), gc: !noGc, keepOld: !noKeepOld, keepForMs, blobDir };
   if (host.disk.status(dataFs) === undefined) {
     throw new NotFoundError(`Cannot pack ${dataFs}: there is no such file`, { path: dataFs });
   }
-  return await interruptible(host, `Stopped: ${dataFs} has not been packed, nor changed`, async (signal) => {
-    const report = await pack(options, host, stop, signal);
+  let words = `Stopped: ${dataFs} has not been packed, nor changed`;
+  return await interruptible(host, "zrs pack", () => words, async (signal) => {
+    let report: PackReport;
+    {
+      using progress = new ProgressLine(host, DOING, ["searching"]);
+      const listener = {
+        signal,
+        warn: (message: string) => host.err(`${message}\n`),
+        progress: (done: PackProgress) => progress.show(done),
+      };
+      report = await pack(host, dataFs, plan, listener, () => {
+        words =
+          `Stopped: the node that has ${dataFs} open leaves it unpacked, unless that was done; its log says`;
+      });
+    }
     if (options.json) host.out(`${JSON.stringify(factsOf(dataFs, report))}\n`);
     else if (!options.quiet) host.out(`${describe(dataFs, report)}\n`);
   });
 }
 
+/** @param asking told when a node is to do it */
 async function pack(
-  { dataFs, noGc, noKeepOld }: PackCommand,
   host: Host,
-  stop: bigint,
-  signal: AbortSignal,
+  dataFs: string,
+  plan: PackPlan & { readonly blobDir: string | undefined },
+  listener: PackListener,
+  asking: () => void,
 ): Promise<PackReport> {
-  const pause = () => new Promise<void>((resolve) => void host.clock.schedule(0, resolve));
+  if (host.disk.status(dataFs)?.kind === "socket") {
+    asking();
+    return await askToPack(host, dataFs, plan, listener);
+  }
+  try {
+    return await packHere(host, dataFs, plan, listener);
+  } catch (error) {
+    if (!(error instanceof LockedError)) throw error;
+    const socket = findSocket(dataFs, host.disk);
+    if (socket === undefined) throw error; // whoever has it open is no node of ours
+    asking();
+    try {
+      return await askToPack(host, socket, plan, listener);
+    } catch (unreachable) {
+      throw unreachable instanceof UnreachableError ? error : unreachable; // a killed node has left its socket
+    }
+  }
+}
+
+async function packHere(
+  host: Host,
+  dataFs: string,
+  { stop: wanted, gc, keepOld, keepForMs, blobDir }: PackPlan & { readonly blobDir: string | undefined },
+  { signal, warn, progress }: PackListener,
+): Promise<PackReport> {
+  const pause = politePauser(host.clock);
+  const blobs = blobDir === undefined ? undefined : BlobDirectory.open(host.disk, blobDir);
   await using storage = await Storage.open(host.disk, dataFs, { pause, signal });
-  using progress = new ProgressLine(host, DOING, ["searching"]);
-  return await packStorage(host.disk, storage, {
+  const { stop, keptFor } = keepForMs === undefined
+    ? { stop: wanted, keptFor: undefined }
+    : keepForSecondaries(wanted, readKnownSecondaries(host.disk, dataFs), host.clock.now() - keepForMs);
+  const report = await packStorage(host.disk, storage, {
     stop,
-    findReferences: noGc ? undefined : findReferences,
-    keepOld: !noKeepOld,
+    findReferences: gc ? findReferences : undefined,
+    keepOld,
+    blobs,
     patience: { pause, signal },
-    warn: (message) => host.err(`${message}\n`),
-    progress: (done) => progress.show(done),
+    warn,
+    progress,
   });
+  return { ...report, keptFor };
 }
-
-function findReferences(data: Uint8Array, found: (oidHigh: number, oidLow: number) => void): void {
-  SCANNER.scan(data, 0, data.length);
-  const { references } = SCANNER;
-  for (let i = 0; i < references.length; i += 2) found(references[i]!, references[i + 1]!);
-}
-
-const SCANNER = new ReferenceScanner();
 
 /** @throws UsageError */
 function stopOf({ days, to }: PackCommand, host: Host): bigint {
@@ -134,25 +210,23 @@ function stopOf({ days, to }: PackCommand, host: Host): bigint {
 }
 
 function describe(dataFs: string, report: PackReport): string {
-  const { isPacked, tid, bytesBefore, bytesAfter, keptAs } = report;
-  if (!isPacked) return `${dataFs}: there is nothing to drop up to then; nothing has been changed`;
+  const { isPacked, tid, bytesBefore, bytesAfter, keptAs, keptFor, blobsDropped } = report;
+  const blobs = blobsDropped === undefined ? "" : `; ${blobsDropped} blobs dropped`;
+  const kept = keptFor === undefined
+    ? ""
+    : `; kept from ${describeTid(keptFor.tid)} on for secondary ${
+      printable(keptFor.name)
+    }, which had no more by ` +
+      `${new Date(keptFor.heardMs).toISOString()} (--ignore-secondaries)`;
+  if (!isPacked) return `${dataFs}: there is nothing to drop up to then; nothing has been changed${kept}`;
   const saved = bytesBefore === 0 ? 0 : Math.round((bytesBefore - bytesAfter) * 100 / bytesBefore);
   const old = keptAs === undefined ? "" : `; the unpacked file is kept as ${keptAs}`;
   return `${dataFs} is packed up to ${describeTid(tid)}: ${formatBytes(bytesAfter)} of ` +
     `${formatBytes(bytesBefore)} are left, ${saved} % less, in ${report.transactionsAfter} of ` +
-    `${report.transactionsBefore} transactions${old}`;
+    `${report.transactionsBefore} transactions${blobs}${old}${kept}`;
 }
 
-function factsOf(dataFs: string, report: PackReport) {
-  const { isPacked, tid, bytesBefore, bytesAfter, transactionsBefore, transactionsAfter, keptAs } = report;
-  return {
-    path: dataFs,
-    packed: isPacked,
-    tid: tid === NO_TID ? null : formatTid(tid),
-    time: tid === NO_TID ? null : formatTidTime(tid),
-    bytesBefore,
-    bytesAfter,
-    ...(isPacked && { transactionsBefore, transactionsAfter }),
-    keptAs: keptAs ?? null,
-  };
+/** What a peer calls itself cannot talk to the terminal. */
+function printable(name: string): string {
+  return name.slice(0, 200).replace(/\p{Cc}/gu, "?");
 }

@@ -2,7 +2,8 @@
 
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
-import { argument, command, constant, option } from "@optique/core/primitives";
+import { withDefault } from "@optique/core/modifiers";
+import { argument, command, constant, flag, option } from "@optique/core/primitives";
 import type { Host } from "../host/mod.ts";
 import type { Address } from "../ports/mod.ts";
 import { Primary } from "../replica/mod.ts";
@@ -26,6 +27,8 @@ import { SOFTWARE } from "./version.ts";
 export interface PrimaryCommand extends BlobsCommand, ServerOptions, SendingOptions {
   readonly command: "primary";
   readonly replicateTo: Address;
+  /** Write beside the database how far secondaries are. */
+  readonly remember: boolean;
 }
 
 export const primaryParser = command(
@@ -43,6 +46,14 @@ export const primaryParser = command(
     }),
     ...blobsOptions,
     maxSecondaries: maxSecondariesOption,
+    remember: withDefault(
+      flag("--remember", {
+        description: message`Write to DATA_FS.secondaries how far secondaries are, so that ${
+          text("zrs pack")
+        } keeps what they need. Nothing else is ever written there.`,
+      }),
+      false,
+    ),
     compress: compressOption,
     bwlimit: bwlimitOption,
     control: controlOption("followed"),
@@ -73,6 +84,7 @@ export async function runPrimary(options: PrimaryCommand, host: Host): Promise<v
       bytesPerSecond: options.bwlimit,
       secret,
       software: SOFTWARE,
+      remember: options.remember,
     });
   });
 }

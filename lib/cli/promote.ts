@@ -20,7 +20,8 @@ import {
 import type { Host } from "../host/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { ask, UnreachableError } from "./control_client.ts";
-import { controlPathOf, isObject } from "./control_protocol.ts";
+import { controlPathOf } from "./control_place.ts";
+import { isObject } from "./control_protocol.ts";
 import { Listing, openHistory } from "./listing.ts";
 import { usageLine } from "./options.ts";
 import { file, moment } from "./values.ts";

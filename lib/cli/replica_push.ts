@@ -14,7 +14,14 @@ import {
   type ZrsError,
 } from "../errors.ts";
 import type { Host, SystemLog } from "../host/mod.ts";
-import { type PushEnd, pushFar, STDIO_NAME } from "../replica/mod.ts";
+import {
+  HistoriesDifferError,
+  inOneLine,
+  lowerFirst,
+  type PushEnd,
+  pushFar,
+  STDIO_NAME,
+} from "../replica/mod.ts";
 import { formatTid } from "../zodb/mod.ts";
 import { EXIT } from "./exit_codes.ts";
 import { escapeControls } from "./listing.ts";
@@ -22,7 +29,7 @@ import { blobOptions } from "./options.ts";
 import { ProgressLine } from "./progress_line.ts";
 import type { ReplicaSyncCommand, Step } from "./replica_sync.ts";
 import { describePlan, type Plan } from "./replica_sync_plan.ts";
-import { describeReport, readReport, reportFacts } from "./replica_sync_report.ts";
+import { describeReport, readDivergence, readReport, reportFacts } from "./replica_sync_report.ts";
 import { mayAsk } from "./ssh_place.ts";
 import { readFarPlace, sourceBlobs } from "./sync_source_option.ts";
 import { SOFTWARE } from "./version.ts";
@@ -53,7 +60,7 @@ export async function pushReplica(
       if (end.problem === undefined) return tell(options, host, { ...told, check });
       throw new UnavailableError(
         `Cannot push all of ${options.source}: ${end.problem}; all before that has been pushed`,
-        { path: options.source, hint: "the file is damaged: zrs verify tells more about it" },
+        { path: options.source, hint: "look at the source: zrs verify tells more about a damaged file" },
       );
     }
     const again = told?.["again"];
@@ -182,13 +189,14 @@ function isWarning(line: string): boolean {
 function wordsOf({ source }: ReplicaSyncCommand, told: Told | undefined): string | undefined {
   const error = told?.["error"];
   if (typeof error !== "string") return undefined;
-  return escapeControls(error.replace(`Cannot copy from ${STDIO_NAME}: `, "").replaceAll(STDIO_NAME, source));
+  const words = error.replace(`Cannot copy from ${STDIO_NAME}: `, "").replaceAll(STDIO_NAME, source);
+  return escapeControls(lowerFirst(words));
 }
 
 function failureOf(options: ReplicaSyncCommand, end: PushEnd, told: Told | undefined): ZrsError {
   const { dataFs, source } = options;
   const { hint } = told ?? {};
-  const words = wordsOf(options, told) ?? end.lines.join("; ");
+  const words = wordsOf(options, told) ?? inOneLine(end.lines) ?? "";
   const how = end.code === undefined ? "zrs there was stopped" : `zrs there ended with exit code ${end.code}`;
   const message = escapeControls(`Cannot push ${source} to ${dataFs}: ${words === "" ? how : words}`);
   const facts: Facts = typeof hint === "string"
@@ -197,8 +205,12 @@ function failureOf(options: ReplicaSyncCommand, end: PushEnd, told: Told | undef
   switch (end.code) {
     case EXIT.usage:
       return new UsageError(message, facts);
-    case EXIT.diverged:
-      return new DivergedError(message, facts);
+    case EXIT.diverged: {
+      const divergence = readDivergence(told?.["divergence"]);
+      return divergence === undefined
+        ? new DivergedError(message, facts)
+        : new HistoriesDifferError(message, divergence, facts);
+    }
     case EXIT.locked:
       return new LockedError(message, facts);
     case EXIT.disk:

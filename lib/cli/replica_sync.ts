@@ -19,7 +19,8 @@ import {
   type SyncSource,
 } from "../replica/mod.ts";
 import { AuthFile } from "./auth_file.ts";
-import { EXIT, type ExitCode, exitCodeOf, originOf } from "./exit_codes.ts";
+import { type ExitCode, exitCodeOf, originOf } from "./exit_codes.ts";
+import { interruptible, Stopped } from "./interruptible.ts";
 import {
   blobOptions,
   type BlobsCommand,
@@ -90,7 +91,7 @@ export const replicaSyncParser = command(
   "replica-sync",
   object({
     command: constant("replica-sync"),
-    source: argument(string({ metavar: "SOURCE" }), {
+    source: argument(file("SOURCE"), {
       description:
         message`What to copy: the path of a Data.fs, which may be in use, here or on another machine that ssh leads to, ${"[USER@]HOST:PATH"} or ${"ssh://[USER@]HOST[:PORT]/PATH"}; or a running node, ${"zrs://HOST:PORT"} or ${"zrs+unix:PATH"}.`,
       errors: { endOfInput: message`Missing SOURCE, what to copy` },
@@ -229,44 +230,29 @@ export async function runReplicaSync(options: ReplicaSyncCommand, host: Host): P
   // Only trouble is worth a mail; a log file is read by whoever wants to know.
   const level = verbose ? "debug" : logFile === undefined || quiet ? "warning" : "info";
   using log = host.openLog({ level, ...(logFile !== undefined && { file: logFile }) });
-  const stop = new AbortController();
-  let stopped: ExitCode | undefined;
-  using signals = new DisposableStack();
-  for (const [signal, code] of [["SIGTERM", EXIT.terminated], ["SIGINT", EXIT.interrupted]] as const) {
-    signals.use(host.onSignal(signal, () => {
-      if (stopped !== undefined) host.exit(code);
-      stopped = code;
-      stop.abort(new Stopped());
-    }));
-  }
-  try {
-    await (options.push ? pushReplica : sync)(options, host, log, stop.signal);
-    return EXIT.ok;
-  } catch (error) {
-    const isStopped = stopped !== undefined && stop.signal.reason === originOf(error);
-    if (!isStopped && !(originOf(error) instanceof ZrsError)) throw error;
-    const code = isStopped ? stopped! : exitCodeOf(error);
-    if (options.json) {
-      sayFor(options, host)(`${JSON.stringify(failureFacts(options, originOf(error) as Error, code))}\n`);
+  return await interruptible(host, "zrs replica-sync", STOPPED, async (signal) => {
+    try {
+      await (options.push ? pushReplica : sync)(options, host, log, signal);
+    } catch (error) {
+      if (options.json) tellFailure(options, originOf(error), host);
+      throw error;
     }
-    if (!isStopped) throw error;
-    host.err(`zrs replica-sync: ${stop.signal.reason.message}\n`);
-    return code;
-  }
+  });
+}
+
+const STOPPED =
+  "Stopped before the copy was complete; what had come whole is kept, and the next run goes on with it";
+
+/** Tells programs why the copy is not complete; of a bug of ours only people are told. */
+function tellFailure(options: ReplicaSyncCommand, error: unknown, host: Host): void {
+  if (!(error instanceof Stopped || error instanceof ZrsError)) return;
+  const code = error instanceof Stopped ? error.exitCode : exitCodeOf(error);
+  sayFor(options, host)(`${JSON.stringify(failureFacts(options, error, code))}\n`);
 }
 
 /** Where results go: not into the conversation, where standard output is one. */
 function sayFor({ source }: ReplicaSyncCommand, host: Host): (text: string) => void {
   return (text) => source === "-" ? host.err(text) : host.out(text);
-}
-
-/** Not a failure: somebody wanted it. */
-class Stopped extends Error {
-  constructor() {
-    super(
-      "Stopped before the copy was complete; what had come whole is kept, and the next run goes on with it",
-    );
-  }
 }
 
 async function sync(
@@ -326,6 +312,7 @@ async function copy(
     compress: options.compress,
     secret,
     software: SOFTWARE,
+    name: `${host.name}:${host.disk.realPath(options.dataFs)}`,
     settleMs: options.settle * 1000,
     askLastTid: askZeo === undefined ? undefined : () => askLastTid(ports, askZeo, signal),
     check: options.check,

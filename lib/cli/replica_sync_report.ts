@@ -185,6 +185,24 @@ function divergenceFacts({ common, here, there }: Divergence): Record<string, un
   return { common: transactionFacts(common), here: transactionFacts(here), there: transactionFacts(there) };
 }
 
+/** As the object of a failure tells it; undefined where that tells of none. */
+export function readDivergence(facts: unknown): Divergence | undefined {
+  if (typeof facts !== "object" || facts === null) return undefined;
+  const { common, here, there } = facts as Record<string, unknown>;
+  return { common: readTransaction(common), here: readTransaction(here), there: readTransaction(there) };
+}
+
+function readTransaction(facts: unknown): NamedTransaction | undefined {
+  const { tid, user, description } = (facts ?? {}) as Record<string, unknown>;
+  if (typeof tid !== "string" || !/^[0-9a-f]{16}$/.test(tid)) return undefined;
+  const encoder = new TextEncoder();
+  return {
+    tid: parseTid(tid),
+    user: encoder.encode(String(user)),
+    description: encoder.encode(String(description)),
+  };
+}
+
 function transactionFacts(transaction: NamedTransaction | undefined): Record<string, unknown> | null {
   if (transaction === undefined) return null;
   const { tid, user, description } = transaction;

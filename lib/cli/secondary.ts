@@ -4,7 +4,7 @@ import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
-import { choice } from "@optique/core/valueparser";
+import { choice, string } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type Address, formatAddress } from "../ports/mod.ts";
@@ -45,6 +45,8 @@ export interface SecondaryCommand extends BlobsCommand, ServerOptions, SendingOp
   readonly keepAlive: number;
   /** In seconds. */
   readonly retryMax: number;
+  /** What the primary remembers it by. */
+  readonly name?: string | undefined;
 }
 
 export const secondaryParser = command(
@@ -115,6 +117,10 @@ export const secondaryParser = command(
       60,
       { message: message`${text("60")}` },
     ),
+    name: optional(option("--name", string({ metavar: "NAME" }), {
+      description:
+        message`What the primary is to remember this copy by, so that a pack there keeps what it needs (default: the machine's name and the copy's path).`,
+    })),
     control: controlOption("owned"),
     tlsName: tlsNameOption,
     ...serverOptions,
@@ -165,6 +171,8 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
       bytesPerSecond: options.bwlimit,
       secret,
       software: SOFTWARE,
+      name: options.name ?? `${host.name}:${host.disk.realPath(dataFs)}`,
+      remember: true,
       keepAliveMs: options.keepAlive * 1000,
       retryMaxMs: options.retryMax * 1000,
       signal,

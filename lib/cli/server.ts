@@ -15,7 +15,8 @@ import {
   type Network,
   type Random,
 } from "../ports/mod.ts";
-import type { NodeStatus, Promotion, Secret } from "../replica/mod.ts";
+import type { PackReport } from "../filestorage/mod.ts";
+import type { NodeStatus, PackRequest, Promotion, Secret } from "../replica/mod.ts";
 import { AuthFile } from "./auth_file.ts";
 import { type FileUse, openControl } from "./control.ts";
 import { EXIT, type ExitCode, originOf } from "./exit_codes.ts";
@@ -32,6 +33,8 @@ export interface Node extends AsyncDisposable {
   run(signal: AbortSignal): Promise<void>;
   /** How it is at this moment. */
   status(): NodeStatus;
+  /** Packs its file while it goes on; undefined where the file is not its own. */
+  pack?(request: PackRequest): Promise<PackReport>;
   /**
    * Makes the file ready for whoever takes it over, and ends {@link run}; undefined where that is not the node's to do.
    * @param before only what has an earlier tid is applied; undefined for all

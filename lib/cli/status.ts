@@ -9,7 +9,7 @@ import { segmentPaths } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
 import { ask } from "./control_client.ts";
-import { controlPathOf } from "./control_protocol.ts";
+import { controlPathOf, findSocket } from "./control_place.ts";
 import { EXIT, type ExitCode } from "./exit_codes.ts";
 import { nagiosReport } from "./nagios.ts";
 import { oneLine } from "./quantities.ts";
@@ -103,10 +103,7 @@ export async function runStatus(options: StatusCommand, host: Host): Promise<Exi
 
 /** @throws UnavailableError when there is no control socket, UsageError when it may not be looked for */
 function socketOf(place: string, disk: Disk): string {
-  const isSocket = (path: string) => disk.status(path)?.kind === "socket";
-  // A node listens beside the file itself, whatever links lead there.
-  const beside = controlPathOf(disk.realPath(place));
-  const found = [place, controlPathOf(place), beside].find(isSocket);
+  const found = findSocket(place, disk);
   if (found !== undefined) return found;
   const waiting = hasPending(disk, place)
     ? "; what has been received and not applied waits beside it (zrs log --pending)"

@@ -16,7 +16,7 @@ import {
   Throttle,
 } from "../replica/mod.ts";
 import { blobOptions, type BlobsCommand } from "./options.ts";
-import { isSourceUrl, parseSourceUrl } from "./source_url.ts";
+import { formatSourceUrl, isSourceUrl, parseSourceUrl } from "./source_url.ts";
 import { farPlaceOf, mayAsk } from "./ssh_place.ts";
 import { parseSshTarget } from "./ssh_source.ts";
 import { SOFTWARE } from "./version.ts";
@@ -68,8 +68,10 @@ export async function openSource(
     bwlimit === undefined ? source : limitedSource(ports, source, bwlimit);
   const name = readSourceName(text);
   switch (name.kind) {
-    case "node":
-      return limited(networkSource(ports, parseSourceUrl(name.url)));
+    case "node": {
+      const address = parseSourceUrl(name.url);
+      return limited(networkSource(ports, address, formatSourceUrl(address)));
+    }
     case "stdio":
       return limited(stdioSource(ports));
     case "ssh":

@@ -197,7 +197,7 @@ function countError(found: string): Message {
 
 /** The path of a file; nothing looks at the file yet. */
 export function file(
-  metavar: "DATA_FS" | "DATA_FS|SOCKET" | "DIR" | "FILE" | "OTHER" | "PATH",
+  metavar: "DATA_FS" | "DATA_FS|SOCKET" | "DIR" | "FILE" | "OTHER" | "PATH" | "SOURCE",
 ): ValueParser<"sync", string> {
   return path({ metavar, type: "file" });
 }

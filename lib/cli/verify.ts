@@ -153,6 +153,7 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
   using progress = new ProgressLine(host, DOING, ["blobs"]);
   const wait = (ms: number) => new Promise<void>((resolve) => void host.clock.schedule(ms, resolve));
   let isDamaged = false;
+  let isDone = false;
   try {
     const findings = verification.findings({
       pickles,
@@ -170,12 +171,14 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
       lines.add(finding);
       isDamaged ||= gravityOf(finding) !== "note";
     }
+    isDone = true;
     progress.hide();
     lines.summarize(dataFs, verification.verified);
     tellWaiting(host, dataFs, verification.verified.end, "they have not been verified");
   } catch (error) {
-    // Whoever reads the findings has seen enough, as in `| head`; that there were some is told.
-    if (!(error instanceof UnavailableError)) throw error;
+    // Whoever reads the findings has seen enough, as in `| head`; that there were some is told, and never that there
+    // are none where not all has been looked at.
+    if (!(error instanceof UnavailableError && (isDamaged || isDone))) throw error;
   } finally {
     progress.hide();
     lines.flush();

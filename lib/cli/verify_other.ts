@@ -27,6 +27,7 @@ import type { TlsOptions } from "./options.ts";
 import { ProgressLine } from "./progress_line.ts";
 import { networkFor } from "./secure_network.ts";
 import { isSourceUrl, parseSourceUrl } from "./source_url.ts";
+import { readSourceName } from "./sync_source_option.ts";
 import { SOFTWARE } from "./version.ts";
 
 export interface VerifyOtherOptions extends TlsOptions {
@@ -68,11 +69,20 @@ const DEFAULT_LIMIT = 20;
  * running node, CorruptError where the copy cannot be read while it is compared with one, DiskError
  */
 export async function verifyOther(options: VerifyOtherOptions, host: Host): Promise<VerifiedOther> {
+  refuseFar(options.other, host);
   using copy = await openHistory(host, options.dataFs);
   using line = new ProgressLine(host, { comparison: "comparing" });
   return isSourceUrl(options.other)
     ? await verifyWithNode(options, copy, host, line)
     : await verifyWithFile(options, copy, host, line);
+}
+
+/** @throws UsageError about a file of another machine, as replica-sync takes it */
+function refuseFar(other: string, { disk }: Host): void {
+  if (readSourceName(other).kind !== "ssh" || disk.status(other) !== undefined) return;
+  throw new UsageError(`Cannot compare with ${other}: there is no such file on this machine`, {
+    hint: "Copy it here and compare then, or run zrs primary there and name it as zrs://HOST:PORT",
+  });
 }
 
 async function verifyWithFile(

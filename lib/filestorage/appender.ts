@@ -82,6 +82,16 @@ export class Appender {
     return this.#lastTid;
   }
 
+  /** Why nothing can be appended any more. */
+  get failure(): DiskError | undefined {
+    return this.#failure;
+  }
+
+  /** Appends nothing from now on. @returns what whoever tries is told */
+  giveUp(error: unknown): DiskError {
+    return this.#fail(error);
+  }
+
   /**
    * Appends a run that begins at {@link end}. Resolves when it is durable.
    * @param fenceNext asked after the run is durable but for its status byte: true when more is waiting

@@ -18,7 +18,8 @@ export interface BlobKey {
 }
 
 export const BLOB_SUFFIX = ".blob";
-const MARKER = ".layout";
+/** Says how the directory is laid out. */
+export const BLOB_MARKER = ".layout";
 const TEMPORARY = "tmp";
 /** Ours among the temporary files, with oid and tid: what a killed process left can be gone on with. */
 const PART_NAME = /^zrs-([0-9a-f]{16})-([0-9a-f]{16})\.part$/;
@@ -69,7 +70,7 @@ export class BlobDirectory {
     }
     const layout = layoutOf(disk, path);
     checkContents(disk, path);
-    const marker = `${path}/${MARKER}`;
+    const marker = `${path}/${BLOB_MARKER}`;
     if (disk.status(marker) === undefined) {
       const fresh = `${marker}.new`; // a crash must not leave a marker that says nothing
       disk.remove(fresh);
@@ -216,7 +217,7 @@ export function objectDirectory(oid: bigint, layout: BlobLayout): string {
  * @throws UsageError where the marker says something else
  */
 export function layoutOf(disk: Disk, directory: string): BlobLayout {
-  const marker = `${directory}/${MARKER}`;
+  const marker = `${directory}/${BLOB_MARKER}`;
   if (disk.status(marker)?.kind !== "file") {
     return disk.list(directory).every((name) => name.startsWith(".")) ? "bushy" : "lawn";
   }
@@ -245,7 +246,7 @@ function checkDirectory(disk: Disk, path: string): FileStatus | undefined {
  * @throws UsageError
  */
 function checkContents(disk: Disk, path: string): void {
-  if (disk.status(`${path}/${MARKER}`) !== undefined) return;
+  if (disk.status(`${path}/${BLOB_MARKER}`) !== undefined) return;
   const isObject = /^0x([0-9a-f]{2})+$/;
   for (const name of disk.list(path)) {
     if (name.startsWith(".") || name === TEMPORARY) continue;
@@ -254,12 +255,12 @@ function checkContents(disk: Disk, path: string): void {
     if (isObject.test(name) && !isBushy) continue;
     throw new UsageError(
       isBushy
-        ? `Cannot use blob directory ${path}: it has no ${MARKER}, which would mean layout lawn, and its contents are bushy`
-        : `Cannot use blob directory ${path}: it has no ${MARKER}, and something else than blobs: ${name}`,
+        ? `Cannot use blob directory ${path}: it has no ${BLOB_MARKER}, which would mean layout lawn, and its contents are bushy`
+        : `Cannot use blob directory ${path}: it has no ${BLOB_MARKER}, and something else than blobs: ${name}`,
       {
         path,
         hint: isBushy
-          ? `put the word bushy into ${path}/${MARKER}`
+          ? `put the word bushy into ${path}/${BLOB_MARKER}`
           : "name an empty directory, or the blob directory of the database",
       },
     );

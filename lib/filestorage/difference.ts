@@ -2,7 +2,7 @@
  * How two histories of one database can differ where one should be a copy of the other: what is found, where, and
  * in words. "Here" is the copy, "there" is what it should be a copy of.
  */
-import { describeTid, formatOidDigits } from "../zodb/mod.ts";
+import { describeTid, formatOidDigits, NO_TID } from "../zodb/mod.ts";
 
 export type Side = "here" | "there";
 
@@ -101,12 +101,15 @@ export type Difference =
 /** How the two ends are called in words. */
 export type Names = Readonly<Record<Side, string>>;
 
-/** One line: what differs, in which transaction, and where it lies at both ends. */
-export function describeDifference(difference: Difference, names: Names): string {
+/**
+ * One line: what differs, in which transaction, and where it lies at both ends.
+ * @param words of that transaction, as they follow its tid
+ */
+export function describeDifference(difference: Difference, names: Names, words = ""): string {
   const { tid, here, there } = difference;
   const what = whatDiffers(difference, names);
   const places = [placeOf("here", here, names), placeOf("there", there, names)].filter((each) => each !== "");
-  return `transaction ${describeTid(tid)}${places.length === 0 ? "" : `, ${places.join(", ")}`}: ${what}`;
+  return `transaction ${[describeTid(tid) + words, ...places].join(", ")}: ${what}`;
 }
 
 function placeOf(side: Side, position: number | undefined, names: Names): string {
@@ -121,8 +124,9 @@ function whatDiffers(difference: Difference, names: Names): string {
       return `${names.there} lacks it, and has later ones`;
     case "ahead": {
       const { tid, lastTid, lastTidThere } = difference;
-      const until = lastTid === tid ? "" : ` and what follows, up to ${describeTid(lastTid)},`;
-      return `only ${names.here} has it${until}; ${names.there} ends with ${describeTid(lastTidThere)}`;
+      const until = lastTid === tid ? "" : ` and what follows, up to ${describeTid(lastTid)}`;
+      const end = lastTidThere === NO_TID ? "is empty" : `ends with ${describeTid(lastTidThere)}`;
+      return `only ${names.here} has it${until}; ${names.there} ${end}`;
     }
     case "metadata":
       return `the ${difference.fields.join(" and ")} ${
@@ -212,9 +216,11 @@ function recordPlaces(
   { recordHere, recordThere }: { readonly recordHere: RecordSpot; readonly recordThere: RecordSpot },
   names: Names,
 ): string {
-  if (recordHere.position === undefined && recordThere.position === undefined) return "";
-  return ` (records${at(recordHere, "here", names)}${recordHere.position === undefined ? "" : ","}` +
-    `${at(recordThere, "there", names)})`;
+  const places = [at(recordHere, "here", names), at(recordThere, "there", names)].filter((each) =>
+    each !== ""
+  );
+  if (places.length === 0) return "";
+  return ` (${places.length === 1 ? "record" : "records"}${places.join(",")})`;
 }
 
 function lengthText({ length }: RecordSpot): string {

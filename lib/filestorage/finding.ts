@@ -136,9 +136,9 @@ export function gravityOf(finding: Finding): "damage" | "torn" | "note" {
 export function describe(finding: Finding): string {
   switch (finding.kind) {
     case "torn-tail":
-      return `torn tail: ${TORN[finding.why]}; the last ${
-        countOf(finding.bytes, "byte")
-      } do not count, and are cut off when the file is opened for writing`;
+      return `torn tail: ${TORN[finding.why]}; the last ${countOf(finding.bytes, "byte")} ${
+        finding.bytes === 1 ? "does" : "do"
+      } not count, and ${finding.bytes === 1 ? "is" : "are"} cut off when the file is opened for writing`;
     case "unfinished":
       return `its status says that it was never finished, but ${
         countOf(finding.bytes, "byte")

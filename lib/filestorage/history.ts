@@ -32,6 +32,8 @@ export interface TransactionEntry extends TransactionHead {
   /** Its length in the file, in bytes. */
   readonly bytes: number;
   readonly records: number;
+  /** Whether it brings earlier revisions back and has no data of its own, as ZODB writes an undo. */
+  readonly isUndo: boolean;
 }
 
 /** A data record. */
@@ -260,8 +262,15 @@ function entryOf(reader: TransactionReader): TransactionEntry {
   const head = reader.head();
   reader.rewindRecords();
   let records = 0;
-  while (reader.nextRecord() >= 0) records++;
-  return { ...head, position: reader.position, bytes: reader.end - reader.position, records };
+  let hasData = false;
+  let leadsBack = false;
+  while (reader.nextRecord() >= 0) {
+    records++;
+    if (reader.dataLength > 0) hasData = true;
+    else if (reader.backPointer > 0) leadsBack = true;
+  }
+  const bytes = reader.end - reader.position;
+  return { ...head, position: reader.position, bytes, records, isUndo: leadsBack && !hasData };
 }
 
 async function noPause(): Promise<void> {}

@@ -1,4 +1,4 @@
-export { FIRST_POSITION, MAGIC, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
+export { FIRST_POSITION, MAGIC, MAGIC_PYTHON2, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
 export { BlobDirectory, type BlobKey, type BlobLayout, blobName } from "./blob_directory.ts";
 export { MissingBlobs, missingBlobsPath, readMissingBlobs } from "./missing_blobs.ts";
@@ -41,6 +41,12 @@ export {
   TidMap,
 } from "./locate.ts";
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
+export {
+  keepForSecondaries,
+  type KnownSecondary,
+  readKnownSecondaries,
+  writeKnownSecondaries,
+} from "./known_secondaries.ts";
 export { openWithPending } from "./pending_history.ts";
 export { ObjectIndex } from "./object_index.ts";
 export { RevisionFinder } from "./revision_finder.ts";
@@ -57,7 +63,8 @@ export { type PackOptions, type PackProgress, type PackReport, packStorage } fro
 export type { FindReferences } from "./reachable.ts";
 export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
 export { pendingBytes, segmentPaths } from "./segment.ts";
-export { type OpenReport, refusePending, Storage } from "./storage.ts";
+export { refusePending } from "./own_file.ts";
+export { type OpenReport, Storage } from "./storage.ts";
 export { isFinalStatus, TransactionReader, type TransactionState } from "./transaction.ts";
 export { type AskBlobs, BlobComparison, type BlobFacts, MAX_BLOBS_ASKED } from "./compare_blobs.ts";
 export { digestBlob, type FoundBlob } from "./blob_digest.ts";

@@ -11,6 +11,8 @@ import { Window } from "./window.ts";
 export interface PackSurvey {
   /** Where each object's revision lies that was current then; objects that did not exist are left out. */
   readonly current: ObjectIndex;
+  /** The record, of each of those that did not exist any more, that says so. */
+  readonly gone: ObjectIndex;
   /** The position of the first transaction after the pack time: what lies before is packed. */
   readonly packEnd: number;
   /** What the heads and trailers of the transactions before it take, in bytes. */
@@ -21,8 +23,8 @@ export interface PackSurvey {
   readonly isRedundant: boolean;
 }
 
-/** After so many transactions a walk lets others run. */
-const STEPS_BETWEEN_PAUSES = 10_000;
+/** After so many transactions and records a walk lets others run. */
+const STEPS_BETWEEN_PAUSES = 5_000;
 
 /**
  * Walks over all transactions up to `stop`.
@@ -40,12 +42,14 @@ export async function surveyForPack(
   const reader = new TransactionReader(new Window(file, end));
   const pointed = new RecordReader(file);
   const current = new ObjectIndex();
+  const gone = new ObjectIndex();
   let lastTid = NO_TID;
   let position = FIRST_POSITION;
   let headBytes = 0;
   let hasUnpacked = false;
   let status: number = STATUS.committed;
-  for (let steps = 1; position < end; steps++) {
+  let steps = 0;
+  while (position < end) {
     const state = reader.read(position);
     if (state !== "whole") throw reader.notWhole(state);
     status = reader.status;
@@ -56,21 +60,27 @@ export async function surveyForPack(
       if (reader.tid > stop) break;
       lastTid = reader.tid;
       headBytes += reader.headLength + TRAILER_SIZE;
-      while (reader.nextRecord() >= 0) {
+      for (; reader.nextRecord() >= 0; steps++) {
         const { oidHigh, oidLow, recordPosition } = reader;
-        if (exists(reader, pointed)) current.set(oidHigh, oidLow, recordPosition);
-        else current.delete(oidHigh, oidLow);
+        if (exists(reader, pointed)) {
+          current.set(oidHigh, oidLow, recordPosition);
+          if (gone.count > 0) gone.delete(oidHigh, oidLow);
+        } else {
+          current.delete(oidHigh, oidLow);
+          gone.set(oidHigh, oidLow, recordPosition);
+        }
       }
     }
     if (status !== STATUS.packed) hasUnpacked = true;
     position = reader.end;
-    if (steps % STEPS_BETWEEN_PAUSES !== 0) continue;
+    if (++steps < STEPS_BETWEEN_PAUSES) continue;
+    steps = 0;
     progress(position);
     await pause?.();
     signal?.throwIfAborted();
   }
   const isRedundant = !hasUnpacked && status === STATUS.packed;
-  return { current, packEnd: position, headBytes, lastTid, isRedundant };
+  return { current, gone, packEnd: position, headBytes, lastTid, isRedundant };
 }
 
 /** Whether the reader's record has data, its own or that of another; if not, the object does not exist any more. */

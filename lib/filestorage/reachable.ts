@@ -3,8 +3,9 @@
  * that was current then; and what later transactions still need: revisions that they point back to, objects that
  * they refer to, and all that can be reached from these.
  *
- * Python's pack keeps less in two cases, and loses data by it: it does not follow the references of an object
- * that a later undo has brought back, nor those of later transactions to what was garbage at the pack time.
+ * Python's pack keeps less in three cases. It loses data where it does not follow the references of an object that a
+ * later undo has brought back, nor those of later transactions to what was garbage at the pack time. And of an object
+ * that had been deleted it keeps the revision that a later undo brings back, but not that it did not exist until then.
  */
 import { CorruptError, PickleError, UsageError } from "../errors.ts";
 import type { ReadableFile } from "../ports/mod.ts";
@@ -27,11 +28,12 @@ export type FindReferences = (
   found: (oidHigh: number, oidLow: number) => void,
 ) => void;
 
-/** So many objects are looked at in the order of their positions, and then others may run. */
+/** So many objects are looked at in the order of their positions. */
 const BATCH = 4096;
+/** After so many of them, or of records, others may run. */
+const STEPS_BETWEEN_PAUSES = 250;
 /** Enough for most records; the buffer grows with the largest. */
 const READ_BYTES = 16 * 1024;
-const STEPS_BETWEEN_PAUSES = 1_000;
 
 export class KeptRecords {
   readonly #current: ObjectIndex;
@@ -54,101 +56,104 @@ export class KeptRecords {
     return this.#current.get(oidHigh, oidLow) === position || this.#older.has(position);
   }
 
-  addOlder(position: number): void {
+  /** @returns false where that is kept already */
+  addOlder(oidHigh: number, oidLow: number, position: number): boolean {
+    if (this.has(oidHigh, oidLow, position)) return false;
     this.#older.add(position);
+    return true;
   }
 }
 
 /**
- * Keeps every object, garbage or not.
- * @throws CorruptError, DiskError, and the signal's reason
+ * The search for what is kept. It can go on when the file has grown: what later transactions need is only ever added.
  */
-export async function keepAll(
-  file: ReadableFile,
-  end: number,
-  survey: PackSurvey,
-  patience: Patience,
-): Promise<KeptRecords> {
-  const kept = new KeptRecords(survey.current);
-  await forEachLater(file, end, survey.packEnd, patience, ({ backPointer }) => {
-    if (backPointer !== 0 && backPointer < survey.packEnd) kept.addOlder(backPointer);
-  });
-  return kept;
-}
-
-/**
- * Keeps what can be reached.
- * @param progress told how many objects have been reached
- * @throws CorruptError, DiskError, and the signal's reason; UsageError naming the object where it cannot be told
- * what one refers to, or where one refers to an object that is not there: nothing may be dropped then
- */
-export async function keepReachable(
-  file: ReadableFile,
-  end: number,
-  survey: PackSurvey,
-  findReferences: FindReferences,
-  patience: Patience,
-  progress: (objects: number) => void,
-): Promise<KeptRecords> {
-  const search = new Search(file, end, survey, findReferences, patience, progress);
-  return await search.run();
-}
-
-class Search {
+export class KeptSearch {
+  readonly kept: KeptRecords;
   readonly #file: ReadableFile;
-  readonly #end: number;
   readonly #survey: PackSurvey;
-  readonly #findReferences: FindReferences;
+  /** Undefined where all objects are kept. */
+  readonly #findReferences: FindReferences | undefined;
   readonly #patience: Patience;
   readonly #progress: (objects: number) => void;
   readonly #record: RecordReader;
-  readonly #reachable = new ObjectIndex();
-  readonly #kept = new KeptRecords(this.#reachable);
+  readonly #reachable: ObjectIndex;
   readonly #waiting = new OidStack();
+  /** Up to where transactions have been looked at; before the pack time's end: none. */
+  #end = 0;
+  /** Whether anything has been added since {@link extendTo} began. */
+  #hasGrown = false;
   #bytes = 0;
   #data = new Uint8Array(READ_BYTES);
 
+  /**
+   * @param findReferences how garbage is told; undefined: no object is garbage
+   * @param progress told how many objects have been reached
+   */
   constructor(
     file: ReadableFile,
-    end: number,
     survey: PackSurvey,
-    findReferences: FindReferences,
+    findReferences: FindReferences | undefined,
     patience: Patience,
     progress: (objects: number) => void,
   ) {
     this.#file = file;
-    this.#end = end;
     this.#survey = survey;
     this.#findReferences = findReferences;
     this.#patience = patience;
     this.#progress = progress;
     this.#record = new RecordReader(file);
+    this.#reachable = findReferences === undefined ? survey.current : new ObjectIndex();
+    this.kept = new KeptRecords(this.#reachable);
   }
 
-  async run(): Promise<KeptRecords> {
-    const { current, packEnd } = this.#survey;
-    if (current.count > 0) {
-      if (current.get(0, 0) === 0) {
-        throw new UsageError(
-          `Cannot tell garbage in ${this.#file.path}: it has no root object at the pack time`,
-          { path: this.#file.path, oid: 0n, hint: "--no-gc packs without dropping any object" },
-        );
-      }
-      this.#reach(0, 0);
-      await this.#follow();
-    }
-    await forEachLater(this.#file, this.#end, packEnd, this.#patience, (reader) => {
+  /**
+   * Takes into account what the transactions up to `end` need.
+   * @returns whether anything is kept now that was not before
+   * @throws CorruptError, DiskError, and the signal's reason; UsageError naming the object where it cannot be told
+   * what one refers to, or where one refers to an object that is not there: nothing may be dropped then
+   */
+  async extendTo(end: number): Promise<boolean> {
+    const { packEnd } = this.#survey;
+    const from = Math.max(packEnd, this.#end);
+    const isFirst = this.#end === 0;
+    this.#end = end;
+    this.#hasGrown = false;
+    if (isFirst) await this.#reachRoot();
+    await forEachRecord(this.#file, from, end, this.#patience, (reader) => {
       const { oidHigh, oidLow, backPointer, recordPosition } = reader;
-      if (backPointer !== 0 && backPointer < packEnd) {
-        this.#kept.addOlder(backPointer);
-        this.#bytes += this.#referencesAt(backPointer, oidHigh, oidLow, "optional");
-      } else if (backPointer === 0) {
-        this.#referencesAt(recordPosition, oidHigh, oidLow, "optional");
+      if (backPointer >= packEnd) return; // kept anyway, and looked at where it lies
+      if (backPointer !== 0) {
+        if (!this.kept.addOlder(oidHigh, oidLow, backPointer)) return;
+        this.#hasGrown = true;
+        this.#keepEnd(oidHigh, oidLow);
       }
+      if (this.#findReferences === undefined) return;
+      const length = this.#referencesAt(backPointer || recordPosition, oidHigh, oidLow, "optional");
+      if (backPointer !== 0) this.#bytes += length;
     });
     await this.#follow();
-    this.#kept.bytes = this.#bytes;
-    return this.#kept;
+    if (this.#findReferences !== undefined) this.kept.bytes = this.#bytes;
+    return this.#hasGrown;
+  }
+
+  /** Of an object that did not exist any more at the pack time, and has an older revision kept: it must not exist. */
+  #keepEnd(oidHigh: number, oidLow: number): void {
+    const position = this.#survey.gone.get(oidHigh, oidLow);
+    if (position === 0 || !this.kept.addOlder(oidHigh, oidLow, position)) return;
+    this.#bytes += RECORD.size + BACK_POINTER_SIZE;
+  }
+
+  async #reachRoot(): Promise<void> {
+    const { current } = this.#survey;
+    if (this.#findReferences === undefined || current.count === 0) return;
+    if (current.get(0, 0) === 0) {
+      throw new UsageError(
+        `Cannot tell garbage in ${this.#file.path}: it has no root object at the pack time`,
+        { path: this.#file.path, oid: 0n, hint: "--no-gc packs without dropping any object" },
+      );
+    }
+    this.#reach(0, 0);
+    await this.#follow();
   }
 
   /** Goes on from the objects that wait until none is left. */
@@ -162,12 +167,14 @@ class Search {
         batch.push({ high, low, position: this.#reachable.get(high, low) });
       }
       batch.sort((a, b) => a.position - b.position);
-      for (const { high, low, position } of batch) {
+      for (let i = 0; i < batch.length; i++) {
+        const { high, low, position } = batch[i]!;
         this.#bytes += this.#referencesAt(position, high, low, "needed");
+        if (i % STEPS_BETWEEN_PAUSES !== 0) continue;
+        await pause?.();
+        signal?.throwIfAborted();
       }
       this.#progress(this.#reachable.count);
-      await pause?.();
-      signal?.throwIfAborted();
     }
   }
 
@@ -178,6 +185,7 @@ class Search {
     if (position === 0) return false;
     this.#reachable.set(oidHigh, oidLow, position);
     this.#waiting.push(oidHigh, oidLow);
+    this.#hasGrown = true;
     return true;
   }
 
@@ -190,7 +198,7 @@ class Search {
     const data = this.#dataAt(position, oidHigh, oidLow);
     if (data === undefined) return RECORD.size + BACK_POINTER_SIZE;
     try {
-      this.#findReferences(data, (high, low) => {
+      this.#findReferences!(data, (high, low) => {
         if (!this.#reach(high, low) && use === "needed") this.#refuseMissing(oidHigh, oidLow, high, low);
       });
       return RECORD.size + data.length;
@@ -244,22 +252,24 @@ class Search {
   }
 }
 
-/** Visits the records of all transactions from `from` on that count. */
-async function forEachLater(
+/** Visits the records of all transactions between two positions that count. */
+async function forEachRecord(
   file: ReadableFile,
-  end: number,
   from: number,
+  end: number,
   { pause, signal }: Patience,
   visit: (reader: TransactionReader) => void,
 ): Promise<void> {
   const reader = new TransactionReader(new Window(file, end));
-  for (let position = from, steps = 1; position < end; position = reader.end, steps++) {
+  let steps = 0;
+  for (let position = from; position < end; position = reader.end) {
     const state = reader.read(position);
     if (state !== "whole") throw reader.notWhole(state);
     if (reader.status !== STATUS.undone) {
-      while (reader.nextRecord() >= 0) visit(reader);
+      for (; reader.nextRecord() >= 0; steps++) visit(reader);
     }
-    if (steps % STEPS_BETWEEN_PAUSES !== 0) continue;
+    if (++steps < STEPS_BETWEEN_PAUSES) continue;
+    steps = 0;
     await pause?.();
     signal?.throwIfAborted();
   }

@@ -4,7 +4,7 @@
  * replaced by a back pointer to it. A replica made so from nothing is byte-identical with a source that was
  * never packed (docs/filestorage_format.md, "Restoring").
  *
- * Transactions are laid down in a buffer, and whole ones taken away as a {@link Run}. One that outgrows the
+ * Transactions are laid down in a {@link RunBuffer}, and whole ones taken away as a {@link Run}. One that outgrows the
  * buffer is spilled to the file in parts. Nothing here waits or does output; who drives it does.
  */
 import { viewOf, writeU64 } from "../bytes/mod.ts";
@@ -16,6 +16,7 @@ import { PendingRecords } from "./pending_records.ts";
 import { type ExamineRecord, forEachRecord, RawChecker } from "./raw_run.ts";
 import { RevisionFinder } from "./revision_finder.ts";
 import { TransactionReader } from "./transaction.ts";
+import { RunBuffer } from "./run_buffer.ts";
 import { type ByteSource, Window } from "./window.ts";
 
 /** What a transaction too large for the buffer needs to be finished. */
@@ -43,19 +44,7 @@ export class Restorer {
   readonly #source: ByteSource;
   readonly #finder: RevisionFinder;
   readonly #checker: RawChecker;
-  #bytes: Uint8Array;
-  #view: DataView;
-  /** The position in the file of the buffer's first byte. */
-  #base: number;
-  #length = 0;
-  /** The buffer that is being refilled next, while a run in the other is on its way. */
-  #spare: Uint8Array | undefined;
-  #lent: Run | undefined;
-
-  /** Whole transactions in the buffer, up to the transaction under way. */
-  #wholeTransactions = 0;
-  #wholeLength = 0;
-  #firstTid = 0n;
+  readonly #buffer: RunBuffer;
   #lastTid: bigint;
   #finishedTid: bigint;
 
@@ -87,20 +76,17 @@ export class Restorer {
    */
   constructor(file: ByteSource, index: ObjectIndex, end: number, lastTid: bigint, bufferBytes: number) {
     this.#index = index;
-    this.#base = end;
+    this.#buffer = new RunBuffer(end, bufferBytes);
     this.#lastTid = lastTid;
     this.#finishedTid = lastTid;
-    this.#bytes = new Uint8Array(bufferBytes);
-    this.#view = viewOf(this.#bytes);
-    this.#spare = new Uint8Array(bufferBytes);
-    this.#source = { readAt: (into, position) => this.#readAt(file, into, position) };
+    this.#source = { readAt: (into, position) => this.#buffer.readAt(file, into, position, this.#patches()) };
     this.#finder = new RevisionFinder(this.#source, index);
     this.#checker = new RawChecker(this.#source, index);
   }
 
   /** Bytes waiting in the buffer, the transaction under way included. */
   get length(): number {
-    return this.#length;
+    return this.#buffer.length;
   }
 
   /** What the account of the records under way takes, in bytes; no more than a buffer's worth of records. */
@@ -110,7 +96,7 @@ export class Restorer {
 
   /** True while whole transactions wait to be taken. */
   get hasWhole(): boolean {
-    return this.#wholeTransactions > 0;
+    return this.#buffer.hasWhole;
   }
 
   /** True between `begin` and `commit`. */
@@ -130,7 +116,7 @@ export class Restorer {
     return {
       tid: viewOf(header).getBigUint64(TRANSACTION.tid),
       position: this.#transactionPosition,
-      bytes: this.#base + this.#length - this.#transactionPosition,
+      bytes: this.#buffer.end - this.#transactionPosition,
     };
   }
 
@@ -146,12 +132,12 @@ export class Restorer {
 
   /** Where the last byte that has come will end. */
   get reach(): number {
-    return this.#base + this.#length;
+    return this.#buffer.end;
   }
 
   /** Where the file ends once everything whole is written. */
   get end(): number {
-    return this.#base + this.#wholeLength;
+    return this.#buffer.wholeEnd;
   }
 
   /** Starts a transaction; what it is lies in its head. */
@@ -163,13 +149,13 @@ export class Restorer {
     }
     this.#open = true;
     this.#isRaw = false;
-    this.#transactionPosition = this.#base + this.#length;
+    this.#transactionPosition = this.#buffer.end;
     this.#allPacked = head.status === STATUS.packed && (this.#allPacked ?? this.#isAllPacked());
     this.#status = head.status;
     this.#lastTid = head.tid;
     const length = TRANSACTION.size + user.length + description.length + extension.length;
-    const at = this.#reserve(length);
-    const view = this.#view;
+    const at = this.#buffer.reserve(length);
+    const { bytes, view } = this.#buffer;
     view.setBigUint64(at + TRANSACTION.tid, head.tid);
     view.setUint8(at + TRANSACTION.status, head.status);
     view.setUint16(at + TRANSACTION.userLength, user.length);
@@ -177,7 +163,7 @@ export class Restorer {
     view.setUint16(at + TRANSACTION.extensionLength, extension.length);
     let offset = at + TRANSACTION.size;
     for (const part of [user, description, extension]) {
-      this.#bytes.set(part, offset);
+      bytes.set(part, offset);
       offset += part.length;
     }
   }
@@ -187,23 +173,23 @@ export class Restorer {
     if (this.#open) throw new RangeError("A transaction is under way");
     this.#open = true;
     this.#isRaw = true;
-    this.#transactionPosition = this.#base + this.#length;
+    this.#transactionPosition = this.#buffer.end;
     this.#allPacked = undefined;
   }
 
   /**
-   * Ends a stretch of transactions as they lie in the source's file, unless one has been {@link begun}. Each counts once it has been checked; when one
-   * is refused, those before it stay whole, and {@link abort} forgets the rest.
+   * Ends a stretch of transactions as they lie in the source's file, unless one has been {@link begun}. Each counts
+   * once it has been checked; when one is refused, those before it stay whole, and {@link abort} forgets the rest.
    * @param examine looks at every record besides
    * @returns how many transactions it had
    * @throws CorruptError, and what `examine` throws
    */
   endRaw(examine: ExamineRecord): number {
     if (this.#spilledHeader !== undefined) throw new RangeError("A large transaction is under way");
-    const end = this.#base + this.#length;
+    const { base, end } = this.#buffer;
     const checker = this.#checker;
     let position = this.#transactionPosition;
-    const bytes = this.#bytes.subarray(position - this.#base, this.#length);
+    const bytes = this.#buffer.bytes.subarray(position - base, end - base);
     const reader = new TransactionReader(Window.over(bytes, position));
     const note: ExamineRecord = (reader) => {
       examine(reader);
@@ -213,10 +199,9 @@ export class Restorer {
     for (; position < end; transactions++) {
       this.#lastTid = checker.check(reader, position, this.#finishedTid, note);
       this.#pending.enterInto(this.#index);
-      if (this.#wholeTransactions++ === 0) this.#firstTid = this.#lastTid;
       this.#finishedTid = this.#lastTid;
       position = this.#transactionPosition = reader.end;
-      this.#wholeLength = position - this.#base;
+      this.#buffer.finish(this.#lastTid, position);
     }
     this.#open = false;
     return transactions;
@@ -233,7 +218,7 @@ export class Restorer {
   async endLargeRaw(examine: ExamineRecord, pause: () => Promise<void>): Promise<void> {
     const header = this.#spilledHeader;
     if (header === undefined) throw new RangeError("No large transaction is under way");
-    const large = { position: this.#transactionPosition, header, end: this.#base + this.#length };
+    const large = { position: this.#transactionPosition, header, end: this.#buffer.end };
     const reader = new TransactionReader(new Window(this.#source, large.end));
     this.#lastTid = await this.#checker.checkLarge(
       reader,
@@ -251,7 +236,7 @@ export class Restorer {
     }
     this.#largeEnd = large;
     this.#spilledHeader = undefined;
-    this.#wholeLength = this.#length;
+    this.#buffer.finishSpilled();
     this.#finishedTid = this.#lastTid;
     this.#open = false;
   }
@@ -267,7 +252,7 @@ export class Restorer {
     dataTid: bigint | undefined,
     dataLength: number,
   ): void {
-    this.#recordPosition = this.#base + this.#length;
+    this.#recordPosition = this.#buffer.end;
     this.#oidHigh = oidHigh;
     this.#oidLow = oidLow;
     this.#recordTid = tid;
@@ -282,8 +267,8 @@ export class Restorer {
 
   /** A part of the record's data, copied before the call returns. */
   data(source: Uint8Array, from: number, to: number): void {
-    const at = this.#reserve(to - from);
-    const bytes = this.#bytes;
+    const at = this.#buffer.reserve(to - from);
+    const { bytes } = this.#buffer;
     if (to - from > 64) {
       bytes.set(source.subarray(from, to), at);
     } else {
@@ -294,14 +279,14 @@ export class Restorer {
   /** Ends the record: replaces its data by a back pointer where this file has the same data already. */
   endRecord(): void {
     const position = this.#recordPosition;
-    const length = this.#base + this.#length - position - RECORD.size;
+    const length = this.#buffer.end - position - RECORD.size;
     if (length !== (this.#dataLength || BACK_POINTER_SIZE)) {
       throw new RangeError(`A record of ${this.#dataLength} bytes was given ${length}`);
     }
     if (this.#dataTid !== undefined) {
       const target = this.#finder.find(this.#oidHigh, this.#oidLow, this.#dataTid, this.#transactionPosition);
       if (target !== 0 && this.#isSameData(target)) {
-        this.#takeBack(position);
+        this.#buffer.takeBack(position);
         this.#writeRecordHeader(0);
         this.#writeBackPointer(target);
       }
@@ -315,19 +300,19 @@ export class Restorer {
    */
   commit(): void {
     const position = this.#transactionPosition;
-    const length = this.#base + this.#length - position;
-    const trailerAt = this.#reserve(TRAILER_SIZE); // first: it may replace the buffer
-    writeU64(this.#view, trailerAt, length);
+    const buffer = this.#buffer;
+    const length = buffer.end - position;
+    const trailerAt = buffer.reserve(TRAILER_SIZE); // first: it may replace the buffer
+    writeU64(buffer.view, trailerAt, length);
     if (this.#spilledHeader !== undefined) {
       writeU64(viewOf(this.#spilledHeader), TRANSACTION.length, length);
-      this.#largeEnd = { position, header: this.#spilledHeader, end: this.#base + this.#length };
+      this.#largeEnd = { position, header: this.#spilledHeader, end: buffer.end };
       this.#spilledHeader = undefined;
-      this.#wholeLength = this.#length;
+      buffer.finishSpilled();
       this.#indexLarge(this.#largeEnd);
     } else {
-      writeU64(this.#view, position - this.#base + TRANSACTION.length, length);
-      if (this.#wholeTransactions++ === 0) this.#firstTid = this.#lastTid;
-      this.#wholeLength = this.#length;
+      writeU64(buffer.view, position - buffer.base + TRANSACTION.length, length);
+      buffer.finish(this.#lastTid, buffer.end);
       this.#pending.enterInto(this.#index);
     }
     this.#finishedTid = this.#lastTid;
@@ -344,9 +329,8 @@ export class Restorer {
     this.#pending.clear();
     this.#lastTid = this.#finishedTid;
     const spilled = this.#spilledHeader !== undefined;
-    if (spilled) this.#base = this.#transactionPosition;
     this.#spilledHeader = undefined;
-    this.#length = spilled ? 0 : this.#wholeLength;
+    this.#buffer.takeBack(spilled ? this.#transactionPosition : this.#buffer.wholeEnd);
     return spilled;
   }
 
@@ -355,29 +339,12 @@ export class Restorer {
    * next is taken. What remains is the transaction under way.
    */
   take(): Run {
-    const next = this.#spare;
-    if (next === undefined || this.#largeEnd !== undefined) throw new RangeError("The last run is still out");
-    const run: Run = {
-      position: this.#base,
-      bytes: this.#bytes.subarray(0, this.#wholeLength),
-      transactions: this.#wholeTransactions,
-      firstTid: this.#firstTid,
-      lastTid: this.#finishedTid,
-    };
-    this.#lent = run;
-    const rest = this.#bytes.subarray(this.#wholeLength, this.#length);
-    this.#spare = undefined;
-    this.#bytes = next.length >= rest.length ? next : new Uint8Array(rest.length * 2);
-    this.#view = viewOf(this.#bytes);
-    this.#bytes.set(rest);
-    this.#rebase(this.#base + this.#wholeLength, rest.length);
-    return run;
+    if (this.#largeEnd !== undefined) throw new RangeError("A large transaction is to be finished first");
+    return this.#buffer.take(this.#finishedTid);
   }
 
   giveBack(run: Run): void {
-    if (run !== this.#lent) throw new RangeError("Not the run that is out");
-    this.#lent = undefined;
-    this.#spare = new Uint8Array(run.bytes.buffer);
+    this.#buffer.giveBack(run);
   }
 
   /**
@@ -385,16 +352,17 @@ export class Restorer {
    * Everything whole must have been taken and written before.
    */
   spill(write: (bytes: Uint8Array, position: number) => void): void {
-    if (this.hasWhole || this.#lent !== undefined || !this.#open) throw new RangeError("Nothing to spill");
+    const buffer = this.#buffer;
+    if (buffer.hasWhole || buffer.isLent || !this.#open) throw new RangeError("Nothing to spill");
     let from = 0;
     if (this.#spilledHeader === undefined) {
-      if (this.#length < TRANSACTION.size) return;
+      if (buffer.length < TRANSACTION.size) return;
       from = TRANSACTION.size;
     }
-    write(this.#bytes.subarray(from, this.#length), this.#base + from);
-    this.#spilledHeader ??= this.#bytes.slice(0, TRANSACTION.size);
+    write(buffer.bytes.subarray(from, buffer.length), buffer.base + from);
+    this.#spilledHeader ??= buffer.bytes.slice(0, TRANSACTION.size);
     this.#pending.clear(); // from here on its bytes in the file say which records it has
-    this.#rebase(this.#base + this.#length, 0);
+    buffer.spilled();
   }
 
   /** Set once a spilled transaction is whole; its last bytes, up to `end`, still wait in the buffer. */
@@ -406,19 +374,15 @@ export class Restorer {
   spillLast(write: (bytes: Uint8Array, position: number) => void): void {
     const large = this.#largeEnd;
     if (large === undefined) throw new RangeError("No large transaction is whole");
-    const count = large.end - this.#base;
-    write(this.#bytes.subarray(0, count), this.#base);
+    const { bytes, base } = this.#buffer;
+    write(bytes.subarray(0, large.end - base), base);
   }
 
   /** After the large transaction has been finished in the file: goes on with what came behind it. */
   largeFinished(): void {
-    const count = this.#largeEnd!.end - this.#base;
+    const { end } = this.#largeEnd!;
     this.#largeEnd = undefined;
-    this.#bytes.copyWithin(0, count, this.#length);
-    const whole = { length: this.#wholeLength - count, transactions: this.#wholeTransactions };
-    this.#rebase(this.#base + count, this.#length - count);
-    this.#wholeLength = whole.length;
-    this.#wholeTransactions = whole.transactions;
+    this.#buffer.dropBefore(end);
   }
 
   /** Enters the records of a spilled transaction, of which memory has kept no account, by reading it back. */
@@ -444,16 +408,9 @@ export class Restorer {
     );
   }
 
-  #rebase(base: number, length: number): void {
-    this.#base = base;
-    this.#length = length;
-    this.#wholeLength = 0;
-    this.#wholeTransactions = 0;
-  }
-
   #writeRecordHeader(dataLength: number): void {
-    const at = this.#reserve(RECORD.size);
-    const view = this.#view;
+    const at = this.#buffer.reserve(RECORD.size);
+    const { view } = this.#buffer;
     view.setUint32(at, this.#oidHigh);
     view.setUint32(at + 4, this.#oidLow);
     view.setBigUint64(at + RECORD.tid, this.#recordTid);
@@ -464,18 +421,8 @@ export class Restorer {
   }
 
   #writeBackPointer(target: number): void {
-    const at = this.#reserve(BACK_POINTER_SIZE);
-    writeU64(this.#view, at, target);
-  }
-
-  /** Continues at a position passed before, in the buffer or already spilled. */
-  #takeBack(position: number): void {
-    if (position >= this.#base) {
-      this.#length = position - this.#base;
-    } else {
-      this.#base = position;
-      this.#length = 0;
-    }
+    const at = this.#buffer.reserve(BACK_POINTER_SIZE);
+    writeU64(this.#buffer.view, at, target);
   }
 
   /** Whether the record at `target`, or the one it leads to, has the data of the record under way. */
@@ -487,48 +434,13 @@ export class Restorer {
     return this.#finder.isSame(data.position, this.#recordPosition + RECORD.size, length);
   }
 
-  /** Room for so many more bytes: the offset where they go. */
-  #reserve(count: number): number {
-    const at = this.#length;
-    const needed = at + count;
-    if (needed > this.#bytes.length) {
-      const larger = new Uint8Array(Math.max(needed, this.#bytes.length * 2));
-      larger.set(this.#bytes.subarray(0, at));
-      this.#bytes = larger;
-      this.#view = viewOf(larger);
-    }
-    this.#length = needed;
-    return at;
-  }
-
-  /** Reads the file as it will be, from memory where it is not written yet. */
-  #readAt(file: ByteSource, into: Uint8Array, position: number): number {
-    const stretches = this.#inMemory();
-    let filled = 0;
-    for (let count = 1; filled < into.length && count > 0; filled += count) {
-      const at = position + filled;
-      let rest = into.subarray(filled);
-      let found: Uint8Array | undefined;
-      for (const { start, bytes } of stretches) {
-        if (at < start) rest = rest.subarray(0, start - at);
-        else if (at < start + bytes.length) found = bytes.subarray(at - start, at - start + rest.length);
-      }
-      if (found !== undefined) rest.set(found);
-      // Nothing counts behind the buffer's end, whatever the file may still hold there.
-      count = found !== undefined ? found.length : at < this.#base ? file.readAt(rest, at) : 0;
-    }
-    return filled;
-  }
-
-  /** What is not in the file yet, or not as it will be. */
-  #inMemory(): { readonly start: number; readonly bytes: Uint8Array }[] {
-    const stretches = [{ start: this.#base, bytes: this.#bytes.subarray(0, this.#length) }];
-    if (this.#lent !== undefined) stretches.push({ start: this.#lent.position, bytes: this.#lent.bytes });
+  /** What is in the file in another form: headers, in whose place others stand that do not count. */
+  #patches(): { readonly position: number; readonly bytes: Uint8Array }[] {
     const large = this.#largeEnd;
-    if (large !== undefined) stretches.push({ start: large.position, bytes: large.header });
-    // In the file another one, which does not count, is in its place.
     const header = this.#spilledHeader;
-    if (header !== undefined) stretches.push({ start: this.#transactionPosition, bytes: header });
-    return stretches;
+    return [
+      ...(large === undefined ? [] : [{ position: large.position, bytes: large.header }]),
+      ...(header === undefined ? [] : [{ position: this.#transactionPosition, bytes: header }]),
+    ];
   }
 }

@@ -5,19 +5,27 @@
  * Survives: being killed at any point (the next open cuts what was not finished), a missing, old or wrong
  * index file (the file is scanned). Refuses: files that are damaged before their end.
  */
-import { LockedError, NotFoundError, UsageError } from "../errors.ts";
+import { type DiskError, ZrsError } from "../errors.ts";
 import type { BlockFile, Disk, FileLock, ReadableFile } from "../ports/mod.ts";
 import { Appender, type Run } from "./appender.ts";
 import { writeIndexFile } from "./index_file.ts";
-import { MAGIC } from "./layout.ts";
 import { indexBefore, type KeptEnd } from "./index_before.ts";
 import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 import type { ObjectIndex } from "./object_index.ts";
-import { checkMayCreate, directoryOf, readMagic } from "./open.ts";
+import { checkMayCreate, directoryOf } from "./open.ts";
+import {
+  checkPlace,
+  isToBegin,
+  lockRealPath,
+  markOwned,
+  refusePending,
+  removeOtherIndex,
+  writeMagic,
+} from "./own_file.ts";
 import { type Cut, type Patience, scan } from "./recover.ts";
 import { recoverIndexed } from "./recover_indexed.ts";
+import { type NewFile, type Replaced, replaceFile } from "./replace_file.ts";
 import type { LargeEnd } from "./restore.ts";
-import { segmentPaths } from "./segment.ts";
 
 /** How a file is opened. */
 export interface StorageOptions extends Patience {
@@ -33,6 +41,14 @@ export interface OpenedFile {
   openReading(): ReadableFile;
   /** See {@link Appender}. */
   beginAt(position: number, lastTid: bigint): void;
+}
+
+/** A file that is to take the place of a storage's own. */
+export interface NextFile extends NewFile {
+  /** Opened; the storage closes it. */
+  readonly file: BlockFile;
+  /** The tid of its last transaction. */
+  readonly lastTid: bigint;
 }
 
 /** What opening found; for the log. */
@@ -51,7 +67,9 @@ export class Storage implements TransactionLog {
   readonly path: string;
   readonly report: OpenReport;
   readonly #disk: Disk;
-  readonly #appender: Appender;
+  #appender: Appender;
+  /** Of the file as ours; undefined where others follow it. */
+  #mark: FileLock | undefined;
   readonly #openReading: () => ReadableFile;
   /** Whether the index file is this storage's to write. */
   readonly #savesIndex: boolean;
@@ -67,6 +85,7 @@ export class Storage implements TransactionLog {
     path: string,
     opened: {
       appender: Appender;
+      mark: FileLock | undefined;
       index: ObjectIndex;
       generation: Generation;
       report: OpenReport;
@@ -81,11 +100,13 @@ export class Storage implements TransactionLog {
     this.#index = opened.index;
     this.report = opened.report;
     this.#appender = opened.appender;
+    this.#mark = opened.mark;
     this.#generation = opened.generation;
     this.#savedEnd = opened.savedEnd;
     this.#openReading = opened.openReading;
     this.#savesIndex = opened.savesIndex;
     this.#resources = resources;
+    resources.defer(() => this.#release());
     this.#view = this.#currentView();
   }
 
@@ -106,15 +127,15 @@ export class Storage implements TransactionLog {
     if (created) checkMayCreate(disk, path);
     const file = owned.use(created ? disk.create(path) : disk.openWrite(path));
     const mark = markOwned(disk, path);
-    if (mark !== undefined) owned.use(mark);
+    if (mark !== undefined) owned.use(mark); // closing twice is harmless
     if (isToBegin(file)) await writeMagic(disk, file, path);
     const recovered = await recoverIndexed(disk, path, file, options);
     const openReading = () => disk.openRead(path);
     const generation = new Generation(0, openReading());
-    owned.defer(() => generation.release());
     return new Storage(disk, path, {
       ...recovered,
       appender: new Appender(file, recovered.end, recovered.lastTid),
+      mark,
       generation,
       report: { ...recovered.report, created, followed: mark === undefined },
       openReading,
@@ -132,7 +153,6 @@ export class Storage implements TransactionLog {
     const recovered = await recoverIndexed(disk, path, file, patience);
     const openReading = () => opened.openReading();
     const generation = new Generation(0, openReading());
-    owned.defer(() => generation.release());
     return new Storage(disk, path, {
       ...recovered,
       appender: new Appender(
@@ -141,6 +161,7 @@ export class Storage implements TransactionLog {
         recovered.lastTid,
         (position, lastTid) => opened.beginAt(position, lastTid),
       ),
+      mark: undefined,
       generation,
       report: { ...recovered.report, created: false, followed: false },
       openReading,
@@ -168,6 +189,11 @@ export class Storage implements TransactionLog {
   /** The file's bytes for reading back. */
   get file(): BlockFile {
     return this.#appender.file;
+  }
+
+  /** Why nothing can be appended any more; then it must be opened anew. */
+  get failure(): DiskError | undefined {
+    return this.#appender.failure;
   }
 
   subscribe(changed: () => void): Disposable {
@@ -232,13 +258,88 @@ export class Storage implements TransactionLog {
       reading.close();
       throw error;
     }
-    const generation = new Generation(this.#generation.number + 1, reading);
-    this.#resources.defer(() => generation.release());
+    const before = this.#generation;
+    const generation = new Generation(before.number + 1, reading);
     this.#savedEnd = end; // should this fail, the index is no more one of the longer file, and must not be saved
-    await this.#appender.takeBack(kept.end, kept.lastTid);
+    try {
+      await this.#appender.takeBack(kept.end, kept.lastTid);
+    } catch (error) {
+      generation.release();
+      throw error;
+    }
     this.#savedEnd = kept.end;
     this.#generation = generation;
+    before.release();
     this.#grown();
+  }
+
+  /**
+   * Lets a complete new file take the place of this one, and goes on with it; what is read from the old one by who
+   * holds its {@link Generation} stays readable. Nothing may be appended meanwhile, and what was made of
+   * {@link index}, {@link file} or {@link end} before is of no use afterwards.
+   * @returns as {@link replaceFile}
+   * @throws UsageError, DiskError: all is as before, and the new file is still the caller's, unless {@link failure} is
+   * set. Then it is not known which file a loss of power would leave, so nothing is appended any more; whoever opens
+   * the storage next finds one of both, whole
+   */
+  async moveTo(next: NextFile, { keepOld }: { readonly keepOld: boolean }): Promise<Replaced> {
+    if (!this.#savesIndex) throw new RangeError("Only a storage that has opened its file itself can move");
+    await this.#appender.cut();
+    await using owned = new AsyncDisposableStack();
+    const reading = owned.use(this.#disk.openRead(next.path));
+    const mark = this.#disk.mark(next.path, "owned");
+    if (mark !== undefined) owned.use(mark);
+    this.#savedEnd = -1; // the index goes first
+    let replaced: Replaced;
+    try {
+      replaced = await replaceFile(this.#disk, this.path, next, { keepOld });
+    } catch (error) {
+      await this.#stay(error);
+      throw error;
+    }
+    owned.move();
+    const before = { file: this.file, mark: this.#mark, generation: this.#generation };
+    const [file, ownReading] = this.#openByName(next.file, reading);
+    this.#mark = mark;
+    this.#appender = new Appender(file, next.end, next.lastTid);
+    this.#index = next.index;
+    this.#generation = new Generation(before.generation.number + 1, ownReading);
+    this.#savedEnd = replaced.indexProblem === undefined ? next.end : -1;
+    before.file.close();
+    before.mark?.close();
+    before.generation.release();
+    this.#grown();
+    return replaced;
+  }
+
+  /**
+   * The file could not be replaced: makes sure that the old one is still there, also after a loss of power.
+   * @throws DiskError final
+   */
+  async #stay(error: unknown): Promise<void> {
+    const path = this.#disk.realPath(this.path);
+    try {
+      if (this.#disk.status(path)?.identity !== this.file.identity()) throw error;
+      await this.#disk.syncDirectory(directoryOf(path));
+    } catch (failure) {
+      throw this.#appender.giveUp(failure);
+    }
+  }
+
+  /** What is told of the file later should have its name. The handles that we have are as good. */
+  #openByName(file: BlockFile, reading: ReadableFile): [BlockFile, ReadableFile] {
+    try {
+      using owned = new DisposableStack();
+      const named = owned.use(this.#disk.openWrite(this.path));
+      const namedReading = this.#openReading();
+      owned.move();
+      file.close();
+      reading.close();
+      return [named, namedReading];
+    } catch (error) {
+      if (!(error instanceof ZrsError)) throw error;
+      return [file, reading];
+    }
   }
 
   async #saveIndexBefore(kept: KeptEnd, end: number, patience: Patience): Promise<ObjectIndex> {
@@ -261,6 +362,12 @@ export class Storage implements TransactionLog {
     await this.#resources.disposeAsync();
   }
 
+  #release(): void {
+    this.#generation.release();
+    this.#mark?.close();
+    this.#appender.file.close();
+  }
+
   #grown(): void {
     this.#view = this.#currentView();
     this.#subscribers.notify();
@@ -269,102 +376,4 @@ export class Storage implements TransactionLog {
   #currentView(): LogView {
     return { generation: this.#generation, end: this.#appender.end, lastTid: this.#appender.lastTid };
   }
-}
-
-/** Looks what there is before anything is left beside it. @throws UsageError */
-function checkPlace(disk: Disk, path: string): void {
-  const status = disk.status(path);
-  if (status?.kind === "directory") {
-    throw new UsageError(`Cannot open ${path}: it is a directory`, {
-      path,
-      hint: "name the database file in it, usually Data.fs",
-    });
-  }
-  const directory = directoryOf(path);
-  if (status === undefined && disk.status(directory) === undefined) {
-    throw new NotFoundError(`Cannot create ${path}: there is no directory ${directory}`, {
-      path,
-      hint: "make the directory, or check the path",
-    });
-  }
-  if (status === undefined) return;
-  using file = disk.openRead(path);
-  isToBegin(file);
-}
-
-/**
- * What is appended here would take the place of what waits beside the file.
- * @throws UsageError
- */
-export function refusePending(disk: Disk, path: string): void {
-  const [first] = segmentPaths(disk, path);
-  if (first === undefined) return;
-  throw new UsageError(
-    `Cannot open ${path} for writing: transactions that have been received wait beside it, in ${first}`,
-    { path, hint: "apply them first, all or up to one of them, with zrs promote" },
-  );
-}
-
-/** Whoever opens the file by its own name locks beside that. */
-function lockRealPath(disk: Disk, path: string, realPath: string, owned: AsyncDisposableStack): void {
-  const own = disk.status(`${path}.lock`);
-  const real = disk.status(`${realPath}.lock`);
-  if (own !== undefined && own.identity === real?.identity) return; // the same file by another spelling
-  owned.use(disk.lock(`${realPath}.lock`));
-}
-
-/**
- * Whoever opens the file by its own name has saved an index beside that, which would be of a longer file. Another
- * one that grows from here could come to fit it by chance.
- */
-async function removeOtherIndex(disk: Disk, path: string): Promise<void> {
-  const realPath = disk.realPath(path);
-  const other = disk.status(`${realPath}.index`);
-  if (realPath === path || other === undefined) return;
-  if (other.identity === disk.status(`${path}.index`)?.identity) return; // the same file by another spelling
-  disk.remove(`${realPath}.index`);
-  await disk.syncDirectory(directoryOf(realPath));
-}
-
-/**
- * @returns undefined when others follow the file
- * @throws LockedError when another zrs owns it, by whatever name
- */
-function markOwned(disk: Disk, path: string): FileLock | undefined {
-  const mark = disk.mark(path, "owned");
-  if (mark !== undefined) return mark;
-  const shared = disk.mark(path, "followed");
-  if (shared === undefined) {
-    throw new LockedError(`Cannot open ${path}: another zrs process writes to it, under another name`, {
-      path,
-      hint: "stop the other process, or name another file",
-    });
-  }
-  shared.close();
-  return undefined;
-}
-
-/**
- * Whether the file is empty, or has been created no further: a crash then leaves none or some of its first bytes.
- * @throws UsageError when it is not a FileStorage that may be written to
- */
-function isToBegin(file: ReadableFile): boolean {
-  const found = new Uint8Array(Math.min(file.size(), MAGIC.length + 1));
-  file.readAt(found, 0);
-  if (found.length <= MAGIC.length && found.every((byte, at) => byte === 0 || byte === MAGIC[at])) {
-    return true;
-  }
-  if (readMagic(file) === "FS21") {
-    throw new UsageError(`Cannot write to ${file.path}: Python 2 wrote it (FS21)`, {
-      path: file.path,
-      hint: "convert it with zodbupdate, or let an empty replica begin",
-    });
-  }
-  return false;
-}
-
-async function writeMagic(disk: Disk, file: BlockFile, path: string): Promise<void> {
-  file.writeAt(MAGIC, 0);
-  await file.sync();
-  await disk.syncDirectory(directoryOf(path));
 }

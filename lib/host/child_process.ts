@@ -5,9 +5,12 @@ import type { ChildProcess, ProcessEnd, Processes } from "../ports/mod.ts";
 import { codeOf, wordsOf } from "./failure.ts";
 import { networkWords } from "./network_failure.ts";
 
-/** So many lines of what it says last are kept, and so much of each. */
+/**
+ * So many lines of what it says last are kept, and so many characters: one of them may be an object for programs, with
+ * what two transactions say of themselves.
+ */
 const KEPT_LINES = 8;
-const KEPT_LENGTH = 4000;
+const KEPT_LENGTH = 2 * 1024 * 1024;
 
 /** Written at once: by how much has been taken a slow peer is told from a dead one. */
 const PIECE_BYTES = 64 * 1024;
@@ -131,9 +134,13 @@ class HostChildProcess implements ChildProcess {
     let line = "";
     try {
       for await (const chunk of this.#child.stderr) {
-        const pieces = (line + decoder.decode(chunk, { stream: true })).split(/[\r\n]+/);
-        line = pieces.pop()!.slice(0, KEPT_LENGTH);
-        for (const piece of pieces) this.#note(piece);
+        for (const [at, piece] of decoder.decode(chunk, { stream: true }).split(/[\r\n]/).entries()) {
+          if (at > 0) {
+            this.#note(line);
+            line = "";
+          }
+          line += piece.slice(0, KEPT_LENGTH - line.length);
+        }
       }
     } catch {
       // What was said so far is all there is.
@@ -144,8 +151,10 @@ class HostChildProcess implements ChildProcess {
   #note(line: string): void {
     const words = line.trim();
     if (words === "") return;
-    this.#complaints.push(words.slice(0, KEPT_LENGTH));
-    if (this.#complaints.length > KEPT_LINES) this.#complaints.shift();
+    const kept = this.#complaints;
+    kept.push(words);
+    let length = kept.reduce((sum, each) => sum + each.length, 0);
+    while (kept.length > KEPT_LINES || length > KEPT_LENGTH) length -= kept.shift()!.length;
   }
 
   #failure(action: string, cause: unknown): UnavailableError {

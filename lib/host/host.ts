@@ -52,6 +52,8 @@ export interface Host {
   readonly processes: Processes;
   /** This process's id. */
   readonly pid: number;
+  /** What this machine calls itself. */
+  readonly name: string;
 
   /** @throws UsageError that names the file and what to do, DiskError */
   openSecureNetwork(options: TlsOptions): Promise<SecureNetwork>;

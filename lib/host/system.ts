@@ -25,6 +25,7 @@ export function systemHost(): Host {
     random: new HostRandom(),
     processes: new HostProcesses(),
     pid: Deno.pid,
+    name: Deno.hostname(),
     out: (text) => writeText(STDOUT, "standard output", text),
     err: writeTalk,
     ask,

@@ -61,6 +61,8 @@ export interface Hello {
   readonly version: number;
   /** Name and version of the program, for logs. */
   readonly software: string;
+  /** What the secondary is called, the same each time it comes; undefined where it does not say. */
+  readonly name?: string | undefined;
   readonly lastTid: bigint;
   /** The digest of the last transaction's content; undefined when there is none. */
   readonly digest: string | undefined;
@@ -225,6 +227,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         type,
         version: fields.count("version"),
         software: fields.words("software"),
+        name: fields.has("name") ? fields.words("name") : undefined,
         lastTid: fields.tid("lastTid"),
         digest: fields.digest("digest"),
         end: fields.count("end"),

@@ -41,11 +41,18 @@ export interface Acknowledgement {
   readonly checksum: number;
 }
 
-/** What a stream consists of; bytes are valid during the call only. */
+/** Who takes what a stream consists of. */
 export interface NativeHandler {
-  /** @param body the message as it came */
+  /** @param body the message as it came, valid during the call only */
   control(message: Control, body: Uint8Array): void;
-  acknowledgement(acknowledgement: Acknowledgement): void;
+  /** Left out at an end that sends no transactions: it takes no acknowledgement. */
+  acknowledgement?(acknowledgement: Acknowledgement): void;
+  /** Left out at an end that takes no transactions. */
+  readonly content?: NativeContent;
+}
+
+/** Who takes transactions and blobs; bytes are valid during the call only. */
+export interface NativeContent {
   /** A part of a run, as it lies in the source's file. */
   raw(source: Uint8Array, from: number, to: number): void;
   whole(whole: Whole): void;
@@ -119,6 +126,11 @@ export class NativeDecoder {
   }
 }
 
+const CONTENT_KINDS: ReadonlySet<number> = new Set([
+  ...[KIND.data, KIND.compressed, KIND.whole],
+  ...[KIND.transaction, KIND.record, KIND.blob, KIND.commit],
+]);
+
 class Receiver implements MessageSink {
   handler!: NativeHandler;
   readonly #takesCompressed: boolean;
@@ -138,6 +150,11 @@ class Receiver implements MessageSink {
 
   constructor(takesCompressed: boolean) {
     this.#takesCompressed = takesCompressed;
+  }
+
+  /** Of frames that have been judged. */
+  get #taker(): NativeContent {
+    return this.handler.content!;
   }
 
   begin(length: number): boolean {
@@ -180,6 +197,7 @@ class Receiver implements MessageSink {
 
   /** @throws ProtocolError when no frame of that kind and length can stand here */
   #judge(kind: number, length: number): void {
+    this.#judgeTaker(kind);
     switch (kind) {
       case KIND.control:
         if (length > MAX_CONTROL_BYTES) throw tooLong("control message", length, MAX_CONTROL_BYTES);
@@ -210,6 +228,17 @@ class Receiver implements MessageSink {
         return this.#expect(kind, "between", length === ACKNOWLEDGEMENT.size);
       default:
         throw this.#unexpected(kind);
+    }
+  }
+
+  #judgeTaker(kind: number): void {
+    if (kind === KIND.control) return;
+    if (kind === KIND.acknowledgement) {
+      if (this.handler.acknowledgement !== undefined) return;
+      throw new ProtocolError("Cannot take acknowledgement: this end sends no transactions");
+    }
+    if (this.handler.content === undefined && CONTENT_KINDS.has(kind)) {
+      throw new ProtocolError("Cannot take transaction: this end takes none");
     }
   }
 
@@ -245,7 +274,7 @@ class Receiver implements MessageSink {
         return this.#commit(viewOf(body));
       default: {
         const view = viewOf(body);
-        this.handler.acknowledgement({
+        this.handler.acknowledgement!({
           received: view.getBigUint64(ACKNOWLEDGEMENT.received),
           durable: view.getBigUint64(ACKNOWLEDGEMENT.durable),
           bytes: readU64(view, ACKNOWLEDGEMENT.bytes),
@@ -263,14 +292,14 @@ class Receiver implements MessageSink {
         throw new ProtocolError(`Cannot take data: the ${what} has only ${this.#dataLeft} bytes more`);
       }
       this.#dataLeft -= to - from;
-      if (this.state === "data") this.handler.data(bytes, from, to);
-      else this.handler.blobData(bytes, from, to);
+      if (this.state === "data") this.#taker.data(bytes, from, to);
+      else this.#taker.blobData(bytes, from, to);
       if (this.#dataLeft > 0) return;
       return this.state === "data" ? this.#endRecord() : this.#endBlob();
     }
     this.state = "raw";
     this.#runBytes += to - from;
-    this.handler.raw(bytes, from, to);
+    this.#taker.raw(bytes, from, to);
   }
 
   #decompress(body: Uint8Array): void {
@@ -306,7 +335,7 @@ class Receiver implements MessageSink {
     this.#check(view.getUint32(WHOLE.checksum), lastTid);
     this.#runBytes = 0;
     this.state = "between";
-    this.handler.whole({ lastTid, length, transactions: view.getUint32(WHOLE.transactions) });
+    this.#taker.whole({ lastTid, length, transactions: view.getUint32(WHOLE.transactions) });
   }
 
   #transaction(body: Uint8Array): void {
@@ -327,7 +356,7 @@ class Receiver implements MessageSink {
     this.checksum.update(body, 0, body.length);
     this.#lastTid = tid;
     this.state = "transaction";
-    this.handler.transaction({
+    this.#taker.transaction({
       tid,
       status,
       user: body.slice(user, description),
@@ -343,7 +372,7 @@ class Receiver implements MessageSink {
     this.#dataLeft = readU64(view, RECORD_FRAME.dataLength);
     if (!Number.isSafeInteger(this.#dataLeft)) throw this.#unexpected(KIND.record);
     this.state = "data";
-    this.handler.record(
+    this.#taker.record(
       view.getUint32(RECORD_FRAME.oid),
       view.getUint32(RECORD_FRAME.oid + 4),
       view.getBigUint64(RECORD_FRAME.tid),
@@ -355,7 +384,7 @@ class Receiver implements MessageSink {
 
   #endRecord(): void {
     this.state = "transaction";
-    this.handler.recordEnd();
+    this.#taker.recordEnd();
   }
 
   #blob(body: Uint8Array): void {
@@ -368,7 +397,7 @@ class Receiver implements MessageSink {
     this.#dataLeft = length - from;
     this.#stateBehind = this.state === "transaction" ? "transaction" : "between";
     this.state = "blob";
-    this.handler.blob({
+    this.#taker.blob({
       oid: view.getBigUint64(BLOB_FRAME.oid),
       tid: view.getBigUint64(BLOB_FRAME.tid),
     }, isMissing ? undefined : from);
@@ -377,13 +406,13 @@ class Receiver implements MessageSink {
 
   #endBlob(): void {
     this.state = this.#stateBehind;
-    this.handler.blobEnd();
+    this.#taker.blobEnd();
   }
 
   #commit(view: DataView): void {
     this.#check(view.getUint32(COMMIT.checksum), this.#lastTid);
     this.state = "between";
-    this.handler.commit();
+    this.#taker.commit();
   }
 
   #check(checksum: number, tid: bigint): void {

@@ -28,7 +28,13 @@ export {
   type WantedBlobs,
   type Welcome,
 } from "./control.ts";
-export { type Acknowledgement, NativeDecoder, type NativeHandler, type Whole } from "./decoder.ts";
+export {
+  type Acknowledgement,
+  type NativeContent,
+  NativeDecoder,
+  type NativeHandler,
+  type Whole,
+} from "./decoder.ts";
 export { MAX_HEAD_FRAME, NativeEncoder } from "./encoder.ts";
 export { protocolOf } from "./opening.ts";
 export { KIND, MAX_CONTROL_BYTES, MAX_RUN_BYTES } from "./frames.ts";

@@ -7,7 +7,8 @@ import type { Begun } from "../native/mod.ts";
 import type { Clock, Log } from "../ports/mod.ts";
 import { type BlobChoice, WITHOUT_BLOBS } from "./blob_use.ts";
 import { IdleEnd, type Intake, type IntakeContext } from "./intake.ts";
-import { MisfitError, NativeIntake, NoNativeError } from "./native_intake.ts";
+import { NativeIntake, NoNativeError } from "./native_intake.ts";
+import { MisfitError } from "./native_runs.ts";
 import type { Sink } from "./sink.ts";
 import { ZrsIntake } from "./zrs_intake.ts";
 

@@ -3,9 +3,10 @@ import { UnavailableError, type ZrsError } from "../errors.ts";
 import type { Connection } from "../ports/mod.ts";
 import { UnwantedError } from "./incoming.ts";
 import type { Intake } from "./intake.ts";
-import { MisfitError } from "./native_intake.ts";
+import { MisfitError } from "./native_runs.ts";
 import { HistoryRefusedError } from "./refusal.ts";
 import type { Sink } from "./sink.ts";
+import { TurnWanted } from "./turn.ts";
 
 /**
  * Receives until the connection ends, or is ended by the signal. What is whole then is durable.
@@ -21,7 +22,7 @@ export async function attend(
   rest: "keep" | "forget",
 ): Promise<ZrsError> {
   let isOnlyLost = false;
-  const stop = () => intake.stop();
+  const stop = () => intake.stop(signal.reason instanceof TurnWanted ? signal.reason.message : undefined);
   signal.addEventListener("abort", stop);
   if (signal.aborted) stop();
   sink.onFailure = () => connection.close(); // an idle source would let it go unnoticed for ever

@@ -24,7 +24,9 @@ import { isDivergence } from "./histories.ts";
 import { UnwantedError } from "./incoming.ts";
 import { IndexKeeper } from "./index_keeper.ts";
 import { CompleteEnd, type Completeness, type IntakeContext, type Promised } from "./intake.ts";
-import { AgainError, MisfitError } from "./native_intake.ts";
+import { lowerFirst } from "./lower_first.ts";
+import { AgainError } from "./native_intake.ts";
+import { MisfitError } from "./native_runs.ts";
 import type { Compress } from "./pace.ts";
 import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
@@ -51,6 +53,8 @@ export interface CatchUpOptions {
   readonly peerTimeoutMs?: number;
   readonly buffers?: BufferSizes;
   readonly software?: string;
+  /** What the source is to remember this replica by. */
+  readonly name?: string | undefined;
   /** What comes next is asked for record by record: somebody has found that its bytes do not fit. */
   readonly byRecord?: boolean;
   /** Is told how far it is, each time that has changed. */
@@ -212,6 +216,7 @@ export class CatchUp {
         runBytes,
         compress: options.compress ?? "auto",
         software: options.software ?? DEFAULT_SOFTWARE,
+        name: options.name,
         secret: options.secret,
         once: {
           until: this.#until,
@@ -303,6 +308,7 @@ export class CatchUp {
         failure,
         { software, secret },
         signal,
+        this.transactions,
       );
     }
     const kept = this.transactions === 0 ? "" : `; what had come is kept, up to ${describeTid(lastTid)}`;
@@ -325,8 +331,4 @@ export class CatchUp {
     const { end } = this.#storage;
     this.#options.onProgress?.({ end, startEnd: this.#startEnd, goalEnd: this.#goalEnd });
   }
-}
-
-function lowerFirst(text: string): string {
-  return /^[A-Z][a-z]/.test(text) ? text[0]!.toLowerCase() + text.slice(1) : text;
 }

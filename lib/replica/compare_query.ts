@@ -197,40 +197,6 @@ export class ComparedSource implements NativeHandler, AsyncDisposable {
     throw new ProtocolError(`Cannot take message ${message.type}: no source says that here`);
   }
 
-  acknowledgement(): never {
-    throw new ProtocolError("Cannot take transaction: none was wanted");
-  }
-  raw(): never {
-    return this.acknowledgement();
-  }
-  whole(): never {
-    return this.acknowledgement();
-  }
-  transaction(): never {
-    return this.acknowledgement();
-  }
-  record(): never {
-    return this.acknowledgement();
-  }
-  data(): never {
-    return this.acknowledgement();
-  }
-  recordEnd(): never {
-    return this.acknowledgement();
-  }
-  blob(): never {
-    return this.acknowledgement();
-  }
-  blobData(): never {
-    return this.acknowledgement();
-  }
-  blobEnd(): never {
-    return this.acknowledgement();
-  }
-  commit(): never {
-    return this.acknowledgement();
-  }
-
   #refused(message: Extract<Control, { type: "refused" }>): Error {
     const refusal = refusalOf(message);
     if (message.code !== "capability") return refusal;

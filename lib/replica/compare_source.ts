@@ -13,6 +13,7 @@ import {
   ContentDigester,
   type Difference,
   digestHistory,
+  FIRST_POSITION,
   type HistoryDigest,
   type Neighbour,
   type Readable,
@@ -122,7 +123,8 @@ export class SourceComparison {
   }
 
   /**
-   * As {@link differences}, of single transactions only.
+   * As {@link differences}, of single transactions only; and that nothing is missing before the first of the copy, where
+   * no pack of the copy can have removed it.
    * @param spots tids of the copy, and where each transaction begins in it, rising
    */
   async *differencesAt(
@@ -130,8 +132,14 @@ export class SourceComparison {
   ): AsyncGenerator<Difference> {
     for (const { tid, position } of spots) {
       if (this.#isAhead) return;
-      yield* this.#compare({ after: tid - 1n, from: position, through: tid });
+      const after = position === FIRST_POSITION && !this.#isPackedAt(position) ? undefined : tid - 1n;
+      yield* this.#compare({ after, from: position, through: tid });
     }
+  }
+
+  #isPackedAt(position: number): boolean {
+    const file = new ComparedFile(this.#log, position);
+    return file.read() && file.isPacked;
   }
 
   /** Transactions from a position on that are worth a question. */

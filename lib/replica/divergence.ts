@@ -42,6 +42,7 @@ export class HistoriesDifferError extends DivergedError {
 /**
  * The failure that a source's refusal is, with what both have of it.
  * @param refusal about the histories
+ * @param copied how many transactions had come from the source by then
  * @throws CorruptError, DiskError about the copy; the signal's reason
  */
 export async function divergenceOf(
@@ -51,30 +52,34 @@ export async function divergenceOf(
   refusal: RefusedError,
   options: { readonly software: string; readonly secret?: Secret | undefined },
   signal: AbortSignal,
+  copied = 0,
 ): Promise<HistoriesDifferError> {
   const divergence = refusal instanceof HistoryRefusedError
     ? await explore(ports, source, copy, refusal, options, signal)
     : { common: undefined, here: undefined, there: undefined };
-  return describeDivergence(source, copy, refusal.message, divergence, refusal);
+  return describeDivergence(source, copy, copied, refusal.message, divergence, refusal);
 }
 
 /**
  * The failure that a comparison with a file there has found, where nobody can say what that has instead.
  * @param found the last transaction known to be common; undefined for none
+ * @param copied as in {@link divergenceOf}
  * @throws CorruptError, DiskError about the copy
  */
 export async function divergenceFound(
   source: Pick<SyncSource, "name">,
   copy: Readable,
   found: { readonly words: string; readonly common: bigint | undefined },
+  copied = 0,
 ): Promise<HistoriesDifferError> {
   const [common, here] = await firstTwo(copy, found.common);
-  return describeDivergence(source, copy, found.words, { common, here, there: undefined });
+  return describeDivergence(source, copy, copied, found.words, { common, here, there: undefined });
 }
 
 function describeDivergence(
   source: Pick<SyncSource, "name">,
   { path, lastTid }: Readable,
+  copied: number,
   words: string,
   divergence: Divergence,
   cause?: unknown,
@@ -86,7 +91,9 @@ function describeDivergence(
     there === undefined ? "" : `; then ${source.name} has ${describeTransaction(there)}`,
   ];
   return new HistoriesDifferError(
-    `Cannot copy from ${source.name}: the histories differ, nothing was written. It says: ${words}` +
+    `Cannot copy from ${source.name}: the histories differ, ${
+      copied === 0 ? "nothing was written" : "what had come before that was noticed is kept"
+    }. It says: ${words}` +
       parts.join(""),
     divergence,
     {

@@ -7,6 +7,7 @@ import {
   DiskError,
   DiskFullError,
   DivergedError,
+  NotFoundError,
   UnavailableError,
   UsageError,
   ZrsError,
@@ -23,6 +24,10 @@ import { UnwantedError } from "./incoming.ts";
 import { IndexKeeper } from "./index_keeper.ts";
 import type { Completeness } from "./intake.ts";
 import type { Ports } from "./ports.ts";
+import { sleep } from "./waiting.ts";
+
+/** A pack renames in two steps: so long after the first, the second has been made. */
+const ABSENCE_MS = 100;
 
 /** The failure where all of a replica was to be compared with a file that has other bytes, as a pack leaves them. */
 export function notComparable(source: string, path: string): UsageError {
@@ -90,10 +95,22 @@ export class FarCatchUp {
       try {
         return await this.#copy(await this.#source.look(), signal);
       } catch (error) {
-        if (!(error instanceof FarReplacedError) || again++ >= MOST_AGAIN) throw error;
+        const isGone = error instanceof NotFoundError && error.facts.path === this.#source.name;
+        if (!(isGone || error instanceof FarReplacedError)) throw error;
+        if (again++ >= MOST_AGAIN) throw isGone ? this.#gone(error) : error;
         this.#ports.log.info(`${error.message}; looking at it again`);
+        if (isGone) await sleep(this.#ports.clock, ABSENCE_MS, signal);
       }
     }
+  }
+
+  /** It was there when the source was reached. */
+  #gone(cause: NotFoundError): UnavailableError {
+    const { name } = this.#source;
+    return new UnavailableError(`Cannot copy all of ${name}: it is not there any more`, {
+      cause,
+      hint: "look what has become of it",
+    });
   }
 
   async #copy(file: FarFile, signal: AbortSignal): Promise<void> {
@@ -121,7 +138,7 @@ export class FarCatchUp {
     const { kind, words } = difference;
     if (this.#demand === "copy") throw this.#packedAway(size);
     if (kind === "diverged") {
-      throw await divergenceFound(this.#source, this.#storage, difference);
+      throw await divergenceFound(this.#source, this.#storage, difference, this.transactions);
     }
     if (kind === "incomparable") {
       throw new UnavailableError(`Cannot copy from ${name}: ${words}`, {

@@ -13,6 +13,7 @@ import {
   Generation,
   type LogView,
   MAGIC,
+  MAGIC_PYTHON2,
 } from "../filestorage/mod.ts";
 import type { Fit } from "../native/mod.ts";
 import type { Clock, ReadableFile } from "../ports/mod.ts";
@@ -106,22 +107,25 @@ export async function findFarEnd(far: FarFile): Promise<FileEnd | undefined> {
   return await far.view((file) => findEndBackwards(file, END_REACH_BYTES));
 }
 
-/** @throws UsageError where it is no FileStorage of Python 3; an empty one is */
-export async function checkMagic(far: FarFile): Promise<void> {
+/**
+ * @param options.python2 whether one of Python 2 will do, as it does for zrs there
+ * @throws UsageError where it is no FileStorage; an empty one is
+ */
+export async function checkMagic(far: FarFile, options: { readonly python2?: boolean } = {}): Promise<void> {
   const found = await far.bytes(0, Math.min(far.size, MAGIC.length));
   if (found.length === 0 || equalBytes(found, MAGIC)) return;
-  const text = String.fromCharCode(...found);
-  throw new UsageError(
-    text === "FS21"
-      ? `Cannot copy ${far.name}: Python 2 wrote it (FS21)`
-      : `Cannot copy ${far.name}: it is not a FileStorage: it must begin with "FS30", found ${
-        JSON.stringify(text)
-      }`,
-    {
-      path: far.name,
-      hint: text === "FS21" ? "Convert it with zodbupdate" : "Name the database file, usually Data.fs",
-    },
-  );
+  if (!equalBytes(found, MAGIC_PYTHON2)) {
+    const text = JSON.stringify(String.fromCharCode(...found));
+    throw new UsageError(
+      `Cannot copy ${far.name}: it is not a FileStorage: it must begin with "FS30", found ${text}`,
+      { path: far.name, hint: "Name the database file, usually Data.fs" },
+    );
+  }
+  if (options.python2 === true) return;
+  throw new UsageError(`Cannot copy ${far.name}: Python 2 wrote it (FS21)`, {
+    path: far.name,
+    hint: "Convert it with zodbupdate, or install zrs there",
+  });
 }
 
 async function isPrefix(

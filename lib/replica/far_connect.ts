@@ -5,6 +5,7 @@
 import { UnavailableError } from "../errors.ts";
 import type { Clock, Connection, Log, Processes, Random } from "../ports/mod.ts";
 import type { BlobOptions } from "./blob_use.ts";
+import { checkMagic } from "./far_compare.ts";
 import { FarFile } from "./far_file.ts";
 import { FAR_PATH, type ZrsArguments } from "./far_program.ts";
 import { FarShell } from "./far_shell.ts";
@@ -105,8 +106,10 @@ export async function reachFile(ports: FarPorts, place: FarPlace, options: FarOp
   using owned = new DisposableStack();
   const { shell, connection } = owned.use(await reachFar(ports, place, options, zrsArguments));
   const file = await FarFile.open(shell); // whether it can be read is told in better words than zrs there could
-  if (options.by === "zrs" && shell.version === undefined) throw noZrsThere(place, options);
+  if (options.by === "zrs" && shell.version === undefined) throw noZrsThere(place, options, shell);
   const version = options.by === "tools" ? undefined : shell.version;
+  if (version !== undefined) await checkMagic(file, { python2: true });
+  if (shell.hasOther) ports.log.info(`${noZrsThere(place, options, shell).message}; its tools do`);
   ports.log.debug(
     version === undefined
       ? `${place.name}: read with the tools that are there`
@@ -166,7 +169,17 @@ export function commonArguments({ blobs, blobDir }: ReachOptions): ZrsArguments 
   ];
 }
 
-export function noZrsThere({ host }: FarPlace, options: ReachOptions): UnavailableError {
+export function noZrsThere(
+  { host }: FarPlace,
+  options: ReachOptions,
+  { hasOther }: FarShell,
+): UnavailableError {
+  if (hasOther) {
+    return new UnavailableError(
+      `Cannot use zrs on ${host}: ${zrsOf(options)} --version must print its version there and nothing else`,
+      { hint: "if it is another program, or a script that prints more, name zrs itself with --far-zrs" },
+    );
+  }
   return new UnavailableError(`Cannot use zrs on ${host}: there is no ${zrsOf(options)} on its PATH`, {
     hint: "install it there, or name it by its whole path with --far-zrs",
   });

@@ -12,7 +12,7 @@
  *
  * | question          | bytes                | words behind the mark                                       |
  * | ----------------- | -------------------- | ----------------------------------------------------------- |
- * | (at the start)    | any                  | `hello VERSION TOOL`: of zrs and for digests there, or `none` |
+ * | (at the start)    | any                  | `hello VERSION TOOL`: of zrs (`none`, or `other`: not ours), for digests |
  * | `look`            | none                 | `found INODE SIZE`                                          |
  * | `sync`            | none                 | `synced`, once the file is on disk there                    |
  * | `read INODE S N`  | blocks S to S + N    | `read INODE SIZE`, as found afterwards                      |
@@ -125,10 +125,11 @@ for each in 'openssl dgst -sha256' sha256sum 'shasum -a 256' 'sha256 -q' md5sum 
 done
 version=none
 if command -v "$zrs" >/dev/null 2>&1; then
-  version=$("$zrs" --version 2>/dev/null </dev/null) || version=none
-  version=\${version#zrs }; version=\${version%%[!0-9a-zA-Z.+-]*}
+  version=$("$zrs" --version 2>/dev/null </dev/null)
+  case $version in *"$nl"*) version=other ;; 'zrs '[0-9]*) version=\${version#zrs } ;; *) version=other ;; esac
+  version=\${version%%[!0-9a-zA-Z.+-]*}
 fi
-say hello "\${version:-none}" "$tool"
+say hello "$version" "$tool"
 while read -r verb one two three; do
   case $verb in
   look) if look; then say found "$inode" "$size"; else failed; fi ;;

@@ -4,7 +4,7 @@
  * which follows the file for as long as that takes.
  */
 import { UnavailableError } from "../errors.ts";
-import type { Address, Connection, Listener, Network } from "../ports/mod.ts";
+import type { Address, Clock, Connection, Listener, Network, Timer } from "../ports/mod.ts";
 import {
   commonArguments,
   type FarPlace,
@@ -44,6 +44,9 @@ export interface PushEnd {
   readonly problem: string | undefined;
 }
 
+/** So long after nothing more is said to it, zrs there has ended: it may have to write all of an index before. */
+const END_TIMEOUT_MS = 600_000;
+
 const STDIO: Address = { transport: "stdio" };
 
 /**
@@ -78,12 +81,20 @@ export async function pushFar(
   });
   using reached = await reachOrStopped(ports, place, options, zrsArguments, signal);
   const { shell, program } = reached;
-  if (shell.version === undefined) throw noZrsThere(place, options);
+  if (shell.version === undefined) throw noZrsThere(place, options, shell);
   await shell.beginZrs();
-  network.offer(inOwnTime(program, options.onWritten));
+  using patience = new Patience(ports.clock, program);
+  network.offer(inOwnTime(program, patience, options.onWritten));
   await primary.run(signal);
   signal.throwIfAborted();
   const code = await program.end();
+  if (patience.isExhausted) {
+    throw new UnavailableError(
+      `Cannot push ${path} to ${place.name}: zrs there takes nothing, and has not ended within ` +
+        `${END_TIMEOUT_MS / 1000} s`,
+      { hint: "look whether the disk there answers" },
+    );
+  }
   return { code, lines: program.complaints, problem: primary.status().problem };
 }
 
@@ -103,8 +114,41 @@ async function reachOrStopped(
   }
 }
 
+/** How long a program is left to come to its own end. */
+class Patience implements Disposable {
+  readonly #clock: Clock;
+  readonly #program: ProcessConnection;
+  #timer: Timer | undefined;
+  /** Whether the program did not, and was stopped. */
+  isExhausted = false;
+
+  constructor(clock: Clock, program: ProcessConnection) {
+    this.#clock = clock;
+    this.#program = program;
+  }
+
+  begin(): void {
+    this.#timer ??= this.#clock.schedule(END_TIMEOUT_MS, () => {
+      this.isExhausted = true;
+      this.#program.close();
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#timer?.cancel();
+  }
+}
+
 /** Closed here, the program still gets to its own end: how it ends is the answer. */
-function inOwnTime(connection: ProcessConnection, onWritten: (bytes: number) => void = () => {}): Connection {
+function inOwnTime(
+  connection: ProcessConnection,
+  patience: Patience,
+  onWritten: (bytes: number) => void = () => {},
+): Connection {
+  const close = () => {
+    connection.endInput();
+    patience.begin();
+  };
   return {
     peer: connection.peer,
     get written() {
@@ -115,8 +159,8 @@ function inOwnTime(connection: ProcessConnection, onWritten: (bytes: number) => 
       await connection.write(bytes);
       onWritten(connection.written);
     },
-    close: () => connection.endInput(),
-    [Symbol.dispose]: () => connection.endInput(),
+    close,
+    [Symbol.dispose]: close,
   };
 }
 

@@ -7,6 +7,7 @@ import { NotFoundError, ProtocolError, UnavailableError, UsageError, type ZrsErr
 import type { Clock, Connection, Random } from "../ports/mod.ts";
 import { equalAt } from "../bytes/mod.ts";
 import { farProgram, type FarProgramOptions } from "./far_program.ts";
+import { lowerFirst } from "./lower_first.ts";
 import { withDeadline } from "./waiting.ts";
 
 /** The file at the other end's path is another one by now: what is read of it would not fit together. */
@@ -36,6 +37,12 @@ const SHOWN_BANNER_BYTES = 200;
 const MAX_END_BYTES = 1024;
 const READ_BYTES = 256 * 1024;
 
+/**
+ * A machine there from which nothing comes for so long hangs, as with a disk that does not answer; making a digest, or
+ * writing to disk what waits for that, takes less.
+ */
+const SILENCE_MS = 600_000;
+
 const LINE_FEED = 10;
 const MARK_BYTES = 16;
 
@@ -43,16 +50,20 @@ export class FarShell {
   readonly name: string;
   /** The version of zrs that is installed there; undefined where there is none. */
   readonly version: string | undefined;
+  /** Whether something else answers to the name of zrs there, or prints more than zrs does. */
+  readonly hasOther: boolean;
   /** The digests that it can make of blocks; undefined where nothing there makes any. */
   readonly digests: "sha256" | "md5" | undefined;
   /** Begins the lines that are its own. */
   readonly mark: string;
   /** The blob directory there, as it was written. */
   readonly blobs: string | undefined;
+  readonly #clock: Clock;
   readonly #connection: Connection;
   readonly #answers: Answers;
 
   private constructor(
+    clock: Clock,
     { name, blobs, mark }: FarShellOptions & { readonly mark: string },
     connection: Connection,
     answers: Answers,
@@ -62,9 +73,11 @@ export class FarShell {
     this.name = name;
     this.blobs = blobs;
     this.mark = mark;
+    this.#clock = clock;
     this.#connection = connection;
     this.#answers = answers;
-    this.version = version === "none" ? undefined : version;
+    this.hasOther = version === "other";
+    this.version = version === "none" || this.hasOther ? undefined : version;
     this.digests = tool === "none" ? undefined : tool!.startsWith("md5") ? "md5" : "sha256";
   }
 
@@ -100,10 +113,12 @@ export class FarShell {
       if (hello[0] !== "hello") {
         throw new ProtocolError(`Cannot use the shell of ${options.name}: it says no hello`);
       }
-      return new FarShell({ ...options, mark }, connection, answers, hello);
+      return new FarShell(clock, { ...options, mark }, connection, answers, hello);
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
-      const why = isLate ? `no shell has started there within ${timeoutMs! / 1000} s` : error.message;
+      const why = isLate
+        ? `no shell has started there within ${timeoutMs! / 1000} s`
+        : lowerFirst(error.message);
       throw new UnavailableError(`Cannot reach ${options.name}: ${why}${banner.words}`, error.facts);
     }
   }
@@ -112,14 +127,31 @@ export class FarShell {
    * Puts a question.
    * @param take gets the bytes of the answer
    * @returns the words behind them
-   * @throws NotFoundError, UsageError (a directory, no permission), FarReplacedError; UnavailableError also for
-   * whatever else failed there; what `take` throws: nothing can be asked any more then
+   * @throws NotFoundError, UsageError (a directory, no permission), FarReplacedError; UnavailableError also where
+   * nothing comes for ten minutes, and for whatever else failed there; what `take` throws: nothing can be asked any more then
    */
   async ask(question: string, take: TakeBytes = this.#refuseBytes): Promise<readonly string[]> {
     await this.#connection.write(new TextEncoder().encode(`${question}\n`));
-    const words = await this.#answers.next(take);
+    const words = await this.#answers.next(take, (read) => this.#unlessSilent(read));
     if (words[0] === "fail") throw this.#failure(words[1]!, words.slice(2).join(" "));
     return words;
+  }
+
+  async #unlessSilent(read: Promise<number | null>): Promise<number | null> {
+    let isSilent = false;
+    const giveUp = () => {
+      isSilent = true;
+      this.#connection.close();
+    };
+    try {
+      return await withDeadline(this.#clock, SILENCE_MS, giveUp, read);
+    } catch (error) {
+      if (!isSilent) throw error;
+      throw new UnavailableError(
+        `Cannot read ${this.name}: nothing has come from there for ${SILENCE_MS / 1000} s`,
+        { hint: "look whether its disk answers" },
+      );
+    }
   }
 
   /** Lets zrs take the shell's place: from now on the connection carries its native stream. */
@@ -168,6 +200,8 @@ export class FarShell {
   }
 }
 
+type Wait = (read: Promise<number | null>) => Promise<number | null>;
+
 /** Tells bytes from the line that ends them. */
 class Answers {
   readonly #connection: Connection;
@@ -180,13 +214,16 @@ class Answers {
     this.#mark = new TextEncoder().encode(`\n${mark} `);
   }
 
-  /** @returns the words behind the mark */
-  async next(take: TakeBytes): Promise<string[]> {
+  /**
+   * @param wait limits how long is waited for what comes next
+   * @returns the words behind the mark
+   */
+  async next(take: TakeBytes, wait: Wait = (read) => read): Promise<string[]> {
     const bytes = this.#bytes;
     for (let start = MAX_END_BYTES;;) {
       let count: number | null = null;
       try {
-        count = await this.#connection.read(bytes.subarray(MAX_END_BYTES));
+        count = await wait(this.#connection.read(bytes.subarray(MAX_END_BYTES)));
       } finally {
         if (count === null) await take(bytes, start, MAX_END_BYTES); // what was kept is no such line
       }

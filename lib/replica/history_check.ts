@@ -158,22 +158,20 @@ class Check {
     const { name } = this.#source;
     const { path } = this.#copy;
     const { tid } = difference;
-    const words = describeDifference(difference, { here: path, there: name });
+    const names = { here: path, there: name };
     if (difference.kind === "damaged") {
+      const words = describeDifference(difference, names);
       const message = `Cannot compare ${path} with ${name}: ${words}; nothing was written`;
       return difference.side === "here"
         ? new CorruptError(message, { path, tid })
-        : new UnavailableError(message, { tid, hint: `zrs verify ${name} tells more` });
+        : new UnavailableError(message, { tid, hint: "zrs verify tells more about the file that is copied" });
     }
+    const words = describeDifference(difference, names, describeWords(difference));
+    const { path: verifyName = this.#source.url } = this.#source;
+    const all = verifyName === undefined ? "" : `zrs verify ${path} ${verifyName} shows all differences; `;
     return new DivergedError(
-      `Cannot copy from ${name}: ${path} differs from it, nothing was written: ${words}${
-        describeWords(difference)
-      }`,
-      {
-        path,
-        tid,
-        hint: `zrs verify ${path} ${name} shows all differences; to copy anew, move ${path} away`,
-      },
+      `Cannot copy from ${name}: ${path} differs from it, nothing was written: ${words}`,
+      { path, tid, hint: `${all}to copy anew, move ${path} away` },
     );
   }
 

@@ -16,6 +16,8 @@ import type { IncomingBlobs } from "./incoming_blobs.ts";
 export interface IncomingOptions {
   readonly blobs: BlobReception;
   readonly log: Log;
+  /** Sees each transaction before it begins here; what it throws ends the stream. */
+  readonly watch?: (head: TransactionHead) => void;
 }
 
 /** The source sends what was not asked for, or not what was. */
@@ -48,6 +50,7 @@ export class Incoming implements StreamHandler {
   }
 
   transaction(head: TransactionHead, notes: { extension: "kept" | "rewritten" | "too long" }): void {
+    this.#options.watch?.(head);
     this.#blobs = [];
     if (notes.extension === "too long") {
       this.#options.log.warning(

@@ -29,7 +29,7 @@ export interface Intake {
    */
   receive(): Promise<ZrsError>;
   /** Ends {@link receive}, in good order where the protocol has words for it. */
-  stop(): void;
+  stop(reason?: string): void;
 }
 
 /** Catching up once: up to where, and on what it may rest that this is all. */
@@ -88,6 +88,8 @@ export interface IntakeContext {
     readonly compress: Compress;
     /** Name and version of this program, for the other end's log. */
     readonly software: string;
+    /** What the source is to remember this secondary by. */
+    readonly name?: string | undefined;
     /** The source must prove that it has it, too; undefined: any source will do. */
     readonly secret: Secret | undefined;
     /** Where this is to catch up once; undefined: to stay, and take whatever comes. */

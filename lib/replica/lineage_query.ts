@@ -141,7 +141,6 @@ class Conversation implements NativeHandler {
 
   control(message: Control, body: Uint8Array): void {
     this.#heard = true;
-    if (this.#verdict !== undefined) return; // what follows the welcome is not for us
     if (this.#isUnproved && message.type !== "refused" && message.type !== "bye") {
       this.#next = this.#handshake!.take(message, body) ?? "hello";
       return;
@@ -167,40 +166,6 @@ class Conversation implements NativeHandler {
         throw new UnavailableError(`Cannot compare with ${this.#source}: it says goodbye: ${message.reason}`);
     }
     throw new ProtocolError(`Cannot take message ${message.type}: no source says that here`);
-  }
-
-  acknowledgement(): void {
-    this.#mustBeJudged();
-  }
-  raw(): void {
-    this.#mustBeJudged();
-  }
-  whole(): void {
-    this.#mustBeJudged();
-  }
-  transaction(): void {
-    this.#mustBeJudged();
-  }
-  record(): void {
-    this.#mustBeJudged();
-  }
-  data(): void {
-    this.#mustBeJudged();
-  }
-  recordEnd(): void {
-    this.#mustBeJudged();
-  }
-  blob(): void {
-    this.#mustBeJudged();
-  }
-  blobData(): void {
-    this.#mustBeJudged();
-  }
-  blobEnd(): void {
-    this.#mustBeJudged();
-  }
-  commit(): void {
-    this.#mustBeJudged();
   }
 
   /** Whether the source has still to prove that it has our secret. */
@@ -261,6 +226,7 @@ class Conversation implements NativeHandler {
 
   #welcomed({ notice, lastTid, end, fit = "unknown" }: Welcome): void {
     this.#verdict = { kind: "welcome", notice, lastTid, end, fit };
+    this.#decoder.halt(); // what follows is not for us
   }
 
   #refused(refusal: Error): void {
@@ -276,11 +242,6 @@ class Conversation implements NativeHandler {
       );
     }
     this.#verdict = { kind: "differs", refusal };
-  }
-
-  #mustBeJudged(): void {
-    if (this.#verdict === undefined) {
-      throw new ProtocolError("Cannot take transaction: it comes before the welcome");
-    }
+    this.#decoder.halt();
   }
 }

@@ -159,6 +159,7 @@ export class NativeFeed implements Service, NativeHandler {
       );
       await this.#welcome(hello, view, beatMs, { notice, fit, resumption });
       this.#milestones = new Milestones(hello.lastTid);
+      this.#remember();
       await this.#stream(generation, raw ? hello.end : position, hello, raw, { resumption, goal });
     } finally {
       generation.release();
@@ -185,7 +186,7 @@ export class NativeFeed implements Service, NativeHandler {
         this.#answer = { value: message.answer };
         return this.#line.ring();
       case "beat":
-        return;
+        return this.#remember();
       case "bye":
         if (message.code === "trouble") {
           this.#shared.repeated.tell("warning", this.#line.peer, `cannot go on: ${message.reason}`);
@@ -200,37 +201,14 @@ export class NativeFeed implements Service, NativeHandler {
       throw new ProtocolError("Cannot take acknowledgement: nothing has been sent");
     }
     this.#milestones.take(acknowledgement);
+    this.#remember();
   }
 
-  raw(): never {
-    throw new ProtocolError("Cannot take transaction: this end is the source");
-  }
-  whole(): never {
-    return this.raw();
-  }
-  transaction(): never {
-    return this.raw();
-  }
-  record(): never {
-    return this.raw();
-  }
-  data(): never {
-    return this.raw();
-  }
-  recordEnd(): never {
-    return this.raw();
-  }
-  blob(): never {
-    return this.raw();
-  }
-  blobData(): never {
-    return this.raw();
-  }
-  blobEnd(): never {
-    return this.raw();
-  }
-  commit(): never {
-    return this.raw();
+  /** So that a pack keeps what it still needs. */
+  #remember(): void {
+    if (this.#milestones === undefined) return;
+    const name = this.#hello!.name ?? this.#line.peer.replace(/:\d+$/, "");
+    this.#shared.memory?.heard(name, this.#milestones.durable);
   }
 
   /** The blobs that there are, if they may be told of. */
@@ -364,6 +342,7 @@ export class NativeFeed implements Service, NativeHandler {
         bufferBytes,
         write,
         runBytes: Math.min(hello.runBytes, MAX_RUN_BYTES),
+        clock: this.#ports.clock,
       })
       : undefined;
     const outgoing = rawOutgoing ?? new Outgoing(generation, startTid, encoder, {

@@ -4,7 +4,7 @@
  * replica's lock is held all the time.
  */
 import { directoryOf, likePermissions, replaceFile, Storage } from "../filestorage/mod.ts";
-import { DiskFullError, DivergedError, UnavailableError } from "../errors.ts";
+import { CorruptError, DiskFullError, DivergedError, UnavailableError, UsageError } from "../errors.ts";
 import { describeTid } from "../zodb/mod.ts";
 import type { Disk } from "../ports/mod.ts";
 import { tidyBlobs } from "./blob_reception.ts";
@@ -20,6 +20,35 @@ const BESIDE = [".index", ".index.index_tmp", ".lock"];
 
 /** The index of what is copied has a place on the disk too: 9 bytes an object, of which each has 50 or more. */
 const INDEX_SHARE = 0.2;
+
+/**
+ * What stands where a new copy is made, or where the replica before is kept, goes: so it must not be in use, least of
+ * all as the source.
+ * @param path of the replica
+ * @throws UsageError where zrs reads it on this machine, or it is no file
+ */
+export function refuseBesideInUse(disk: Disk, path: string, source: string, keepOld: boolean): void {
+  const target = disk.realPath(path);
+  for (const beside of [`${target}.sync`, ...(keepOld ? [`${target}.old`] : [])]) {
+    const kind = disk.status(beside)?.kind;
+    if (kind === undefined) continue;
+    if (kind !== "file") {
+      throw new UsageError(
+        `Cannot copy from ${source} to ${path}: ${beside}, which would be removed, is no regular file`,
+        { path: beside, hint: "rename it, or name another file for the copy" },
+      );
+    }
+    const mark = disk.mark(beside, "owned");
+    if (mark === undefined) {
+      throw new UsageError(
+        `Cannot copy from ${source} to ${path}: ${beside}, which would be removed, is the source, or another zrs ` +
+          `uses it`,
+        { path: beside, hint: "rename it, or name another file for the copy" },
+      );
+    }
+    mark.close();
+  }
+}
 
 export class NewCopy {
   readonly #ports: Ports;
@@ -83,12 +112,14 @@ export class NewCopy {
 
   async #copy(signal: AbortSignal) {
     const { disk } = this.#ports;
-    if (disk.status(this.#path) === undefined) this.#removeBeside();
+    const isLeft = disk.status(this.#path) !== undefined;
+    if (!isLeft) this.#removeBeside();
     try {
       return await this.#catchUp(signal);
     } catch (error) {
-      if (!(error instanceof PackedAwayError)) throw error;
-      // What an earlier run has left is of the source as it was before its last pack.
+      // What an earlier run has left may be of another source, or of this one before it was packed or rolled back.
+      const isUseless = error instanceof DivergedError || error instanceof CorruptError;
+      if (!(error instanceof PackedAwayError || isLeft && isUseless)) throw error;
       this.#ports.log.info(`${error.message}; beginning the new copy anew`);
       disk.remove(this.#path);
       this.#removeBeside();

@@ -31,6 +31,8 @@ export interface PrimaryOptions extends BlobOptions {
   readonly bytesPerSecond?: number | undefined;
   /** Secondaries must prove that they have it. */
   readonly secret?: Secret | undefined;
+  /** Whether it is remembered, beside the file, how far secondaries are, for packing; default: no. */
+  readonly remember?: boolean;
   /** Name and version of this program, for the other end's log. */
   readonly software?: string;
 }
@@ -76,6 +78,7 @@ export class Primary {
       compress: options.compress ?? "auto",
       bytesPerSecond: options.bytesPerSecond,
       secret: options.secret,
+      rememberFor: options.remember === true ? options.path : undefined,
       ...(options.maxSecondaries !== undefined && { maxSecondaries: options.maxSecondaries }),
     });
     owned.move();

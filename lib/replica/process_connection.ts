@@ -5,10 +5,20 @@
 import { UnavailableError } from "../errors.ts";
 import type { ChildProcess, Connection } from "../ports/mod.ts";
 
+/** What is shown of a line. */
+const SHOWN_LENGTH = 4000;
+
+/** Lines that a program has written, for a message; undefined where it has none. */
+export function inOneLine(lines: readonly string[]): string | undefined {
+  return lines.map((line) => line.slice(0, SHOWN_LENGTH)).join("; ") || undefined;
+}
+
 export class ProcessConnection implements Connection {
   readonly peer: string;
   readonly #child: ChildProcess;
   #isClosed = false;
+  /** How it was lost, where that was before it was closed here: whoever closes it does so for that reason. */
+  #loss: UnavailableError | undefined;
 
   /** @param peer whom the program leads to, for messages */
   constructor(child: ChildProcess, peer: string) {
@@ -37,7 +47,7 @@ export class ProcessConnection implements Connection {
 
   /** What it complained of last, in one line; undefined where it has not. */
   get complaint(): string | undefined {
-    return this.#child.complaints.join("; ") || undefined;
+    return inOneLine(this.#child.complaints);
   }
 
   get written(): number {
@@ -78,12 +88,16 @@ export class ProcessConnection implements Connection {
     if (cause !== undefined && !(cause instanceof UnavailableError)) return cause;
     const { peer } = this;
     if (this.#isClosed) {
-      return new UnavailableError(`The connection with ${peer} was closed at this end`, { peer, cause });
+      return this.#loss ??
+        new UnavailableError(`The connection with ${peer} was closed at this end`, { peer, cause });
     }
     const { command, ended } = this.#child;
     const { code, signal } = await ended;
     const how = signal === null ? `exit code ${code}` : signal;
     const said = this.complaint === undefined ? "" : `: ${this.complaint}`;
-    return new UnavailableError(`Lost ${peer}: ${command} ended with ${how}${said}`, { peer, cause });
+    return this.#loss ??= new UnavailableError(`Lost ${peer}: ${command} ended with ${how}${said}`, {
+      peer,
+      cause,
+    });
   }
 }

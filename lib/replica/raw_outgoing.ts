@@ -13,6 +13,7 @@ import {
 } from "../filestorage/mod.ts";
 import { ZrsError } from "../errors.ts";
 import { MAX_HEAD_FRAME, type NativeEncoder } from "../native/mod.ts";
+import type { Clock } from "../ports/mod.ts";
 import { describeTid, STATUS } from "../zodb/mod.ts";
 import type { OutgoingBlobs } from "./outgoing_blobs.ts";
 import type { Resumption } from "./raw_start.ts";
@@ -27,7 +28,14 @@ export interface RawOutgoingOptions {
   readonly write: (bytes: Uint8Array) => Promise<void>;
   /** A run of several transactions has at most so many bytes. */
   readonly runBytes: number;
+  readonly clock: Clock;
 }
+
+/**
+ * A run counts for the secondary when it is whole, and is lost with the connection before. On a slow link it ends
+ * after so long, however few bytes it has: else a link that breaks more often than a run takes would bring nothing.
+ */
+const RUN_MS = 1_000;
 
 export class RawOutgoing {
   readonly #encoder: NativeEncoder;
@@ -35,6 +43,7 @@ export class RawOutgoing {
   readonly #reader: TransactionReader;
   readonly #buffers: SendBuffers;
   readonly #runBytes: number;
+  readonly #clock: Clock;
   readonly #blobs: OutgoingBlobs;
   readonly #finder: BlobFinder;
   #block: Uint8Array | undefined;
@@ -53,6 +62,7 @@ export class RawOutgoing {
     this.#lastTid = startTid;
     this.#encoder = encoder;
     this.#runBytes = options.runBytes;
+    this.#clock = options.clock;
     this.#blobs = options.blobs;
     this.#finder = new BlobFinder(generation.file);
     this.#reader = new TransactionReader(new Window(generation.file, 0, DEFAULT_WINDOW_BYTES));
@@ -79,10 +89,12 @@ export class RawOutgoing {
     let at = position;
     let last = position;
     let transactions = 0;
+    const untilMs = this.#clock.monotonic() + RUN_MS;
     while (at < end && this.#load(at, transactions === 0)) {
       const length = reader.end - at;
       const isLarge = this.#isLarge;
-      if (transactions > 0 && (isLarge || at + length - position > this.#runBytes)) break;
+      const isFull = isLarge || at + length - position > this.#runBytes || this.#clock.monotonic() >= untilMs;
+      if (transactions > 0 && isFull) break;
       const blobs = this.#findBlobs(transactions === 0);
       if (blobs === undefined || blobs.length > 0 && transactions > 0) break;
       if (blobs.length > 0) {

@@ -1,10 +1,11 @@
 /** Accepts secondaries on one address and feeds each from a log, for as long as it runs. */
 import { UnavailableError } from "../errors.ts";
-import type { TransactionLog } from "../filestorage/mod.ts";
+import type { KnownSecondary, TransactionLog } from "../filestorage/mod.ts";
 import { type Address, type Connection, formatAddress, type Listener } from "../ports/mod.ts";
 import { Feed } from "./feed.ts";
 import type { Ports } from "./ports.ts";
 import { RepeatedLog } from "./repeated_log.ts";
+import { SecondaryMemory } from "./secondary_memory.ts";
 import type { FeedOptions, Shared } from "./service.ts";
 import { SharedLook } from "./shared_look.ts";
 import { Throttle } from "./throttle.ts";
@@ -15,6 +16,8 @@ export interface ServerOptions extends FeedOptions {
   readonly maxSecondaries?: number;
   /** All of them together get no more than so many bytes a second. */
   readonly bytesPerSecond?: number | undefined;
+  /** Beside which database it is remembered how far secondaries are; undefined: nowhere. */
+  readonly rememberFor?: string | undefined;
 }
 
 const DEFAULT_MAX_SECONDARIES = 100;
@@ -44,6 +47,9 @@ export class Server {
       throttle: options.bytesPerSecond === undefined
         ? undefined
         : new Throttle(ports.clock, options.bytesPerSecond),
+      memory: options.rememberFor === undefined
+        ? undefined
+        : SecondaryMemory.open(ports, options.rememberFor),
       unreadableBlobs: new Set(),
       admit: () => this.#admit(),
       admitComparison: () => this.#admitComparison(),
@@ -70,6 +76,11 @@ export class Server {
     return [...this.#feeds.keys()].map((feed) => feed.status()).filter((status) => status !== undefined);
   }
 
+  /** How far secondaries are, by their own word; undefined where that is not remembered. */
+  get known(): KnownSecondary[] | undefined {
+    return this.#shared.memory?.known;
+  }
+
   /** Serves until {@link close}. */
   async run(): Promise<void> {
     for (;;) {
@@ -91,6 +102,7 @@ export class Server {
       this.#feeds.set(feed, feed.run().finally(() => this.#feeds.delete(feed)));
     }
     await Promise.all(this.#feeds.values());
+    await this.#shared.memory?.close();
   }
 
   #admit(): Disposable | undefined {

@@ -10,6 +10,7 @@ import { describeTid } from "../zodb/mod.ts";
 import type { BlobSupply } from "./blob_use.ts";
 import type { Compress } from "./pace.ts";
 import type { RepeatedLog } from "./repeated_log.ts";
+import type { SecondaryMemory } from "./secondary_memory.ts";
 import type { SharedLook } from "./shared_look.ts";
 import type { Throttle } from "./throttle.ts";
 
@@ -33,6 +34,8 @@ export interface FeedOptions {
 export interface Shared {
   readonly repeated: RepeatedLog;
   readonly look: SharedLook;
+  /** Where it is remembered how far secondaries are; undefined: nowhere. */
+  readonly memory: SecondaryMemory | undefined;
   /** What limits the sending of all together; undefined for no limit. */
   readonly throttle: Throttle | undefined;
   /** The paths of blobs' files that could not be read, so that a stream broke off in their middle. */

@@ -12,7 +12,7 @@ import { type CatchUpOptions, PackedAwayError } from "./catch_up.ts";
 import { FAR_CHECK_OBSTACLE, FarFileSource, FarSource } from "./far_source.ts";
 import { checkHistory, type HistoryCheck, type HistoryCheckOptions } from "./history_check.ts";
 import type { Completeness } from "./intake.ts";
-import { NewCopy } from "./new_copy.ts";
+import { NewCopy, refuseBesideInUse } from "./new_copy.ts";
 import { catchUpFrom, type ReachedSource } from "./one_catch_up.ts";
 import type { Ports } from "./ports.ts";
 import type { SyncSource } from "./sync_source.ts";
@@ -96,6 +96,7 @@ export async function syncReplica(
   const { created } = storage.report;
   try {
     refuseItself(storage, source);
+    refuseBesideInUse(disk, path, source.name, options.keepOld === true);
     if (created && model !== undefined) {
       likePermissions(disk, model, path, (message) => ports.log.warning(message));
     }

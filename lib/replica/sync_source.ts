@@ -12,6 +12,8 @@ export interface SyncSource extends AsyncDisposable {
   readonly name: string;
   /** Where it is a file of this machine. */
   readonly path?: string | undefined;
+  /** Where it is a running node: as commands take it. */
+  readonly url?: string | undefined;
   /** Whether only a process of this machine can be there. */
   readonly isThisMachine: boolean;
   /** Whether there is one conversation only: {@link connect} throws {@link OnceError} when it is called again. */
@@ -58,10 +60,18 @@ export function stdioSource({ network }: Pick<Ports, "network">): SyncSource {
   };
 }
 
-/** A node that listens somewhere, ours or Python's. Makes no connection yet. */
-export function networkSource({ network }: Pick<Ports, "network">, address: Address): SyncSource {
+/**
+ * A node that listens somewhere, ours or Python's. Makes no connection yet.
+ * @param url how commands name it
+ */
+export function networkSource(
+  { network }: Pick<Ports, "network">,
+  address: Address,
+  url?: string,
+): SyncSource {
   return {
     name: formatAddress(address),
+    url,
     isThisMachine: isThisMachineOnly(address),
     connect: (signal) => network.connect(address, { signal }),
     problem: undefined,
@@ -117,6 +127,7 @@ export function limitedSource(
   return {
     name: source.name,
     path: source.path,
+    url: source.url,
     isThisMachine: source.isThisMachine,
     isOnce: source.isOnce === true,
     connect: async (signal) => limitedConnection(clock, await source.connect(signal), throttle, signal),
@@ -137,6 +148,6 @@ export function quieter(log: Log): Log {
 export function checkReadToItsEnd({ name, problem }: SyncSource): void {
   if (problem === undefined) return;
   throw new UnavailableError(`Cannot copy all of ${name}: ${problem}; all before that has been copied`, {
-    hint: "the source is damaged: ZODB's fstest tells more about it",
+    hint: "look at the source: zrs verify tells more about a damaged file",
   });
 }

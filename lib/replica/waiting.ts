@@ -1,6 +1,9 @@
 /** Waiting without losing a wake-up, with deadlines from the Clock port. */
 import type { Clock } from "../ports/mod.ts";
 
+/** So long others are kept waiting by long work. */
+const WORK_MS = 5;
+
 /** A bell that remembers one ring until somebody has waited for it. One waiter at a time. */
 export class Bell {
   #rung = false;
@@ -70,4 +73,14 @@ export async function withProgress<T>(
 /** Lets other work run; for long walks through a file. */
 export function pauser(clock: Clock): () => Promise<void> {
   return () => sleep(clock, 0);
+}
+
+/** As {@link pauser}, for long work of which a step takes no time: pauses only after some milliseconds of it. */
+export function politePauser(clock: Clock): () => Promise<void> {
+  let sinceMs = clock.monotonic();
+  return async () => {
+    if (clock.monotonic() - sinceMs < WORK_MS) return;
+    await sleep(clock, 0);
+    sinceMs = clock.monotonic();
+  };
 }

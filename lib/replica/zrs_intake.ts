@@ -2,10 +2,10 @@
 import { ProtocolError, UnavailableError, ZrsError } from "../errors.ts";
 import type { Connection } from "../ports/mod.ts";
 import { countedBefore, LOCATE_WINDOW_BYTES, TransactionReader, Window } from "../filestorage/mod.ts";
-import { describeTid, NO_TID, STATUS, type TransactionHead } from "../zodb/mod.ts";
-import { encodeGreeting, KEEP_ALIVE, StreamDecoder, type StreamHandler, type Version } from "../zrs/mod.ts";
+import { describeTid, formatTid, NO_TID, STATUS, type TransactionHead } from "../zodb/mod.ts";
+import { encodeGreeting, KEEP_ALIVE, StreamDecoder, type Version } from "../zrs/mod.ts";
 import { Incoming } from "./incoming.ts";
-import { CompleteEnd, IdleEnd, type Intake, type IntakeContext, type Once, readWithin } from "./intake.ts";
+import { CompleteEnd, IdleEnd, type Intake, type IntakeContext, readWithin } from "./intake.ts";
 import type { Ports } from "./ports.ts";
 import { withDeadline } from "./waiting.ts";
 
@@ -36,9 +36,9 @@ export class ZrsIntake implements Intake {
     const start = storage.lastTid;
     const wanted = start === NO_TID ? "everything" : `what follows ${describeTid(start)}`;
     log.info(`Connected to ${connection.peer}, asking for ${wanted}`);
-    const plain = new Incoming(sink.restorer, { blobs: options.blobs, log });
+    const watch = this.#watch(start);
+    const incoming = new Incoming(sink.restorer, { blobs: options.blobs, log, watch });
     const { once } = options;
-    const incoming = once === undefined ? plain : new BoundedIncoming(plain, once, start, this.#isPacked());
     const last = once?.zrs2.lastTid;
     const goal = once === undefined ? undefined : last === undefined || once.until < last ? once.until : last;
     const decoder = new StreamDecoder(start);
@@ -89,6 +89,44 @@ export class ZrsIntake implements Intake {
     return [peerTimeoutMs, `the source, which should have ${describeTid(lastTid)}, has sent nothing`];
   }
 
+  /**
+   * Ends a stream that would go on for ever, where only some of it is wanted, and tells of a pack at the source.
+   * @param start the last transaction that is here already
+   * @returns what throws CompleteEnd at the first that is too late, PackedAwayError where some may be missing before
+   */
+  #watch(start: bigint): (head: TransactionHead) => void {
+    const { once } = this.#context.options;
+    let last = start;
+    let isFirst = true;
+    let isTold = false;
+    // A pack marks all that it leaves, from the beginning of the file on: what is marked and comes behind what is not
+    // was packed in between.
+    let isPacked = start === NO_TID || this.#isPacked();
+    return ({ tid, status }) => {
+      if (once !== undefined && tid > once.until) throw new CompleteEnd("reached");
+      if (!isPacked && status === STATUS.packed) {
+        if (once === undefined && !isTold) this.#tellPacked(last, tid);
+        else if (isFirst) once?.judge({ lastTid: NO_TID, end: undefined, fit: "gap" });
+        isTold = true;
+      }
+      last = tid;
+      isFirst = false;
+      isPacked = status === STATUS.packed;
+    };
+  }
+
+  /** zrs2 has no way to compare contents: whoever runs the replica must know what nobody has looked at. */
+  #tellPacked(last: bigint, next: bigint): void {
+    const { connection: { peer }, options: { path }, ports: { log } } = this.#context;
+    const [here, there] = [describeTid(last), describeTid(next)];
+    log.warning(
+      `${peer} has been packed behind ${here}, the last transaction here, and goes on with ${there}. It cannot be ` +
+        `known by zrs2 whether both have the same history up to there, nor what was packed away in between, which ` +
+        `${path} does not get; zrs verify compares two files`,
+      { peer, tid: formatTid(next) },
+    );
+  }
+
   /** Whether a pack wrote our own last transaction: then one that follows may come from the same pack. */
   #isPacked(): boolean {
     const { view: { generation: { file }, end }, lastTid } = this.#context.storage;
@@ -109,50 +147,6 @@ export class ZrsIntake implements Intake {
       this.#calmTold = true;
       ports.log.info(`${options.path} has all that the source has sent, up to ${describeTid(lastTid)}`);
     });
-  }
-}
-
-/** Takes what is wanted of a stream that goes on for ever. */
-class BoundedIncoming implements StreamHandler {
-  readonly #incoming: Incoming;
-  readonly #once: Once;
-  #isFirst: boolean;
-
-  /** @param isPacked whether a pack wrote the last transaction that is here already */
-  constructor(incoming: Incoming, once: Once, start: bigint, isPacked: boolean) {
-    this.#incoming = incoming;
-    this.#once = once;
-    this.#isFirst = start !== NO_TID && !isPacked;
-  }
-
-  /** @throws CompleteEnd at the first that is too late; PackedAwayError where some may be missing before it */
-  transaction(head: TransactionHead, notes: { extension: "kept" | "rewritten" | "too long" }): void {
-    if (head.tid > this.#once.until) throw new CompleteEnd("reached");
-    if (this.#isFirst && head.status === STATUS.packed) {
-      this.#once.judge({ lastTid: NO_TID, end: undefined, fit: "gap" });
-    }
-    this.#isFirst = false;
-    this.#incoming.transaction(head, notes);
-  }
-
-  record(...fields: Parameters<StreamHandler["record"]>): void {
-    this.#incoming.record(...fields);
-  }
-
-  data(source: Uint8Array, from: number, to: number): void {
-    this.#incoming.data(source, from, to);
-  }
-
-  recordEnd(): void {
-    this.#incoming.recordEnd();
-  }
-
-  blobBlock(source: Uint8Array, from: number, to: number): void {
-    this.#incoming.blobBlock(source, from, to);
-  }
-
-  commit(): void {
-    this.#incoming.commit();
   }
 }
 

@@ -1,8 +1,10 @@
 /** What is wrong with files and addresses is said in one line before anything is touched, with its exit code. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { run } from "../../lib/cli/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { beforeDeadline } from "../kit/feed.ts";
+import { ChildProcess } from "../kit/process.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { ScriptedHost } from "./scripted_host.ts";
 
@@ -30,6 +32,12 @@ const FROM = ["--replicate-from", "1"];
 const TO = ["--replicate-to", "0"];
 
 const TABLE: readonly BadInput[] = [
+  {
+    says: "a copy has a source",
+    args: ["replica-sync", "", "@/copy.fs"],
+    code: 2,
+    line: /^zrs replica-sync: .SOURCE.: Path must not be empty/,
+  },
   {
     says: "a primary needs a database",
     args: ["primary", "@/Data.fs", ...TO],
@@ -270,4 +278,21 @@ Deno.test("a copy cannot be the file that the primary follows, also through link
   }
   primary.signal("SIGTERM");
   assert.equal(await running, 0);
+});
+
+Deno.test("a name that is not UTF-8 is refused, and not taken for another one", async () => {
+  await using directory = await TempDirectory.make();
+  Deno.writeFileSync(directory.join("Data.fs"), dataFs([]).bytes);
+  // No string of ours can be such a name: the shell makes it.
+  const script = `"$@" replica-sync Data.fs "$(printf 'copy\\377.fs')"`;
+  const main = fileURLToPath(new URL("../../main.ts", import.meta.url));
+  const zrs = [Deno.execPath(), "run", "--allow-all", main];
+  await using process = ChildProcess.start("sh", ["-c", `cd '${directory.path}' && ${script}`, "sh", ...zrs]);
+  const { code } = await process.exited;
+  assert.deepEqual([code, process.stdout.items], [2, []]);
+  assert.match(
+    process.stderr.items.join("\n"),
+    /^zrs replica-sync: Cannot read argument copy.\.fs: it must be UTF-8/,
+  );
+  assert.deepEqual([...Deno.readDirSync(directory.path)].map(({ name }) => name), ["Data.fs"]);
 });

@@ -83,10 +83,12 @@ Deno.test("a failure is answered in words, with what can be done; a bug is logge
   assert.deepEqual(await say(`{"request":"usage"}`, handlers, log), {
     error: "Cannot do that",
     hint: "do this",
+    exitCode: 2,
   });
   assert.deepEqual(log.complaints(), []);
-  const { error } = await say(`{"request":"bug"}`, handlers, log);
+  const { error, exitCode } = await say(`{"request":"bug"}`, handlers, log);
   assert.match(error, /a bug of ours/);
+  assert.equal(exitCode, 70);
   assert(!error.includes("secret"));
   assert.deepEqual(log.lines.items.map(({ level, facts }) => [level, facts["error"]]), [["error", bug]]);
 });

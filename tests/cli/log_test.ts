@@ -46,7 +46,7 @@ Deno.test("a line tells a transaction, and control characters cannot leave it", 
       "TID               TIME (UTC)                RECORDS       BYTES  USER: DESCRIPTION",
       "03f5945817777777  2024-01-02T03:04:05.500Z        2          186  [packed] bob: first\\nand \\x1b[31mé",
       "03f594581aaaaaaa  2024-01-02T03:04:06.250Z        1           76  n\ufffd",
-      "03f594581ddddddd  2024-01-02T03:04:07.000Z        2          131",
+      "03f594581ddddddd  2024-01-02T03:04:07.000Z        2          131  [undo]",
       "",
     ].join("\n"),
     err: "",
@@ -89,6 +89,7 @@ Deno.test("--json gives an object a line, with the records if they are wanted", 
       position: 4,
       bytes: 186,
       records: 2,
+      undo: false,
     },
     {
       tid: "03f594581aaaaaaa",
@@ -99,6 +100,7 @@ Deno.test("--json gives an object a line, with the records if they are wanted", 
       position: 190,
       bytes: 76,
       records: 1,
+      undo: false,
     },
   ];
   assert.deepEqual((await lines()).slice(0, 2), facts);
@@ -120,6 +122,24 @@ Deno.test("--json gives an object a line, with the records if they are wanted", 
   ]);
   const empty = dataFs([{ tid: 1n << 56n, records: [] }]).bytes;
   assert.deepEqual(JSON.parse((await log(empty, "--json", "--records")).out).objects, []);
+});
+
+Deno.test("an undo is what brings earlier data back and has none of its own", async () => {
+  const record = { oid: 1n, data: "D" };
+  const histories: [records: TransactionDescription["records"], undo: boolean][] = [
+    [[{ oid: 1n, backPointer: [0, 0] }], true],
+    [[{ oid: 1n, backPointer: [0, 0] }, { oid: 2n, undone: true }], true],
+    [[{ oid: 1n, backPointer: [0, 0] }, { oid: 2n, data: "D" }], false],
+    [[{ oid: 1n, undone: true }], false], // objects are also deleted like this
+    [[record], false],
+    [[], false],
+  ];
+  for (const [records, undo] of histories) {
+    const { bytes } = dataFs([{ tid: 1n << 56n, records: [record] }, { tid: (1n << 56n) + 1n, records }]);
+    const { out } = await log(bytes, "--json", "--last", "1");
+    assert.equal(JSON.parse(out).undo, undo);
+    assert.equal((await log(bytes)).out.includes("[undo]"), undo);
+  }
 });
 
 Deno.test("20 are shown, or all since a moment, or as many as wanted", async () => {

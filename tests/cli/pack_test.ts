@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { run } from "../../lib/cli/mod.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
+import { transactionsOf } from "../kit/transactions_of.ts";
 import { ScriptedHost } from "./scripted_host.ts";
 
 const PATH = "/data/Data.fs";
@@ -51,7 +52,33 @@ Deno.test("--no-keep-old keeps nothing, -q says nothing, and --json tells progra
     transactionsBefore: 3,
     transactionsAfter: 2,
     keptAs: `${PATH}.old`,
+    blobsDropped: null,
+    keptFor: null,
   });
+});
+
+Deno.test("what a secondary still needs is kept, and the last line says for whom; or not, if told so", async () => {
+  const heard = new Date().toISOString();
+  const secondaries = [{ name: "db2\x1b[2J", tid: "03f5945800000002", heard }];
+  const packFor = async (...options: string[]) => {
+    const disk = new MemoryDisk();
+    disk.put(PATH, FILE.bytes);
+    disk.put(`${PATH}.secondaries`, new TextEncoder().encode(JSON.stringify({ secondaries })));
+    const host = new ScriptedHost(disk);
+    assert.equal(await run(["pack", PATH, ...options], host), 0);
+    return { out: host.written.out, bytes: disk.bytes(PATH) };
+  };
+  const kept = await packFor();
+  assert.equal(transactionsOf(kept.bytes).length, 2);
+  assert.ok(kept.out.includes(
+    `; kept from 03f5945800000002 (2024-01-02T03:04:00.000Z) on for secondary db2?[2J, which had no more by ${heard}`,
+  ));
+  const { keptFor } = JSON.parse((await packFor("--json")).out);
+  assert.deepEqual(keptFor, secondaries[0]);
+  for (const options of [["--ignore-secondaries"], ["--keep-for", "0"]]) {
+    const { out, bytes } = await packFor(...options);
+    assert.deepEqual([bytes, out.includes("kept from")], [PACKED.bytes, false]);
+  }
 });
 
 Deno.test("where there is nothing to drop nothing is changed, and that is no failure", async () => {

@@ -38,11 +38,18 @@ async function names(directory: TempDirectory): Promise<string[]> {
 }
 
 Deno.test("primary and secondary replicate, and stop cleanly on SIGTERM and SIGINT", async () => {
+  for (const [options, beside] of [[[], []], [["--remember"], ["Data.fs.secondaries"]]]) {
+    await replicate(options!, beside!);
+  }
+});
+
+/** @param beside what the primary is to leave beside the file that it follows */
+async function replicate(options: readonly string[], beside: readonly string[]): Promise<void> {
   await using directory = await TempDirectory.make();
   await Deno.writeFile(directory.join("Data.fs"), FILE);
   await using primary = startZrs([
     ...["primary", directory.join("Data.fs"), "--replicate-to", directory.join("p.sock")],
-    ...["--ready-file", directory.join("p.ready")],
+    ...["--ready-file", directory.join("p.ready"), ...options],
   ]);
   const first = await waitForReadyFile(directory.join("p.ready"), primary);
   assert.deepEqual(first, { pid: primary.pid, replicateTo: directory.join("p.sock") });
@@ -55,6 +62,7 @@ Deno.test("primary and secondary replicate, and stop cleanly on SIGTERM and SIGI
   assert.equal(second["pid"], secondary.pid);
   assert.match(String(second["replicateTo"]), /^127\.0\.0\.1:[1-9]\d*$/);
   await waitForFile(directory, "copy.fs", equals(FILE));
+  for (const name of beside) await waitForFile(directory, name, (bytes) => bytes.length > 0);
 
   assert.equal((await primary.stop("SIGINT")).code, 0);
   assert.equal((await secondary.stop("SIGTERM")).code, 0);
@@ -62,8 +70,14 @@ Deno.test("primary and secondary replicate, and stop cleanly on SIGTERM and SIGI
     assert.deepEqual(stdout.items, []);
     assert(!stderr.items.some((line) => line.startsWith("zrs")), stderr.items.join("\n"));
   }
-  assert.deepEqual(await names(directory), ["Data.fs", "copy.fs", "copy.fs.index", "copy.fs.lock"]);
-});
+  assert.deepEqual(await names(directory), [
+    "Data.fs",
+    ...beside,
+    "copy.fs",
+    "copy.fs.index",
+    "copy.fs.lock",
+  ]);
+}
 
 Deno.test("a killed server leaves a ready file and a socket, which the next one replaces", async () => {
   await using directory = await TempDirectory.make();

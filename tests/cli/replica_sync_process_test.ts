@@ -250,3 +250,68 @@ Deno.test("whatever links lead from the copy to the source, it is not copied ont
   }
   assertSameBytes(Deno.readFileSync(source), FILE);
 });
+
+Deno.test("a source that stands where a new copy would be made, or the old one kept, is not removed", async () => {
+  await using directory = await TempDirectory.make();
+  const copy = directory.join("copy.fs");
+  for (const [suffix, ...options] of [[".sync"], [".old", "--keep-old", "--repack"]]) {
+    const source = `${copy}${suffix}`;
+    Deno.writeFileSync(source, FILE);
+    Deno.writeFileSync(copy, BEGINNING);
+    assertFails(await sync(source, copy, ...options), 2, /which would be removed, is the source/);
+    assertSameBytes(Deno.readFileSync(source), FILE);
+    assertSameBytes(Deno.readFileSync(copy), BEGINNING);
+    const link = directory.join("link.fs");
+    Deno.linkSync(source, link); // what is appended to one goes into both
+    assertFails(await sync(link, copy, ...options), 2, /which would be removed, is the source/);
+    Deno.removeSync(link);
+    Deno.removeSync(source);
+  }
+});
+
+Deno.test("of a copy whose past differs, the command that shows all of it is named as it can be given", async () => {
+  await using directory = await TempDirectory.make();
+  const [source, copy] = [await sourceIn(directory), directory.join("copy.fs")];
+  const bytes = dataFs(HISTORY.slice(0, 30).with(4, { ...HISTORY[4]!, user: "eve" })).bytes;
+  await Deno.writeFile(copy, bytes);
+  await using primary = await ZrsProcess.start(directory, "primary", source, "--replicate-to", "0");
+  for (const from of [source, `zrs://${primary.address}`]) {
+    const ended = await sync(from, copy, "--check", "full");
+    assertFails(ended, 3, /differs from it, nothing was written/);
+    const [, ...named] = /; (zrs verify) (\S+) (\S+) shows all differences; /.exec(ended.err)?.slice(1) ?? [];
+    assert.deepEqual(named, [copy, from]);
+    await using verify = startZrs(["verify", ...named]);
+    assert.equal((await verify.exited).code, 1);
+    assert.match(verify.stdout.items.join("\n"), /^1 difference$/m);
+  }
+});
+
+Deno.test("a file on another machine may have no name for a moment, as in a pack, and not for longer", async () => {
+  await using directory = await TempDirectory.make();
+  const [source, copy, bin] = [await sourceIn(directory), directory.join("copy.fs"), directory.join("bin")];
+  Deno.mkdirSync(bin);
+  const script = (path: string, ...lines: string[]) =>
+    Deno.writeTextFileSync(path, `#!/bin/sh\n${lines.join("\n")}\n`, { mode: 0o755 });
+  const FOR_EVER = 999;
+  const ssh = directory.join("ssh"); // which leads to a shell of this machine
+  script(ssh, `PATH='${bin}':/usr/bin:/bin; export PATH; exec sh`);
+  for (const [from, to] of [[2, 3], [4, 4], [2, FOR_EVER]] as const) {
+    // There is no file when it is looked for, from which time to which.
+    script(
+      `${bin}/ls`,
+      `cd '${directory.path}'; echo >>looks; at=$(wc -l <looks)`,
+      `if [ $at -ge ${from} ] && [ $at -le ${to} ]; then echo 'ls: x: No such file or directory' >&2; exit 2; fi`,
+      `exec /bin/ls "$@"`,
+    );
+    const ended = await sync("--ssh", ssh, `db1:${source}`, copy);
+    Deno.removeSync(directory.join("looks"));
+    if (to === FOR_EVER) {
+      assertFails(ended, 4, /Cannot copy all of db1:\S+: it is not there any more/);
+      assert.throws(() => Deno.statSync(copy), Deno.errors.NotFound);
+      continue;
+    }
+    assert.deepEqual([ended.code, ended.err], [0, ""]);
+    assertSameBytes(Deno.readFileSync(copy), FILE);
+    for (const path of [copy, `${copy}.index`]) Deno.removeSync(path);
+  }
+});

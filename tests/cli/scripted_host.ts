@@ -31,6 +31,7 @@ export class ScriptedHost implements Host {
   readonly random = this.#system.random;
   readonly processes = this.#system.processes;
   readonly pid = 4711;
+  readonly name = "db1";
   readonly disk: Disk;
   /** All of standard output and standard error. */
   readonly written = { out: "", err: "" };

@@ -79,7 +79,12 @@ Deno.test("a difference is one line with both positions, and controls in texts a
 Deno.test("a copy that is ahead is a finding, and its source is not", async () => {
   const ahead = await verify(HISTORY, HISTORY.slice(0, 20));
   assert.equal(ahead.result.differences, 1);
-  assert.match(ahead.lines[0]!, /only \/data\/copy\.fs has it and what follows, up to 03f594580000001d/);
+  assert.match(
+    ahead.lines[0]!,
+    /only \/data\/copy\.fs has it and what follows, up to 03f594580000001d \([^)]*\); \S+ ends with 03f5945/,
+  );
+  const empty = await verify(HISTORY, []);
+  assert.match(empty.lines[0]!, /has it and what follows, up to 03f594580000001d \([^)]*\); \S+ is empty/);
 });
 
 Deno.test("programs get a line of JSON for each difference, and one for all", async () => {
@@ -253,11 +258,15 @@ Deno.test("options that are of no use together are refused, and so is a node tha
       [COPY, SOURCE, "--auth-file", "/data/secret"],
       [COPY, SOURCE, "--bytes", "--since", "03f5945800000003"],
       [COPY, "zrs://db1"],
+      [COPY, "db1:Data.fs"],
     ]
   ) {
     const { code, out, err } = await zrs(...args);
     assert.deepEqual([code, out], [2, ""], args.join(" "));
-    assert.match(err, /Cannot (use|read)/);
+    assert.match(
+      err,
+      /Cannot (use|read)|Cannot compare with db1:Data\.fs: there is no such file on this machine/,
+    );
   }
 });
 

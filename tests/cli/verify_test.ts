@@ -1,6 +1,7 @@
 /** `zrs verify` as people and programs see it. */
 import assert from "node:assert/strict";
 import { run } from "../../lib/cli/mod.ts";
+import { UnavailableError } from "../../lib/errors.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { latin1 } from "../kit/hex.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
@@ -55,6 +56,8 @@ Deno.test("a torn tail is a finding, and is said to be no damage", async () => {
     /^at 126, transaction 03f594581aaaaaaa \(.*\): torn tail: .*; the last 66 bytes do not count/,
   );
   assert.match(out, /: no damage, but a torn tail\n$/);
+  const one = await verify(new Uint8Array([...FILE.bytes, 1]));
+  assert.match(one.out, /; the last 1 byte does not count, and is cut off when /);
 });
 
 Deno.test("--json gives an object a line, and a summary", async () => {
@@ -122,6 +125,20 @@ Deno.test("objects that cannot be reached are counted, and no damage", async () 
   const json = await verify(file.bytes, "--refs", "--json");
   assert.equal(json.code, 0);
   assert.match(json.out, /^\{"kind":"unreachable",.*"oid":"0000000000000001"/);
+});
+
+Deno.test("what was not looked at, because nobody reads on, is not said to be sound", async () => {
+  const none = latin1("\x80\x03cm\nC\nq\x00.\x80\x03N.");
+  const records = Array.from({ length: 3000 }, (_, at) => ({ oid: BigInt(at), data: none }));
+  const disk = new MemoryDisk();
+  disk.put(PATH, dataFs([{ tid: 1n << 60n, records }]).bytes);
+  const host = new ScriptedHost(disk);
+  const out = () => {
+    throw new UnavailableError("Cannot write to standard output: its reader has gone");
+  };
+  // Nothing but notes has been found until then, and no blob has been looked for.
+  const code = await run(["verify", PATH, "--refs", "--json"], Object.assign(host, { out }));
+  assert.equal(code, 4);
 });
 
 Deno.test("nothing is ever written to the disk", async () => {

@@ -43,6 +43,19 @@ Deno.test("the last lines of what a program complains of are kept, and its end t
   assert.deepEqual(child.complaints, [43, 44, 45, 46, 47, 48, 49].map((n) => `line ${n}`).concat("no end"));
 });
 
+Deno.test("a long line of complaint is kept whole, unless it is longer than any should be", async () => {
+  const long = `head -c 1500000 /dev/zero | tr '\\0' x >&2; echo >&2; echo last >&2`;
+  using well = processes.spawn("sh", ["-c", long]);
+  await beforeDeadline("the end", well.ended);
+  assert.deepEqual(well.complaints.map(({ length }) => length), [1_500_000, 4]);
+  using endless = processes.spawn("sh", [
+    "-c",
+    "head -c 50000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo last >&2",
+  ]);
+  await beforeDeadline("the end", endless.ended);
+  assert.deepEqual(endless.complaints, ["last"]);
+});
+
 Deno.test("the end is told also while another program holds standard error open", async () => {
   using child = processes.spawn("sh", ["-c", "sleep 1000 >/dev/null </dev/null & echo $! ; echo bad >&2"]);
   const other = Number(await readAll(child));

@@ -46,46 +46,6 @@ peerTest(
   },
 );
 
-for (const environment of ["zodb55", "zodb6"] as const) {
-  peerTest(`undos of every kind come out byte-identical (${environment})`, [environment], async () => {
-    await using directory = await TempDirectory.make();
-    const source = directory.join("Data.fs");
-    await using writer = await ZodbWriter.start(environment, { path: source, fsync: false });
-    await using primary = await startPrimary({ path: source });
-    const copies = ["live.fs", "late.fs"].map((name) => directory.join(name)) as [string, string];
-    await using live = await startSecondary({ path: copies[0], replicateFrom: primary.address });
-
-    const oid = "0000000000000007";
-    const { tids } = await writer.store(
-      ["one", "two", "three"].map((text) => ({ records: [{ oid, text }] })),
-    );
-    await writer.commitMany({ count: 10, size: 50, objects: 3, keys: 12 });
-    await writer.undo([1]);
-    await writer.undo([1], { description: "undo of an undo" });
-    await writer.undo([1], { description: "undo of an undo of an undo" });
-    await writer.undo([6, 7], { description: "two at once, of different objects" });
-    await writer.undo([tids[2]!]);
-    await writer.undo([tids[1]!]);
-    await writer.undo([tids[0]!], { description: "undo of the creation" });
-    await writer.undo([1], { description: "creation again" });
-    await writer.store([{ records: [{ oid, delete: true }] }]);
-    await writer.undo([1], { description: "undo of a deletion" });
-    await writer.undo([1, 2, 3], { description: "three at once, of one object" });
-    await writer.store([{ records: [{ oid, text: "first" }, { oid, text: "last counts" }] }]);
-    const { tid } = await writer.store([{ records: [{ oid, text: "after" }] }]);
-
-    await live.waitForTid(tid);
-    await using late = await startSecondary({ path: copies[1], replicateFrom: primary.address });
-    await late.waitForTid(tid);
-    for (const copy of copies) await assertSameFile(copy, source);
-    await live.stop();
-    await late.stop();
-    await writer.close();
-    await using zodb = await OpenCheck.start(environment);
-    for (const copy of copies) await assertSameDatabase(zodb, copy, source);
-  });
-}
-
 peerTest(
   "what refers to an object that its transaction holds twice is copied by value",
   ["zodb55"],

@@ -43,6 +43,9 @@ for (const environment of ["zodb55", "zodb6"] satisfies EnvironmentName[]) {
       expected.map(({ records, ...transaction }) => ({ ...transaction, records: records.length })),
     );
     assert(entries.some(({ status }) => status === 0x70) && entries.some(({ status }) => status === 0x20));
+    // The newest two have been undone and redone; what a pack has been through is no undo any more.
+    assert.deepEqual(entries.slice(-2).map(({ isUndo }) => isUndo), [true, true]);
+    assert.equal(entries.filter(({ isUndo }) => isUndo).length, 2);
     let undone = 0;
     entries.forEach(({ position }, at) => {
       const records = [...listRecords(history, position)];

@@ -6,7 +6,10 @@ import { PeerError } from "../kit/peer.ts";
 import type { EnvironmentName } from "../kit/environments.ts";
 import { OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
+import { blobFilesOf } from "../kit/blob_files.ts";
 import { TempDirectory } from "../kit/temp.ts";
+import { walk } from "../kit/walk.ts";
+import { directoryOf } from "../../lib/filestorage/mod.ts";
 
 /** Objects that come and go, undos, deletions of objects that nothing refers to; packed in the middle or not. */
 async function writeHistory(
@@ -114,4 +117,63 @@ async function packs(environment: EnvironmentName, path: string, tid: string, gc
   }
   await writer.close();
   return true;
+}
+
+for (const environment of ["zodb55", "zodb6"] satisfies EnvironmentName[]) {
+  peerTest(`zrs pack leaves the same blobs as ${environment}, and keeps the same with the old file`, [
+    environment,
+  ], async () => {
+    await using directory = await TempDirectory.make();
+    for (const keepOld of [true, false]) {
+      const at = (name: string) => directory.join(`${keepOld}-${name}`);
+      let tid: string;
+      {
+        await using writer = await ZodbWriter.start(environment, {
+          path: at("ours.fs"),
+          blobDir: at("ours"),
+          fsync: false,
+        });
+        await writer.commitBlobs([["a", 10], ["b", 20], ["garbage", 30]]);
+        await writer.commitBlobs([["a", 11], ["b", 21]]);
+        await writer.undo([1]);
+        await writer.commit([["garbage", null]]);
+        ({ tid } = await writer.commitBlobs([["a", 12]]));
+        await writer.commitBlobs([["a", 13], ["c", 5]]);
+        await writer.close();
+      }
+      for (const path of await walk(at("ours"))) {
+        await Deno.mkdir(directoryOf(`${at("theirs")}/${path}`), { recursive: true });
+        await Deno.copyFile(`${at("ours")}/${path}`, `${at("theirs")}/${path}`);
+      }
+      await Deno.copyFile(at("ours.fs"), at("theirs.fs"));
+      const keep = keepOld ? [] : ["--no-keep-old"];
+      assert.equal(
+        await run(
+          ["pack", at("ours.fs"), "--to", tid, "--blob-dir", at("ours"), "-q", ...keep],
+          systemHost(),
+        ),
+        0,
+      );
+      {
+        await using writer = await ZodbWriter.start(environment, {
+          path: at("theirs.fs"),
+          blobDir: at("theirs"),
+          fsync: false,
+        });
+        await writer.pack({ tid, keepOld });
+        await writer.close();
+      }
+      assertSameBytes(await Deno.readFile(at("ours.fs")), await Deno.readFile(at("theirs.fs")));
+      const sorted = async (name: string) => [...(await blobFilesOf(at(name))).keys()].sort();
+      assert.deepEqual(await sorted("ours"), await sorted("theirs"));
+      assert.equal((await sorted("ours")).length, 4);
+      if (keepOld) assert.deepEqual(await sorted("ours.old"), await sorted("theirs.old"));
+      assert.equal(await run(["verify", at("ours.fs"), "--blob-dir", at("ours"), "--json"], quietHost()), 0);
+    }
+  });
+}
+
+/** Says nothing. */
+function quietHost() {
+  return { ...systemHost(), out: () => {}, err: () => {} };
 }

@@ -79,7 +79,11 @@ sshTest("pushed over ssh: a copy with other history is left alone", async () => 
   const { near, far, source: target } = scene;
   const { bytes } = dataFs([
     ...history(100),
-    { tid: FIRST_TID + 100n, description: "only there", records: [{ oid: 1n, data: "other" }] },
+    {
+      tid: FIRST_TID + 100n,
+      description: `only there ${"\x01".repeat(60_000)}`,
+      records: [{ oid: 1n, data: "x" }],
+    },
   ]);
   Deno.writeFileSync(far, bytes);
   for (const args of [[], ["--repack"], ["--dry-run"]]) {
@@ -92,8 +96,12 @@ sshTest("pushed over ssh: a copy with other history is left alone", async () => 
     assert.match(err, /the last common one is 03f5945817777763/);
   }
   const failed = await scene.run("--push", near, target, "--json");
-  const { complete, exitCode, source, dataFs: there } = JSON.parse(failed.out);
+  const { complete, exitCode, source, dataFs: there, divergence } = JSON.parse(failed.out);
   assert.deepEqual([complete, exitCode, source, there], [false, 3, near, target]);
+  // What the source has instead cannot be asked for: there is one conversation.
+  const tids = [divergence.common.tid, divergence.here.tid, divergence.there];
+  assert.deepEqual(tids, ["03f5945817777763", "03f5945817777764", null]);
+  assert.match(divergence.here.description, /^only there /);
   assertSameBytes(Deno.readFileSync(far), bytes);
 });
 
@@ -113,6 +121,7 @@ sshTest("pushed over ssh: the copy's past is compared first", async () => {
     err,
     /^zrs replica-sync: Cannot push .*far\.fs differs from it, nothing was written: transaction 03f5945817777732 /,
   );
+  assert.doesNotMatch(err, /zrs verify/); // which compares with files of one machine, and running nodes
   assertSameBytes(Deno.readFileSync(far), changed);
 });
 
@@ -176,7 +185,7 @@ sshTest("pushed over ssh: what hinders has its exit code, and leaves the copy", 
     [[near, sshd.at(directory.path)], 2, /is a directory/],
     [[near, sshd.at(nowhere)], 2, /there is no directory/],
     [[near, sshd.at(text)], 2, /is not a FileStorage/],
-    [[near, sshd.at(damaged)], 7, /Cannot push .*damaged\.fs: Cannot read transaction 03f5945817777732 /],
+    [[near, sshd.at(damaged)], 7, /Cannot push .*damaged\.fs: cannot read transaction 03f5945817777732 /],
     [[near, "no-such-host.invalid:Data.fs"], 4, /no-such-host\.invalid.*[Cc]ould not resolve/],
     [[near, target, "--ssh", sshd.sshWith({ key: "other" })], 4, /Permission denied \(publickey\)/],
     [[near, target, "--ssh", "no-such-program"], 2, /Cannot run no-such-program/],

@@ -129,7 +129,7 @@ peerTest(
       await writer.fill({ transactions: 2000, records: 5, size: 3000 });
       await writer.close();
     }
-    await using first = startZrs(["replica-sync", source, copy, "--bwlimit", "2M"]);
+    await using first = startZrs(["replica-sync", source, copy, "--json", "--bwlimit", "2M"]);
     await waitForChanges(
       "the copy to begin",
       directory.path,
@@ -139,9 +139,11 @@ peerTest(
     const second = await sync(source, copy);
     assert.equal(second.code, 5, second.err);
     first.kill("SIGTERM");
-    const { code, err } = await endOf(first);
+    const { code, out, err } = await endOf(first);
     assert.equal(code, 143);
-    assert.match(err, /Stopped before the copy was complete; what had come whole is kept/);
+    assert.match(err, /^zrs replica-sync: Stopped before the copy was complete; what had come whole is kept/);
+    const { complete, exitCode, error } = JSON.parse(out);
+    assert.deepEqual([complete, exitCode, `zrs replica-sync: ${error}`], [false, 143, err]);
     await syncWell(source, copy);
     await assertSameFile(copy, source);
   },

@@ -187,13 +187,17 @@ sshTest("its tools do where they are asked for, or where what is called zrs ther
     using far = await reach(place.sshd.at(place.far), place.sshd.ssh, { by: "tools" });
     assert.equal(far.kind, "tools");
   }
-  Deno.writeTextFileSync(installed.join("bin", "zrs"), "#!/bin/sh\necho '$!'; exit 1\n");
-  using far = await reach(place.sshd.at(place.far), place.sshd.ssh);
-  assert.equal(far.kind, "tools");
-  await assert.rejects(
-    reach(place.sshd.at(place.far), place.sshd.ssh, { by: "zrs" }),
-    /Cannot use zrs on 127.0.0.1/,
-  );
+  // What it prints before zrs does would come before the stream, too.
+  const scripts = ["echo '$!'; exit 1", "echo Loading modules; echo zrs 0.1.0", "echo ZRS 3.2", "cat"];
+  for (const script of scripts) {
+    Deno.writeTextFileSync(installed.join("bin", "zrs"), `#!/bin/sh\n${script}\n`);
+    using far = await reach(place.sshd.at(place.far), place.sshd.ssh);
+    assert.equal(far.kind, "tools", script);
+    await assert.rejects(
+      reach(place.sshd.at(place.far), place.sshd.ssh, { by: "zrs" }),
+      /Cannot use zrs on 127.0.0.1: zrs --version must print its version there and nothing else/,
+    );
+  }
 });
 
 sshTest("a zrs there that does not know how to serve so is told by its own words", async () => {

@@ -89,6 +89,11 @@ export class MemoryDisk implements Disk {
     this.#faults.push({ fault, left: fault.nth ?? 1 });
   }
 
+  /** Takes back all failures that are still to come. */
+  mend(): void {
+    this.#faults.length = 0;
+  }
+
   freeBytes(_path: string): number {
     return Math.max(0, this.capacity - this.#used());
   }

@@ -16,7 +16,8 @@ export function peerTest(
   Deno.test({ name, ignore: needs.some((each) => findInterpreter(each) === undefined), fn: body });
 }
 
-function interpreterOf(environment: EnvironmentName): string {
+/** @throws AssertionError where there is none */
+export function interpreterOf(environment: EnvironmentName): string {
   const interpreter = findInterpreter(environment);
   assert(
     interpreter !== undefined,
@@ -128,6 +129,11 @@ export class ZodbWriter extends Peer<Ready> {
     options: { count: number; size: number; objects?: number; keys?: number },
   ): Promise<LogEnd> {
     return await this.ask("commitMany", options);
+  }
+
+  /** Adds to a counter under the root: ZODB resolves conflicts of its changes, also where one of them is undone. */
+  async count(key: string, change: number, metadata: Metadata = {}): Promise<LogEnd & { oid: string }> {
+    return await this.ask("count", { ...metadata, key, change });
   }
 
   /** New blobs under the root, or new revisions of them, of random bytes. Needs `blobDir`. */
@@ -264,6 +270,27 @@ export class ZrsSecondary extends Peer<Ready> {
 
   async close(): Promise<LogEnd> {
     return await this.askToClose();
+  }
+}
+
+/** A client of real ZEO servers that knows the addresses of several, and goes on with whichever there is. */
+export class ZeoClient extends Peer<Record<string, never>> {
+  static async start(environment: EnvironmentName, addresses: readonly string[]): Promise<ZeoClient> {
+    return new ZeoClient(await startPeer(interpreterOf(environment), "zeo_client.py", { addresses }));
+  }
+
+  /** Gives a key under the root one value after the other, a transaction each; waits for a server as long as it takes. */
+  async set(key: string, values: readonly (number | string)[]): Promise<{ tid: string }> {
+    return await this.ask("set", { key, values });
+  }
+
+  /** The value of a key under the root; null: none. */
+  async get(key: string): Promise<number | string | null> {
+    return (await this.ask<{ value: number | string | null }>("get", { key })).value;
+  }
+
+  async close(): Promise<void> {
+    await this.askToClose();
   }
 }
 

@@ -12,6 +12,8 @@ export interface ProcessOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Takes the lines of standard output in place of {@link ChildProcess.stdout}. */
   readonly onLine?: (line: string) => void;
+  /** Starts it in a process group of its own: it is killed with all that it has started. */
+  readonly ownGroup?: boolean;
 }
 
 /** A child process; `await using` kills it (SIGKILL) if it still runs. */
@@ -24,27 +26,31 @@ export class ChildProcess implements AsyncDisposable {
   readonly exited: Promise<Deno.CommandStatus>;
   readonly #child: Deno.ChildProcess;
   readonly #name: string;
+  readonly #hasGroup: boolean;
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
   readonly #encoder = new TextEncoder();
   #running = true;
 
-  private constructor(child: Deno.ChildProcess, name: string, onLine?: (line: string) => void) {
+  private constructor(child: Deno.ChildProcess, name: string, { onLine, ownGroup }: ProcessOptions) {
     this.#child = child;
     this.#name = name;
+    this.#hasGroup = ownGroup ?? false;
     this.#stdin = child.stdin.getWriter();
     this.exited = this.#run(onLine ?? ((line) => this.stdout.push(line)));
   }
 
   static start(command: string, args: readonly string[], options: ProcessOptions = {}): ChildProcess {
-    const { onLine, ...place } = options;
+    const { cwd, env, ownGroup } = options;
     const child = new Deno.Command(command, {
       args: [...args],
-      ...place,
+      ...cwd !== undefined && { cwd },
+      ...env !== undefined && { env },
+      detached: ownGroup ?? false,
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",
     }).spawn();
-    return new ChildProcess(child, basename(command), onLine);
+    return new ChildProcess(child, basename(command), options);
   }
 
   get pid(): number {
@@ -56,9 +62,11 @@ export class ChildProcess implements AsyncDisposable {
     await this.#stdin.write(this.#encoder.encode(text));
   }
 
-  /** Sends a signal; a process that has ended gets none. */
+  /** Sends a signal, to its whole group if it has one; a process that has ended gets none. */
   kill(signal: Deno.Signal = "SIGKILL"): void {
-    if (this.#running) this.#child.kill(signal);
+    if (!this.#running) return;
+    if (this.#hasGroup) Deno.kill(-this.pid, signal);
+    else this.#child.kill(signal);
   }
 
   /** Sends a signal and waits for the end. */

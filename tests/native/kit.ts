@@ -1,12 +1,19 @@
 /** Native streams as data: what a decoder tells its handler, and what our encoder makes of transactions. */
 import { STATUS } from "../../lib/zodb/mod.ts";
-import { type Acknowledgement, NativeDecoder, type NativeHandler, type Whole } from "../../lib/native/mod.ts";
+import {
+  type Acknowledgement,
+  type NativeContent,
+  NativeDecoder,
+  type NativeHandler,
+  type Whole,
+} from "../../lib/native/mod.ts";
 import type { TransactionHead } from "../../lib/zodb/mod.ts";
 import { hex, latin1 } from "../kit/hex.ts";
 import { eight, join } from "../kit/zrs_wire.ts";
 
 /** Everything a handler was told, in words; content that came in parts is one event. */
-export class Recorder implements NativeHandler {
+export class Recorder implements NativeHandler, NativeContent {
+  readonly content: NativeContent = this;
   readonly events: string[] = [];
   /** The decoder's answers: what counts. */
   readonly counted: string[] = [];

@@ -125,12 +125,12 @@ const DROPPED: readonly {
   {
     what: "a transaction",
     sent: (wire) => wire.send(control(hello()), frame("D", "x")),
-    says: /this end is the source/,
+    says: /this end takes none/,
   },
   {
     what: "compressed content",
     sent: (wire) => wire.send(control(hello()), frame("Z")),
-    says: /"Z" cannot stand here/,
+    says: /Cannot take transaction: this end takes none/,
   },
   {
     what: "a frame of 4 GiB",

@@ -58,7 +58,7 @@ const ATTACKS: readonly {
   {
     what: "an acknowledgement",
     send: () => join(new Uint8Array([0, 0, 0, 29, 0x41]), new Uint8Array(28)),
-    says: /Cannot take acknowledgement: this end has sent no transaction/,
+    says: /Cannot take acknowledgement: this end sends no transactions/,
   },
   {
     what: "what must be understood",

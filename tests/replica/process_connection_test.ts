@@ -49,6 +49,18 @@ Deno.test("a connection that was closed here says so, and ends the program", asy
   assert.equal(child.isKilled, true);
 });
 
+Deno.test("whoever closes a connection because it is lost does not hide why", async () => {
+  const { child, connection } = connect();
+  const reading = connection.read(new Uint8Array(1));
+  child.isInputClosed = true; // it is about to end, and takes nothing any more
+  const writing = connection.write(new Uint8Array(1)).finally(() => connection.close());
+  child.end({ code: 2 }, "no such command");
+  const words = /^UnavailableError: Lost db1: ssh ended with exit code 2: no such command$/;
+  await assert.rejects(writing, words);
+  await assert.rejects(reading, words);
+  await assert.rejects(connection.read(new Uint8Array(1)), words);
+});
+
 Deno.test("a program that is to end in its own time is not ended", async () => {
   const { child, connection } = connect();
   connection.endInput();

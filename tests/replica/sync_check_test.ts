@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { DivergedError, UnavailableError } from "../../lib/errors.ts";
 import { HistoriesDifferError, syncReplica } from "../../lib/replica/mod.ts";
-import { formatTid } from "../../lib/zodb/mod.ts";
+import { describeTid, formatTid } from "../../lib/zodb/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { COPY, ORIGINAL, Scene } from "./scene.ts";
@@ -53,12 +53,33 @@ for (const source of ["file", "node"] as const) {
     }]);
     const full = await sync(source, history(100), changedAt(90, 44), { check: "full" });
     assert(full.failure instanceof DivergedError, String(full.failure));
-    assert.match(
-      full.failure.message,
-      /the 9 bytes of data of object 0000000000000002 differ.* "jim: shared 44"$/,
+    const { position, records: [record] } = dataFs(changedAt(90, 44)).transactions[44]!;
+    const here = record!.position;
+    const [there, records] = source === "file"
+      ? [ORIGINAL, `records at ${here} in ${COPY}, at ${here} in ${ORIGINAL}`]
+      : ["here:5000", `record at ${here} in ${COPY}`];
+    assert.equal(
+      full.failure.message.replace(/^.*nothing was written: /, "").replace(/ from byte 0 on/, ""),
+      `transaction ${
+        describeTid(TID + 44n)
+      } "jim: shared 44", at ${position} in ${COPY}, at ${position} in ` +
+        `${there}: the 9 bytes of data of object 0000000000000002 differ (${records})`,
     );
     const same = await sync(source, history(100), history(90), { check: "full" });
     assert.deepEqual(same.report?.check, { kind: "full", transactions: 90, obstacle: undefined });
+  });
+
+  Deno.test(`a copy that lacks its beginning, which no pack explains, is not complete, from a ${source}`, async () => {
+    for (const check of ["quick", "full"] as const) {
+      for (const copy of [history(12, { from: 3 }), history(12, { from: 11 })]) {
+        const { scene, failure } = await sync(source, history(12), copy, { check });
+        assert(failure instanceof DivergedError, `${check}: ${failure}`);
+        assert.match(failure.message, /"jim: shared 0", .*: \/copy\/Data\.fs lacks it$/);
+        assertSameBytes(scene.disk.bytes(COPY), dataFs(copy).bytes);
+      }
+      const packed = [...history(5, { status: "p" }).slice(2), ...history(12, { from: 5 })];
+      assert.equal((await sync(source, history(12), packed, { check })).failure, undefined);
+    }
   });
 
   Deno.test(`what a pack has removed is no difference to the full check, from a ${source}`, async () => {

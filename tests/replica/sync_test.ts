@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { DiskFullError, DivergedError, LockedError, UnavailableError } from "../../lib/errors.ts";
 import { Storage } from "../../lib/filestorage/mod.ts";
-import { networkSource, type SyncSource } from "../../lib/replica/mod.ts";
+import { networkSource, type SyncProgress, type SyncSource } from "../../lib/replica/mod.ts";
 import { formatTid, NO_TID } from "../../lib/zodb/mod.ts";
 import { type BuiltFile, dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { othersHaveRun } from "../kit/manual_clock.ts";
@@ -191,6 +191,21 @@ for (const source of SOURCES) {
     assertSameBytes(scene.disk.bytes(COPY), before);
   });
 }
+
+Deno.test("of a source that loses what has been copied, nobody is told that nothing was written", async () => {
+  const scene = sceneOf(history(4000), history(3));
+  const onProgress = ({ end, startEnd }: SyncProgress) => {
+    if (end > startEnd) scene.disk.put(ORIGINAL, dataFs(history(3)).bytes);
+  };
+  const buffers = { readBytes: 256, runBytes: 256, sendBytes: 256 };
+  const { failure } = await syncFrom(scene, "file", { onProgress, buffers });
+  assert(failure instanceof DivergedError, String(failure));
+  assert.match(
+    failure.message,
+    /the histories differ, what had come before that was noticed is kept\. It says: ahead/,
+  );
+  assert(scene.copied().length > 3);
+});
 
 Deno.test("an empty source makes an empty copy", async () => {
   const scene = sceneOf([]);

@@ -98,6 +98,15 @@ class ZodbWriter:
             answer = self._finish(description="transaction of commitMany")
         return answer
 
+    def command_count(self, key, change, **metadata):
+        """Adds to a counter under the root, a new one counts from 0: its class resolves conflicts, of undos too."""
+        from BTrees.Length import Length
+        root = self._root()
+        if key not in root:
+            root[key] = Length()
+        root[key].change(change)
+        return dict(self._finish(**metadata), oid=to_hex(root[key]._p_oid))
+
     def command_commitBlobs(self, blobs, **metadata):
         """`blobs`: [key, size] each; a new blob or a new revision of it."""
         from ZODB.blob import Blob
