@@ -31,18 +31,20 @@ export class MissingBlobs {
    * Reads the list, if there is one. What has come to the blob directory since is taken off it, and what belongs to
    * transactions that did not come to count.
    * @param dataFs the replica's file
-   * @param lastTid the replica's last transaction
+   * @param lastTid the replica's last transaction; undefined where a new copy may have later ones
    * @throws UsageError, DiskError
    */
   static async open(
     disk: Disk,
     dataFs: string,
     directory: BlobDirectory,
-    lastTid: bigint,
+    lastTid: bigint | undefined,
   ): Promise<MissingBlobs> {
     const path = missingBlobsPath(dataFs);
     const found = read(disk, path);
-    const keys = found.keys.filter((key) => key.tid <= lastTid && !directory.has(key));
+    const keys = found.keys.filter((key) =>
+      (lastTid === undefined || key.tid <= lastTid) && !directory.has(key)
+    );
     const list = new MissingBlobs(disk, path, { keys, end: found.end });
     if (keys.length < found.keys.length) await list.#rewrite();
     return list;
@@ -74,6 +76,13 @@ export class MissingBlobs {
     if (isNew || this.#end === 0) await this.#disk.syncDirectory(directoryOf(this.path));
     this.#end += bytes.length;
     for (const key of lines) this.#keys.set(lineOf(key), key);
+  }
+
+  /** Takes those off the list, durably, that are not to stay on it. @throws DiskError */
+  async retain(isWanted: (key: BlobKey) => boolean): Promise<void> {
+    const before = this.#keys.size;
+    for (const [name, key] of [...this.#keys]) if (!isWanted(key)) this.#keys.delete(name);
+    if (this.#keys.size < before) await this.#rewrite();
   }
 
   async #rewrite(): Promise<void> {
