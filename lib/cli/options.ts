@@ -10,7 +10,7 @@ import type { LogOptions, TlsFiles } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
 import type { BlobOptions, Compress } from "../replica/mod.ts";
 import { controlPathOf } from "./control_place.ts";
-import { blobs, file, rate, wholeNumber } from "./values.ts";
+import { file, rate, wholeNumber } from "./values.ts";
 
 /** What is said about encryption: the paths of three files, and whose certificate the other end shows. */
 export interface TlsOptions {
@@ -89,15 +89,6 @@ export function controlOption(use: "owned" | "followed") {
   }));
 }
 
-/** `--blobs`, of who makes a copy once. */
-export const blobsOption = withDefault(
-  option("--blobs", blobs(), {
-    description: message`What to do about blobs: ${text("none")} leaves them out.`,
-  }),
-  "refuse",
-  { message: message`the first blob ends the replication` },
-);
-
 /** What is said about blobs, the same for both ends of a stream. */
 export interface BlobsCommand {
   readonly blobDir?: string | undefined;
@@ -118,6 +109,25 @@ export const blobsOptions = {
     } at all: records only.`,
   })),
 };
+
+/** `--missing-blobs`, of who receives blobs. */
+export const missingBlobsOption = optional(
+  option("--missing-blobs", choice(["fail", "mark"], { metavar: "MODE" }), {
+    description: message`What to do where the source has no file for a blob, or cannot read it: ${
+      text("fail")
+    }, the default, goes no further; ${
+      text("mark")
+    } takes the record alone and puts the blob on a list that zrs status and zrs verify tell of.`,
+  }),
+);
+
+/** @throws UsageError where missing blobs are to be marked, and none are replicated */
+export function checkMissingBlobs(missingBlobs: "fail" | "mark" | undefined, { blobs }: BlobOptions): void {
+  if (missingBlobs !== "mark" || blobs === "replicate") return;
+  throw new UsageError("Cannot mark missing blobs where none are replicated", {
+    hint: "Give --missing-blobs mark with --blob-dir, and neither --blobs none nor --blobs shared",
+  });
+}
 
 /** @throws UsageError when they contradict each other */
 export function blobOptions({ blobs, blobDir }: BlobsCommand): BlobOptions {
@@ -179,7 +189,7 @@ export function logOptions({ quiet, verbose, logFile }: ServerOptions): LogOptio
 
 /** What stands beside a database and belongs to it, the control socket included. */
 const DATABASE_FILES =
-  /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.sync.*|\.rewound-.*)$/;
+  /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.sync.*|\.rewound-.*|\.missing-blobs(\.new)?)$/;
 
 /** @throws UsageError when only some of the files that belong together were given */
 export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: TlsOptions): TlsFiles | undefined {

@@ -25,12 +25,13 @@ import {
 import { formatTid } from "../zodb/mod.ts";
 import { EXIT } from "./exit_codes.ts";
 import { escapeControls } from "./listing.ts";
+import { blobOptions } from "./options.ts";
 import { ProgressLine } from "./progress_line.ts";
 import type { ReplicaSyncCommand, Step } from "./replica_sync.ts";
 import { describePlan, type Plan } from "./replica_sync_plan.ts";
 import { describeReport, readDivergence, readReport, reportFacts } from "./replica_sync_report.ts";
 import { mayAsk } from "./ssh_place.ts";
-import { readFarPlace } from "./sync_source_option.ts";
+import { readFarPlace, sourceBlobs } from "./sync_source_option.ts";
 import { SOFTWARE } from "./version.ts";
 
 /** A source that is packed again and again while it is copied is given up after so many conversations. */
@@ -93,7 +94,8 @@ function converser(
   return async (step, isDry = options.dryRun) => {
     const end = await pushFar(ports, place, {
       path: options.source,
-      blobs: options.blobs,
+      ...blobOptions(options),
+      sourceBlobDir: sourceBlobs(options.source, options).blobDir,
       mayAsk: mayAsk(host),
       farArguments: farArgumentsOf({ ...options, step, dryRun: isDry }),
       compress: options.compress,
@@ -127,7 +129,8 @@ function isStep(again: unknown): again is Step {
   return again === "copy" || again === "records" || again === "anew";
 }
 
-function farArgumentsOf({ until, repack, keepOld, check, dryRun, step }: ReplicaSyncCommand): string[] {
+function farArgumentsOf(options: ReplicaSyncCommand): string[] {
+  const { until, repack, keepOld, check, dryRun, step, missingBlobs } = options;
   return [
     "--json",
     ...["--check", check],
@@ -136,6 +139,7 @@ function farArgumentsOf({ until, repack, keepOld, check, dryRun, step }: Replica
     ...(repack ? ["--repack"] : []),
     ...(keepOld ? ["--keep-old"] : []),
     ...(dryRun ? ["--dry-run"] : []),
+    ...(missingBlobs === undefined ? [] : ["--missing-blobs", missingBlobs]),
   ];
 }
 

@@ -22,9 +22,13 @@ import { AuthFile } from "./auth_file.ts";
 import { type ExitCode, exitCodeOf, originOf } from "./exit_codes.ts";
 import { interruptible, Stopped } from "./interruptible.ts";
 import {
-  blobsOption,
+  blobOptions,
+  type BlobsCommand,
+  blobsOptions,
+  checkMissingBlobs,
   checkOutputs,
   compressOption,
+  missingBlobsOption,
   serverOptions,
   tlsFiles,
   tlsNameOption,
@@ -35,8 +39,8 @@ import { pushReplica } from "./replica_push.ts";
 import { planSync, tellCheck } from "./replica_sync_plan.ts";
 import { describeReport, failureFacts, reportFacts } from "./replica_sync_report.ts";
 import { networkFor } from "./secure_network.ts";
-import { openSource, pathOfSource, readFarPlace, readSourceName } from "./sync_source_option.ts";
-import { address, type Blobs, file, moment, rate, seconds } from "./values.ts";
+import { openSource, pathOfSource, readFarPlace, readSourceName, sourceBlobs } from "./sync_source_option.ts";
+import { address, file, moment, rate, seconds } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
 /**
@@ -46,7 +50,7 @@ import { SOFTWARE } from "./version.ts";
 const STEPS = ["check", "copy", "records", "anew"] as const;
 export type Step = typeof STEPS[number];
 
-export interface ReplicaSyncCommand extends TlsOptions {
+export interface ReplicaSyncCommand extends BlobsCommand, TlsOptions {
   readonly command: "replica-sync";
   readonly source: string;
   readonly dataFs: string;
@@ -70,7 +74,9 @@ export interface ReplicaSyncCommand extends TlsOptions {
   readonly compress: Compress;
   /** In bytes a second. */
   readonly bwlimit?: number | undefined;
-  readonly blobs: Blobs;
+  /** The blob directory of the source, where that is a file. */
+  readonly sourceBlobDir?: string | undefined;
+  readonly missingBlobs?: "fail" | "mark" | undefined;
   /** The command that leads to another machine. */
   readonly ssh: string;
   /** The name or path of zrs there. */
@@ -159,7 +165,12 @@ export const replicaSyncParser = command(
         text("G")
       } may follow.`,
     })),
-    blobs: blobsOption,
+    ...blobsOptions,
+    sourceBlobDir: optional(option("--source-blob-dir", file("DIR"), {
+      description:
+        message`The blob directory of SOURCE, where that is a file, here or on another machine; a running node knows its own.`,
+    })),
+    missingBlobs: missingBlobsOption,
     ssh: withDefault(
       option("--ssh", string({ metavar: "COMMAND" }), {
         description: message`How to get to another machine, such as ${"ssh -p 2222 -i KEY"}.`,
@@ -289,7 +300,8 @@ async function copy(
   return await syncReplica(ports, source, {
     path: options.dataFs,
     model: pathOfSource(options.source),
-    blobs: options.blobs,
+    ...blobOptions(options),
+    missingBlobs: options.missingBlobs,
     until: options.until,
     repack: options.repack,
     keepOld: options.keepOld,
@@ -345,6 +357,8 @@ function checkOptions(options: ReplicaSyncCommand, host: Host): void {
     });
   }
   tlsFiles(options);
+  checkMissingBlobs(options.missingBlobs, blobOptions(options));
+  sourceBlobs(source, options);
   if (options.push) return checkPush(options, host);
   if (readSourceName(options.dataFs).kind === "ssh") {
     throw new UsageError(`Cannot copy to ${options.dataFs}: a copy is made on this machine`, {

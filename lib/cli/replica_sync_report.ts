@@ -1,6 +1,7 @@
 /** What `zrs replica-sync` says at its end: for people, and as JSON (README.md, "Copies from cron"). */
 
 import { ZrsError } from "../errors.ts";
+import { missingBlobsPath } from "../filestorage/mod.ts";
 import {
   type Divergence,
   HistoriesDifferError,
@@ -8,6 +9,7 @@ import {
   type NamedTransaction,
   OnceError,
   PackedAwayError,
+  type SyncedBlobs,
   type SyncEnd,
   type SyncReport,
 } from "../replica/mod.ts";
@@ -29,8 +31,13 @@ export function describeReport(asked: Asked, report: SyncReport): string {
   const { after, transactions, bytes, newCopy, keptAs } = report;
   const copied = transactions === 0
     ? "nothing was missing"
-    : `${countOf(transactions)}, ${formatBytes(bytes)}${
+    : `${countOf(transactions)}, ${formatBytes(bytes)}${blobsOf(report)}${
       newCopy === undefined ? "" : ", as a complete new copy"
+    }`;
+  const holes = report.blobs === undefined || report.blobs.missing === 0
+    ? ""
+    : `; ${countOf(report.blobs.missing, "blob")} missing, for the source had no files: see ${
+      missingBlobsPath(dataFs)
     }`;
   const all = until !== undefined ? `all of ${source} up to ${formatTid(until)}` : `all of ${source}`;
   const last = after.lastTid === NO_TID
@@ -41,10 +48,15 @@ export function describeReport(asked: Asked, report: SyncReport): string {
     ? ""
     : "; nothing there could write the file to disk before: after a power loss there, it may lack the last of this";
   return oneLine(
-    `Replica complete: ${dataFs} has ${all}${basisOf(asked, report)}, ${last}; ${copied}${kept}${
+    `Replica complete: ${dataFs} has ${all}${basisOf(asked, report)}, ${last}; ${copied}${holes}${kept}${
       comparedOf(report)
     }${durable}`,
   );
+}
+
+function blobsOf({ blobs }: SyncReport): string {
+  if (blobs === undefined || blobs.copied === 0) return "";
+  return `, and ${countOf(blobs.copied, "blob")}, ${formatBytes(blobs.bytes)}`;
 }
 
 /** On what it rests that this is all, where the source has not said so. */
@@ -71,7 +83,7 @@ function comparedOf({ check: { kind, transactions, obstacle }, before }: SyncRep
 /** The object of `--json`. */
 export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Record<string, unknown> {
   const { created, newCopy, keptAs, before, after, transactions, bytes } = report;
-  const { protocol, restsOn, isDurableThere, check } = report;
+  const { protocol, restsOn, isDurableThere, check, blobs } = report;
   return {
     complete: true,
     source,
@@ -86,6 +98,7 @@ export function reportFacts({ source, dataFs }: Asked, report: SyncReport): Reco
     after: endFacts(after),
     transactions,
     bytes,
+    blobs: blobs ?? null,
     check: checkFacts(check),
   };
 }
@@ -104,6 +117,7 @@ export function readReport(facts: Readonly<Record<string, unknown>>): SyncReport
     after,
     transactions,
     bytes,
+    blobs: readBlobs(facts["blobs"]),
     protocol: typeof protocol === "string" ? protocol : "",
     isDurableThere: durableThere === true,
     restsOn: restsOn === "reached" || restsOn === "quiet" ? restsOn : "said",
@@ -119,6 +133,15 @@ export function readCheck(facts: unknown): HistoryCheck {
     transactions: typeof transactions === "number" ? transactions : 0,
     obstacle: typeof obstacle === "string" ? obstacle : undefined,
   };
+}
+
+function readBlobs(facts: unknown): SyncedBlobs | undefined {
+  if (typeof facts !== "object" || facts === null) return undefined;
+  const { copied, bytes, missing } = facts as Partial<Record<keyof SyncedBlobs, unknown>>;
+  if (typeof copied !== "number" || typeof bytes !== "number" || typeof missing !== "number") {
+    return undefined;
+  }
+  return { copied, bytes, missing };
 }
 
 function readEnd(facts: unknown): SyncEnd | undefined {
@@ -196,6 +219,6 @@ function endFacts({ lastTid, end }: SyncEnd): Record<string, unknown> {
   return { tid: formatTid(lastTid), time: formatTidTime(lastTid), bytes: end };
 }
 
-function countOf(transactions: number): string {
-  return transactions === 1 ? "1 transaction" : `${transactions} transactions`;
+function countOf(count: number, what = "transaction"): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }

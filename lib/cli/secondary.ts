@@ -15,9 +15,11 @@ import {
   type BlobsCommand,
   blobsOptions,
   bwlimitOption,
+  checkMissingBlobs,
   compressOption,
   controlOption,
   maxSecondariesOption,
+  missingBlobsOption,
   type SendingOptions,
   type ServerOptions,
   serverOptions,
@@ -100,13 +102,7 @@ export const secondaryParser = command(
     compress: compressOption,
     bwlimit: bwlimitOption,
     ...blobsOptions,
-    missingBlobs: optional(option("--missing-blobs", choice(["fail", "mark"], { metavar: "MODE" }), {
-      description: message`What to do where the source has no file for a blob, or cannot read it: ${
-        text("fail")
-      }, the default, goes no further; ${
-        text("mark")
-      } takes the record alone and puts the blob on a list that zrs status and zrs verify tell of.`,
-    })),
+    missingBlobs: missingBlobsOption,
     keepAlive: withDefault(
       option("--keep-alive", seconds(), {
         description: message`How often to tell the primary that we are there.`,
@@ -159,11 +155,7 @@ export async function runSecondary(options: SecondaryCommand, host: Host): Promi
     });
   }
   const blobs = blobOptions(options);
-  if (options.missingBlobs === "mark" && blobs.blobs !== "replicate") {
-    throw new UsageError("Cannot mark missing blobs where none are replicated", {
-      hint: "Give --missing-blobs mark with --blob-dir, and neither --blobs none nor --blobs shared",
-    });
-  }
+  checkMissingBlobs(options.missingBlobs, blobs);
   await serve("zrs secondary", options, host, "owned", (ports, signal, secret) => {
     return Secondary.open(ports, {
       path: dataFs,

@@ -4,6 +4,7 @@ import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
 import {
+  type BlobOptions,
   type FarPlace,
   FarSource,
   limitedSource,
@@ -14,10 +15,10 @@ import {
   type SyncSource,
   Throttle,
 } from "../replica/mod.ts";
+import { blobOptions, type BlobsCommand } from "./options.ts";
 import { formatSourceUrl, isSourceUrl, parseSourceUrl } from "./source_url.ts";
 import { farPlaceOf, mayAsk } from "./ssh_place.ts";
 import { parseSshTarget } from "./ssh_source.ts";
-import type { Blobs } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
 export type SourceName =
@@ -28,9 +29,10 @@ export type SourceName =
   | { readonly kind: "stdio" };
 
 /** What is said about the way to a source. */
-export interface SourceOptions {
+export interface SourceOptions extends BlobsCommand {
   readonly dataFs: string;
-  readonly blobs: Blobs;
+  /** The blob directory of a source that is a file. */
+  readonly sourceBlobDir?: string | undefined;
   readonly protocol: "auto" | "native" | "zrs2";
   /** The command that leads to another machine. */
   readonly ssh: string;
@@ -75,17 +77,47 @@ export async function openSource(
     case "ssh":
       return new FarSource({ ...host, log: ports.log }, readFarPlace(text, options.ssh, host), {
         by: options.protocol === "native" ? "zrs" : "auto",
-        blobs: options.blobs,
+        ...sourceBlobs(text, options),
         mayAsk: mayAsk(host),
         ...(options.farZrs !== undefined && { zrs: options.farZrs }),
         ...(bwlimit !== undefined && { throttle: new Throttle(ports.clock, bwlimit) }),
       });
     case "file": {
       const { path } = name;
+      const blobs = sourceBlobs(text, options);
       refuseSameFile(ports.disk, path, options.dataFs);
-      return limited(await openFileSource(ports, { path, blobs: options.blobs, software: SOFTWARE }));
+      refuseSameBlobs(ports.disk, blobs, options);
+      return limited(await openFileSource(ports, { path, ...blobs, software: SOFTWARE }));
     }
   }
+}
+
+/**
+ * What the source's end is told of blobs.
+ * @returns what was said of the copy's, with the source's own directory
+ * @throws UsageError where the options contradict each other, or the directory is not named
+ */
+export function sourceBlobs(text: string, options: Omit<SourceOptions, "dataFs">): BlobOptions {
+  const { blobs, blobDir } = blobOptions(options);
+  const { sourceBlobDir } = options;
+  const { kind } = readSourceName(text);
+  if (kind === "node" || kind === "stdio") {
+    if (sourceBlobDir === undefined) return { blobs };
+    throw new UsageError(`Cannot use --source-blob-dir to copy ${text}: a running node knows its own`, {
+      hint: "leave it out",
+    });
+  }
+  if (blobs === "refuse" || blobs === "none") {
+    if (sourceBlobDir === undefined) return { blobs };
+    throw new UsageError("Cannot use --source-blob-dir without --blob-dir: no blobs are copied then", {
+      hint: "name the directory for the copy's blobs as --blob-dir",
+    });
+  }
+  if (sourceBlobDir !== undefined) return { blobs, blobDir: sourceBlobDir };
+  if (blobs === "shared" && kind === "file") return { blobs, blobDir };
+  throw new UsageError(`Cannot copy the blobs of ${text}: which directory they are in is not said`, {
+    hint: "name it as --source-blob-dir, or give --blobs none in place of --blob-dir",
+  });
 }
 
 /**
@@ -115,4 +147,18 @@ function refuseSameFile(disk: Disk, source: string, dataFs: string): void {
     path: dataFs,
     hint: "name another file for the copy",
   });
+}
+
+/** @throws UsageError where source and copy would have one blob directory, as only sharing it makes sense */
+function refuseSameBlobs(disk: Disk, source: BlobOptions, { blobDir }: BlobsCommand): void {
+  if (source.blobs !== "replicate" || source.blobDir === undefined || blobDir === undefined) return;
+  const identity = disk.status(source.blobDir)?.identity;
+  if (identity === undefined || identity !== disk.status(blobDir)?.identity) return;
+  throw new UsageError(
+    `Cannot copy blobs from ${source.blobDir} to ${blobDir}: both are the same directory`,
+    {
+      path: blobDir,
+      hint: "name another directory for the copy, or give --blobs shared",
+    },
+  );
 }

@@ -201,32 +201,3 @@ export function file(
 ): ValueParser<"sync", string> {
   return path({ metavar, type: "file" });
 }
-
-/** What to do about blobs: leave them out, or (the default) refuse to. */
-export type Blobs = "refuse" | "none";
-
-/** MODE of `--blobs`. */
-export function blobs(): ValueParser<"sync", Blobs> {
-  return {
-    mode: "sync",
-    metavar: "MODE",
-    placeholder: "none",
-    choices: ["none"],
-    parse(input) {
-      if (input === "none") return { success: true, value: "none" };
-      if (input === "replicate" || input === "shared") {
-        return {
-          success: false,
-          error: message`This version cannot replicate blobs: ${input} comes with a later one; ${
-            text("none leaves them out")
-          }`,
-        };
-      }
-      return { success: false, error: message`Expected ${"none"}, but got ${input}` };
-    },
-    format: (value) => value,
-    *suggest(prefix) {
-      if ("none".startsWith(prefix)) yield { kind: "literal", text: "none" };
-    },
-  };
-}

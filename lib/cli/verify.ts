@@ -25,6 +25,8 @@ export interface VerifyCommand extends TlsOptions {
   readonly pickles: boolean;
   readonly refs: boolean;
   readonly blobDir?: string | undefined;
+  /** The blob directory of the other, where that is a file. */
+  readonly otherBlobDir?: string | undefined;
   readonly maxFindings?: number | undefined;
   readonly json: boolean;
   readonly bytes: boolean;
@@ -73,7 +75,11 @@ export const verifyParser = command(
       false,
     ),
     blobDir: optional(option("--blob-dir", file("DIR"), {
-      description: message`Compare the blob directory with the records, both ways.`,
+      description:
+        message`Compare the blob directory with the records, both ways; with OTHER, the content of each blob of DATA_FS with that of OTHER.`,
+    })),
+    otherBlobDir: optional(option("--other-blob-dir", file("DIR"), {
+      description: message`The blob directory of OTHER, where that is a file; a running node knows its own.`,
     })),
     maxFindings: optional(option("--max-findings", wholeNumber(), {
       description:
@@ -182,15 +188,23 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
 
 /** @throws UsageError for options that are of no use together */
 function checkTogether(options: VerifyCommand): void {
-  const { other, digest, bytes, since, to, pickles, refs, blobDir, maxFindings } = options;
+  const { other, digest, bytes, since, to, pickles, refs, blobDir, otherBlobDir, maxFindings } = options;
   const { authFile, tlsCert, tlsKey, tlsCa, tlsName } = options;
   const given = (values: readonly unknown[]) => values.some((each) => each !== undefined && each !== false);
   const refuse = (what: string, why: string) => {
     throw new UsageError(`Cannot use ${what} ${why}`);
   };
   if (digest && given([other, maxFindings])) refuse("--digest", "with OTHER or --max-findings");
-  if ((digest || other !== undefined) && given([pickles, refs, blobDir])) {
-    refuse("--pickles, --refs or --blob-dir", "with OTHER or --digest: nothing is checked then");
+  if ((digest || other !== undefined) && given([pickles, refs])) {
+    refuse("--pickles or --refs", "with OTHER or --digest: nothing is checked then");
+  }
+  if (digest && given([blobDir])) refuse("--blob-dir", "with --digest: blobs have none");
+  const isFile = other !== undefined && !isSourceUrl(other);
+  if (otherBlobDir !== undefined && !(isFile && blobDir !== undefined)) {
+    refuse("--other-blob-dir", "but with --blob-dir and OTHER, a file");
+  }
+  if (isFile && blobDir !== undefined && otherBlobDir === undefined) {
+    refuse("--blob-dir", "with OTHER, a file, without --other-blob-dir, its blob directory");
   }
   if (bytes && other === undefined) refuse("--bytes", "without OTHER");
   if (since !== undefined && !digest && other === undefined) refuse("--since", "without OTHER or --digest");

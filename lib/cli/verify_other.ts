@@ -2,12 +2,19 @@
 
 import { UsageError } from "../errors.ts";
 import {
+  type AskBlobs,
+  BlobComparison,
+  BlobDirectory,
+  type BlobFacts,
   type Comparison,
   describeDifference,
   type Difference,
+  digestBlob,
   FileComparison,
+  type FoundBlob,
   type History,
   type Names,
+  readMissingBlobs,
   type RecordSpot,
 } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
@@ -28,6 +35,10 @@ export interface VerifyOtherOptions extends TlsOptions {
   readonly dataFs: string;
   /** What it should be a copy of: a path, or a URL of a running node. */
   readonly other: string;
+  /** The blob directory of the copy: blobs are compared, too. */
+  readonly blobDir?: string | undefined;
+  /** That of the other, where that is a file. */
+  readonly otherBlobDir?: string | undefined;
   /** Byte by byte; files only. */
   readonly bytes?: boolean | undefined;
   /** Only transactions with this tid or a later one. */
@@ -42,6 +53,8 @@ export interface VerifyOtherOptions extends TlsOptions {
 
 /** What came of it. */
 export interface VerifiedOther extends Comparison {
+  /** Undefined where blobs were not compared. */
+  readonly blobs?: BlobFacts | undefined;
   /** How many differences were found, `limit` at most. */
   readonly differences: number;
   /** Whether all was compared: neither the limit nor damage ended it. */
@@ -88,7 +101,32 @@ async function verifyWithFile(
   }
   const progress = progressOf(copy, line);
   const comparison = new FileComparison(copy, other, { since, bytes, progress, pause: pauseOf(host) });
-  return await report(options, host, comparison, other, line);
+  const { otherBlobDir } = options;
+  if (otherBlobDir === undefined) return await report(options, host, comparison, other, line);
+  const directory = BlobDirectory.open(host.disk, otherBlobDir);
+  const ask: AskBlobs = async (keys) => {
+    const found: FoundBlob[] = [];
+    for (const key of keys) found.push(await digestBlob(directory, key, pauseOf(host)));
+    return found;
+  };
+  return await report(options, host, comparison, other, line, blobsOf(options, copy, host, line, ask));
+}
+
+/** @throws UsageError, NotFoundError about the directory */
+function blobsOf(
+  { dataFs, blobDir, since }: VerifyOtherOptions,
+  copy: History,
+  host: Host,
+  line: ProgressLine<"comparison">,
+  ask: AskBlobs,
+): BlobComparison | undefined {
+  if (blobDir === undefined) return undefined;
+  return new BlobComparison(copy, BlobDirectory.open(host.disk, blobDir), ask, {
+    since,
+    marked: readMissingBlobs(host.disk, dataFs),
+    pause: pauseOf(host),
+    progress: progressOf(copy, line),
+  });
 }
 
 async function verifyWithNode(
@@ -110,6 +148,12 @@ async function verifyWithNode(
   const settings = { software: SOFTWARE, secret };
   const how = { since, progress: progressOf(copy, line), pause: pauseOf(host) };
   const source = await connectOrNot({ network, clock, random }, address, settings);
+  if (options.blobDir !== undefined && source?.hasBlobs !== true) {
+    await source?.[Symbol.asyncDispose]();
+    throw new UsageError(`Cannot compare blobs with ${other}: it does not tell of them`, {
+      hint: "start it with --blob-dir, as a zrs of this version, or leave --blob-dir out here",
+    });
+  }
   if (source === undefined) {
     const note = `${other} does not answer in zrs's native stream: receiving all that it has, by zrs2`;
     if (host.isTerminal("err")) host.err(`${note}\n`);
@@ -117,8 +161,9 @@ async function verifyWithNode(
     return await report(options, host, stream, undefined, line);
   }
   await using compared = source;
-  const ask = compared.ask.bind(compared);
-  return await report(options, host, new SourceComparison(copy, compared.end, ask, how), undefined, line);
+  const comparison = new SourceComparison(copy, compared.end, compared.ask.bind(compared), how);
+  const blobs = blobsOf(options, copy, host, line, compared.blobs.bind(compared));
+  return await report(options, host, comparison, undefined, line, blobs);
 }
 
 /** @returns undefined where it most likely is zc.zrs: a node with a secret must be one of ours */
@@ -154,6 +199,7 @@ async function report(
   comparison: AnyComparison,
   other: History | undefined,
   line: ProgressLine<"comparison">,
+  blobs?: BlobComparison,
 ): Promise<VerifiedOther> {
   const { json, limit = DEFAULT_LIMIT } = options;
   const names: Names = { here: options.dataFs, there: options.other };
@@ -164,7 +210,11 @@ async function report(
     line.hide();
     host.out(`${json ? JSON.stringify(factsOf(difference)) : lineOf(difference, names)}\n`);
   };
-  for await (const difference of comparison.differences()) {
+  const all = async function* () {
+    yield* comparison.differences();
+    if (blobs !== undefined && isComplete) yield* blobs.differences();
+  };
+  for await (const difference of all()) {
     if (differences === limit) {
       isComplete = false;
       break;
@@ -179,7 +229,8 @@ async function report(
     isComplete = false;
   }
   line.hide();
-  const result = { ...comparison.result, differences, isComplete };
+  const found = { ...comparison.result, differences, isComplete };
+  const result = blobs === undefined ? found : { ...found, blobs: blobs.facts };
   if (json) host.out(`${JSON.stringify(summaryFacts(result))}\n`);
   else for (const line of summaryLines(result, names)) host.out(`${line}\n`);
   return result;
@@ -231,6 +282,10 @@ function factsOf(difference: Difference): Record<string, unknown> {
     case "damaged": {
       const { side, problem, final } = difference;
       return { ...common, side, problem, final };
+    }
+    case "blob": {
+      const { oid, blobHere, blobThere, marked } = difference;
+      return { ...common, oid: formatOidDigits(oid), blobHere, blobThere, marked };
     }
     case "record": {
       const { oidHere, oidThere, recordHere, recordThere } = difference;
@@ -291,6 +346,14 @@ function summaryLines(result: VerifiedOther, { here, there }: Names): string[] {
     lines.push(`${countOf(rewritten, "transaction")} with an extension that says the same in other bytes`);
   }
   if (hasNewer) lines.push(`${there} has newer transactions, which ${here} does not have yet`);
+  if (result.blobs !== undefined) {
+    const { same, onlyHere, neither } = result.blobs;
+    lines.push(`${countOf(same, "blob")} the same`);
+    if (onlyHere > 0) {
+      lines.push(`${countOf(onlyHere, "blob")} only in ${here}: packed away in ${there}, or missing there`);
+    }
+    if (neither > 0) lines.push(`${countOf(neither, "blob")} without a file that can be read at either end`);
+  }
   const more = isComplete ? "" : "; not all was compared";
   lines.push(differences === 0 ? `No differences${more}` : `${countOf(differences, "difference")}${more}`);
   return lines;

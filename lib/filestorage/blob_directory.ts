@@ -82,6 +82,8 @@ export class BlobDirectory {
       file.writeAt(new TextEncoder().encode(layout), 0);
       await file.sync();
       disk.rename(fresh, marker);
+      // Before there is anything else: without the marker that would be taken for another layout.
+      await disk.syncDirectory(path);
     }
     const directory = new BlobDirectory(disk, path, layout);
     disk.makeDirectory(directory.#temporary);
@@ -92,7 +94,7 @@ export class BlobDirectory {
 
   /** Where the content of a revision lies. */
   pathOf({ oid, tid }: BlobKey): string {
-    return `${this.#directoryOf(oid)}/${formatOid(tid)}${BLOB_SUFFIX}`;
+    return `${this.path}/${blobName({ oid, tid }, this.layout)}`;
   }
 
   /** Where the content of a revision is put together. */
@@ -201,6 +203,11 @@ export class BlobDirectory {
     }
     disk.remove(to);
   }
+}
+
+/** The path of a revision's content within the directory. */
+export function blobName({ oid, tid }: BlobKey, layout: BlobLayout): string {
+  return `${objectDirectory(oid, layout)}/${formatOid(tid)}${BLOB_SUFFIX}`;
 }
 
 /** The path of an object's blobs within the directory. */

@@ -85,6 +85,16 @@ export type Difference =
       readonly problem: string;
       readonly final: boolean;
     }
+    /** The content of a blob, as the other end has it. */
+    | {
+      readonly kind: "blob";
+      readonly oid: bigint;
+      /** Its length in bytes, or why the copy has none. */
+      readonly blobHere: number | "missing" | "unreadable";
+      readonly blobThere: number;
+      /** The copy's list of missing blobs has it. */
+      readonly marked: boolean;
+    }
     | RecordDifference
   );
 
@@ -131,6 +141,8 @@ function whatDiffers(difference: Difference, names: Names): string {
     case "damaged":
       return `cannot be compared: ${names[difference.side]} is damaged: ${difference.problem}` +
         (difference.final ? "; nothing behind it was compared" : "");
+    case "blob":
+      return blobText(difference, names);
     case "record":
       return recordText(difference, names);
     case "data":
@@ -142,6 +154,24 @@ function whatDiffers(difference: Difference, names: Names): string {
 
 function byteText(byte: number | undefined): string {
   return byte === undefined ? "not there" : `0x${byte.toString(16).padStart(2, "0")}`;
+}
+
+function blobText(difference: Extract<Difference, { kind: "blob" }>, names: Names): string {
+  const { oid, blobHere, blobThere, marked } = difference;
+  const blob = `blob ${formatOidDigits(oid)}`;
+  const there = `${bytesText(blobThere)} in ${names.there}`;
+  if (blobHere === "missing") {
+    return `${names.here} lacks the file of ${blob}${marked ? ", as its list says" : ""}; it has ${there}`;
+  }
+  if (blobHere === "unreadable") {
+    return `the file of ${blob} of ${names.here} cannot be read; it has ${there}`;
+  }
+  if (blobHere !== blobThere) return `${blob} has ${bytesText(blobHere)} in ${names.here} and ${there}`;
+  return `the ${bytesText(blobHere)} of ${blob} differ`;
+}
+
+function bytesText(count: number): string {
+  return `${count} ${count === 1 ? "byte" : "bytes"}`;
 }
 
 function recordText(difference: Extract<Difference, { kind: "record" }>, names: Names): string {

@@ -33,18 +33,20 @@ export class MissingBlobs {
    * Reads the list, if there is one. What has come to the blob directory since is taken off it, and what belongs to
    * transactions that did not come to count.
    * @param dataFs the replica's file
-   * @param lastTid the replica's last transaction
+   * @param lastTid the replica's last transaction; undefined where a new copy may have later ones
    * @throws UsageError, DiskError
    */
   static async open(
     disk: Disk,
     dataFs: string,
     directory: BlobDirectory,
-    lastTid: bigint,
+    lastTid: bigint | undefined,
   ): Promise<MissingBlobs> {
     const path = missingBlobsPath(dataFs);
     const found = read(disk, path);
-    const keys = found.keys.filter((key) => key.tid <= lastTid && !directory.has(key));
+    const keys = found.keys.filter((key) =>
+      (lastTid === undefined || key.tid <= lastTid) && !directory.has(key)
+    );
     const list = new MissingBlobs(disk, path, { keys, end: found.end });
     if (keys.length < found.keys.length) await list.#rewrite();
     return list;
@@ -74,13 +76,13 @@ export class MissingBlobs {
   }
 
   /**
-   * Takes those off the list whose records have gone.
+   * Takes those off the list, durably, that are not to stay on it.
    * @throws DiskError: the lines are still in the file
    */
-  async drop(isGone: (key: BlobKey) => boolean): Promise<void> {
+  async retain(isWanted: (key: BlobKey) => boolean): Promise<void> {
     await this.#write(async () => {
       const { size } = this.#keys;
-      for (const [name, key] of this.#keys) if (isGone(key)) this.#keys.delete(name);
+      for (const [name, key] of this.#keys) if (!isWanted(key)) this.#keys.delete(name);
       if (this.#keys.size < size) await this.#rewrite();
     });
   }

@@ -211,7 +211,7 @@ class Pack {
         progress: (done) => this.#tell({ doing: "clearing", done, total: end }),
         wasMissing: (key) => void (missing?.has(key) && noMoreMissing.add(nameOf(key))),
       });
-      await missing?.drop((key) => noMoreMissing.has(nameOf(key)));
+      await missing?.retain((key) => !noMoreMissing.has(nameOf(key)));
     } catch (error) {
       const isStopped = patience.signal?.aborted === true && error === patience.signal.reason;
       if (!isStopped && !(error instanceof ZrsError)) throw error;

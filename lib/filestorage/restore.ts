@@ -130,6 +130,11 @@ export class Restorer {
     return this.#finishedTid;
   }
 
+  /** Where the last byte that has come will end. */
+  get reach(): number {
+    return this.#buffer.end;
+  }
+
   /** Where the file ends once everything whole is written. */
   get end(): number {
     return this.#buffer.wholeEnd;

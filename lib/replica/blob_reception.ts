@@ -1,24 +1,34 @@
 /** Where a secondary's blobs come to, opened as its administrator chose, and what of them it serves on. */
 import { ZrsError } from "../errors.ts";
-import { BlobDirectory, MissingBlobs } from "../filestorage/mod.ts";
+import {
+  BlobDirectory,
+  type ByteSource,
+  MissingBlobs,
+  type ObjectIndex,
+  RevisionFinder,
+} from "../filestorage/mod.ts";
 import type { Log } from "../ports/mod.ts";
 import type { BlobOptions, BlobReception, BlobSupply } from "./blob_use.ts";
 import { IncomingBlobs } from "./incoming_blobs.ts";
 import type { PackRequest } from "./live_pack.ts";
 import type { Ports } from "./ports.ts";
+import { END_OF_TIME } from "./until.ts";
+
+/** As {@link BlobOptions}, and what becomes of those for which the source has no file; default: fail. */
+export interface BlobReceptionOptions extends BlobOptions {
+  readonly missingBlobs?: "fail" | "mark" | undefined;
+}
 
 /**
- * Opens what a secondary's blobs come to.
- * @param lastTid the last transaction that is durable here
+ * Opens what a replica's blobs come to.
+ * @param lastTid the last transaction that is durable here: what earlier runs left of blobs, and cannot be used any
+ * more, is forgotten; undefined where a new copy may use it
  * @throws UsageError, NotFoundError about the directory; DiskError
  */
 export async function openBlobs(
   { disk }: Ports,
-  { path, blobs, blobDir, missingBlobs }: BlobOptions & {
-    readonly path: string;
-    readonly missingBlobs?: "fail" | "mark" | undefined;
-  },
-  lastTid: bigint,
+  { path, blobs, blobDir, missingBlobs }: BlobReceptionOptions & { readonly path: string },
+  lastTid: bigint | undefined,
 ): Promise<BlobReception> {
   if (blobs === "refuse" || blobs === "none") return { choice: blobs };
   if (blobDir === undefined) throw new RangeError(`Blobs cannot be ${blobs} without a directory`);
@@ -39,11 +49,31 @@ export function packedWith(blobs: BlobReception): Pick<PackRequest, "blobs" | "m
 export async function forgetMissing(log: Log, blobs: BlobReception, lastTid: bigint): Promise<void> {
   if (blobs.choice !== "replicate") return;
   try {
-    await blobs.incoming.missing.drop(({ tid }) => tid > lastTid);
+    await blobs.incoming.missing.retain(({ tid }) => tid <= lastTid);
   } catch (error) {
     if (!(error instanceof ZrsError)) throw error;
     log.warning(`${error.message}; ${blobs.incoming.missing.path} names blobs that have been rewound`);
   }
+}
+
+/**
+ * A replica has all that it was to have: nothing is kept of blobs that were on their way, and only those are told as
+ * missing that a record refers to.
+ * @throws DiskError, CorruptError
+ */
+export async function tidyBlobs(
+  blobs: BlobReception,
+  file: ByteSource,
+  index: ObjectIndex,
+  end: number,
+): Promise<void> {
+  if (blobs.choice !== "replicate") return;
+  const { incoming } = blobs;
+  incoming.forget(END_OF_TIME);
+  const finder = new RevisionFinder(file, index);
+  await incoming.missing.retain(({ oid, tid }) =>
+    finder.find(Number(oid >> 32n), Number(oid & 0xffff_ffffn), tid, end) !== 0
+  );
 }
 
 /** What this node can serve of what it receives. */

@@ -27,6 +27,11 @@ export type BlobReception =
   | { readonly choice: "shared"; readonly directory: BlobDirectory }
   | { readonly choice: "replicate"; readonly incoming: IncomingBlobs };
 
+/** Where the contents of blobs go to, if they are taken. */
+export function contentsOf(blobs: BlobReception): IncomingBlobs | undefined {
+  return blobs.choice === "replicate" ? blobs.incoming : undefined;
+}
+
 /** A blob's record without its file: sent, it would leave a hole in the replica. */
 export class MissingBlobError extends UnavailableError {
   /** The words for the other end, which paths of this machine do not concern. */

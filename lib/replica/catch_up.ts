@@ -17,6 +17,7 @@ import type { Secret } from "../native/mod.ts";
 import { describeTid, NO_TID } from "../zodb/mod.ts";
 import { Approach, type Protocol } from "./approach.ts";
 import { attend } from "./attend.ts";
+import { type BlobReception, contentsOf } from "./blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { divergenceOf } from "./divergence.ts";
 import { isDivergence } from "./histories.ts";
@@ -35,7 +36,7 @@ import { checkReadToItsEnd, OnceError, type SyncSource } from "./sync_source.ts"
 import { END_OF_TIME } from "./until.ts";
 
 export interface CatchUpOptions {
-  readonly blobs: "refuse" | "none";
+  readonly blobs: BlobReception;
   /** How much of the replica is compared with the source before anything is written; default: `quick`. */
   readonly check?: "quick" | "full";
   /** Nothing later is copied; default: all that the source has at the beginning. */
@@ -129,7 +130,14 @@ export class CatchUp {
     this.#until = options.until ?? END_OF_TIME;
     const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
     const misfitAfter = options.byRecord === true ? storage.lastTid : undefined;
-    this.#approach = new Approach(ports.clock, ports.log, source.name, protocol, options.blobs, misfitAfter);
+    this.#approach = new Approach(
+      ports.clock,
+      ports.log,
+      source.name,
+      protocol,
+      options.blobs.choice,
+      misfitAfter,
+    );
     this.#index = new IndexKeeper(ports, storage);
   }
 
@@ -174,9 +182,12 @@ export class CatchUp {
   }
 
   async #converse(signal: AbortSignal): Promise<ZrsError> {
-    const { buffers = DEFAULT_BUFFER_SIZES } = this.#options;
+    const { buffers = DEFAULT_BUFFER_SIZES, blobs } = this.#options;
     const connection = await this.#source.connect(signal);
-    const sink = new Sink(this.#ports, this.#storage, buffers, signal, { onFull: "fail" });
+    const sink = new Sink(this.#ports, this.#storage, buffers, signal, {
+      onFull: "fail",
+      blobs: contentsOf(blobs),
+    });
     const begun = await this.#approach.prepare(sink, this.#storage.lastTid);
     const intake = this.#approach.intake(this.#context(sink, connection), begun);
     this.protocol = intake.protocol;
@@ -198,7 +209,7 @@ export class CatchUp {
       connection,
       options: {
         path: this.#storage.path,
-        blobs: { choice: options.blobs },
+        blobs: options.blobs,
         keepAliveMs: 30_000,
         peerTimeoutMs: options.peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS,
         readBytes,

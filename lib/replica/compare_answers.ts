@@ -2,10 +2,12 @@
  * A source's answers to whoever compares a copy with it. Each answer costs a stretch of the file at most, and all of
  * one connection a few times the file: a peer that only wants us to work is let go.
  */
-import { UnavailableError } from "../errors.ts";
+import { ProtocolError, UnavailableError } from "../errors.ts";
 import {
+  type BlobDirectory,
   ComparedFile,
   ContentDigester,
+  digestBlob,
   digestHistory,
   FIRST_POSITION,
   LOCATE_WINDOW_BYTES,
@@ -17,8 +19,9 @@ import {
 } from "../filestorage/mod.ts";
 import { formatTid, parseTid, STATUS } from "../zodb/mod.ts";
 import {
+  type BlobsAnswer,
+  type BlobsQuestion,
   checkCompareQuestion,
-  type CompareQuestion,
   type ContentAnswer,
   type ContentEntry,
   type ContentQuestion,
@@ -47,6 +50,9 @@ export class CompareAnswers {
   readonly #pause: () => Promise<void>;
   readonly #digester: ContentDigester;
   readonly #target: ComparedFile;
+  readonly #blobs: BlobDirectory | undefined;
+  /** The last blob that was asked for, as one number that grows. */
+  #lastBlob = -1n;
   #left: number;
   /** The transaction whose records did not fit into the last answer. */
   #begun:
@@ -56,9 +62,11 @@ export class CompareAnswers {
   /**
    * @param view whose generation the caller holds
    * @param pause lets other work run. @throws to end the answer
+   * @param blobs where they lie, if this source has them
    */
-  constructor(view: LogView, pause: () => Promise<void>) {
+  constructor(view: LogView, pause: () => Promise<void>, blobs?: BlobDirectory) {
     this.#view = view;
+    this.#blobs = blobs;
     this.#pause = pause;
     this.#digester = new ContentDigester(view.generation.file, pause);
     const { lastTid, end, generation: { file } } = view;
@@ -71,8 +79,9 @@ export class CompareAnswers {
    * @throws ProtocolError where it is no question; UnavailableError where there have been too many; CorruptError,
    * DiskError; what `pause` throws
    */
-  async answer(question: unknown): Promise<DigestAnswer | ContentAnswer> {
+  async answer(question: unknown): Promise<DigestAnswer | ContentAnswer | BlobsAnswer> {
     const asked = checkCompareQuestion(question);
+    if (asked.kind === "blobs") return await this.#digestBlobs(asked); // each is read once
     if (this.#left < 0) {
       throw new UnavailableError(
         `Cannot answer any more: comparing has read ${MAX_READINGS} times this file, and more`,
@@ -80,6 +89,30 @@ export class CompareAnswers {
     }
     this.#left -= QUESTION_COST;
     return asked.kind === "digest" ? await this.#digest(asked) : await this.#content(asked);
+  }
+
+  async #digestBlobs(question: BlobsQuestion): Promise<BlobsAnswer> {
+    const directory = this.#blobs;
+    if (directory === undefined) {
+      throw new ProtocolError("Cannot answer the question: no blobs are served here");
+    }
+    const blobs: BlobsAnswer["blobs"][number][] = [];
+    for (let bytes = 0; blobs.length < question.blobs.length && bytes < MAX_STRETCH_BYTES;) {
+      const [oid, tid] = question.blobs[blobs.length]!.map((each) => BigInt(`0x${each}`)) as [bigint, bigint];
+      const place = tid << 64n | oid;
+      if (place <= this.#lastBlob) {
+        throw new ProtocolError("Cannot answer the question: blobs must be asked for in order, and once");
+      }
+      this.#lastBlob = place;
+      const found = await digestBlob(directory, { oid, tid }, this.#pause);
+      if (typeof found === "string") {
+        blobs.push(null);
+      } else {
+        blobs.push([found.bytes, found.digest.slice(0, DIGEST_DIGITS)]);
+        bytes += found.bytes;
+      }
+    }
+    return { kind: "blobs", blobs };
   }
 
   async #digest(question: DigestQuestion): Promise<DigestAnswer> {
@@ -183,7 +216,9 @@ export class CompareAnswers {
   }
 
   /** Where the range begins, and the transaction before it. */
-  async #start({ after }: CompareQuestion): Promise<{ before: Place | undefined; from: number }> {
+  async #start(
+    { after }: DigestQuestion | ContentQuestion,
+  ): Promise<{ before: Place | undefined; from: number }> {
     if (after === null) return { before: undefined, from: FIRST_POSITION };
     const { end, generation } = this.#view;
     const reader = new TransactionReader(new Window(generation.file, end, LOCATE_WINDOW_BYTES));

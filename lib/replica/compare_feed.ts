@@ -1,5 +1,5 @@
 /** Serves a peer of the native stream that wants no transactions but compares a copy: question and answer. */
-import type { LogView, TransactionLog } from "../filestorage/mod.ts";
+import type { BlobDirectory, LogView, TransactionLog } from "../filestorage/mod.ts";
 import { encodeControl } from "../native/mod.ts";
 import { CompareAnswers } from "./compare_answers.ts";
 import type { Line } from "./service.ts";
@@ -8,11 +8,13 @@ export class CompareFeed {
   readonly #log: TransactionLog;
   readonly #line: Line;
   readonly #pause: () => Promise<void>;
+  readonly #blobs: BlobDirectory | undefined;
   #mayAsk = false;
   #question: { readonly value: unknown } | undefined;
 
   /** @param pause lets others work during a long answer. @throws when nobody waits for it any more */
-  constructor(log: TransactionLog, line: Line, pause: () => Promise<void>) {
+  constructor(log: TransactionLog, line: Line, pause: () => Promise<void>, blobs: BlobDirectory | undefined) {
+    this.#blobs = blobs;
     this.#log = log;
     this.#line = line;
     this.#pause = pause;
@@ -36,7 +38,7 @@ export class CompareFeed {
     const { view } = this.#log;
     const generation = view.generation.hold();
     try {
-      const answers = new CompareAnswers(view, this.#pause);
+      const answers = new CompareAnswers(view, this.#pause, this.#blobs);
       this.#mayAsk = true;
       await welcome(view);
       for (;;) {

@@ -5,6 +5,7 @@
  * What comes from the other end is checked here before anything is done with it.
  */
 import { ProtocolError } from "../errors.ts";
+import { MAX_BLOBS_ASKED } from "../filestorage/mod.ts";
 
 /** Transactions later than one tid (null: from the first on) and not later than another. */
 interface Range {
@@ -25,7 +26,13 @@ export interface ContentQuestion extends Range {
   readonly skip: number;
 }
 
-export type CompareQuestion = DigestQuestion | ContentQuestion;
+/** Blobs by oid and tid of their records: in the order of tids, then of oids, and none twice in a conversation. */
+export interface BlobsQuestion {
+  readonly kind: "blobs";
+  readonly blobs: readonly (readonly [oid: string, tid: string])[];
+}
+
+export type CompareQuestion = DigestQuestion | ContentQuestion | BlobsQuestion;
 
 export interface DigestAnswer {
   readonly kind: "digest";
@@ -67,6 +74,12 @@ export interface ContentAnswer {
   readonly packedAfter: boolean | null;
 }
 
+/** Length and digest of the first ones that were asked for, one at least; null where there is no file to be read. */
+export interface BlobsAnswer {
+  readonly kind: "blobs";
+  readonly blobs: readonly (readonly [bytes: number, digest: string] | null)[];
+}
+
 /** Transactions, and records of all of them, in one message; with texts of three bytes a character it just fits. */
 export const MAX_ENTRIES = 32;
 export const MAX_RECORD_ENTRIES = 400;
@@ -79,6 +92,13 @@ const DIGEST_DIGITS = /^[0-9a-f]{32}$/;
 /** @throws ProtocolError where it is no question */
 export function checkCompareQuestion(question: unknown): CompareQuestion {
   const fields = new Checked(question, "Cannot answer the question");
+  if (fields.values["kind"] === "blobs") {
+    const isBlob = (value: unknown) => isList(value, 2) && value.length === 2 && value.every(isTid);
+    const isRight = (value: unknown) =>
+      isList(value, MAX_BLOBS_ASKED) && value.length > 0 && value.every(isBlob);
+    fields.check("blobs", isRight, "a list of blobs");
+    return question as BlobsQuestion;
+  }
   fields.check("after", (value) => value === null || isTid(value), "a tid or null");
   fields.check("through", isTid, "a tid");
   const { kind } = fields.values;
@@ -107,6 +127,17 @@ export function checkDigestAnswer(answer: unknown, question: DigestQuestion): Di
     );
   }
   return found;
+}
+
+/** @throws ProtocolError where it is no answer to that question */
+export function checkBlobsAnswer(answer: unknown, { blobs: asked }: BlobsQuestion): BlobsAnswer {
+  const fields = new Checked(answer, "Cannot use the answer");
+  const isBlob = (value: unknown) =>
+    value === null || isList(value, 2) && value.length === 2 && isCount(value[0]) && isDigest(value[1]);
+  const isRight = (value: unknown) => isList(value, asked.length) && value.length > 0 && value.every(isBlob);
+  fields.check("kind", (value) => value === "blobs", `"blobs"`);
+  fields.check("blobs", isRight, `a list of 1 to ${asked.length} blobs`);
+  return answer as BlobsAnswer;
 }
 
 /** @throws ProtocolError where it is no answer to that question */

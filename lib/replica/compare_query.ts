@@ -15,10 +15,11 @@ import {
   type Welcome,
 } from "../native/mod.ts";
 import type { Address, Clock, Connection, Network } from "../ports/mod.ts";
-import { NO_TID } from "../zodb/mod.ts";
+import { formatOidDigits, formatTid, NO_TID } from "../zodb/mod.ts";
 import { Beats } from "./beats.ts";
 import { DEFAULT_BUFFER_SIZES } from "./buffers.ts";
-import type { CompareQuestion } from "./compare_messages.ts";
+import type { BlobKey, FoundBlob } from "../filestorage/mod.ts";
+import { checkBlobsAnswer, type CompareQuestion } from "./compare_messages.ts";
 import type { SourceEnd } from "./compare_source.ts";
 import { readWithin } from "./intake.ts";
 import type { QueryOptions, QueryPorts } from "./lineage_query.ts";
@@ -30,6 +31,8 @@ import { networkSource, type SyncSource } from "./sync_source.ts";
 const BEAT_MS = 5_000;
 /** The source must be able to do this. */
 const COMPARE = "compare";
+/** Where it can do this, it tells the digests of blobs, too. */
+const BLOBS = "blobs";
 
 /** A source that has agreed to answer. */
 export class ComparedSource implements NativeHandler, AsyncDisposable {
@@ -70,7 +73,7 @@ export class ComparedSource implements NativeHandler, AsyncDisposable {
       end: 0,
       runBytes: DEFAULT_BUFFER_SIZES.runBytes,
       beatMs: BEAT_MS,
-      capabilities: [COMPARE],
+      capabilities: [COMPARE, BLOBS],
       required: [COMPARE],
     });
     this.#handshake = secret && new SecondaryHandshake(secret satisfies Secret, random.bytes(NONCE_BYTES));
@@ -114,6 +117,25 @@ export class ComparedSource implements NativeHandler, AsyncDisposable {
       throw error;
     }
     found.#beats = new Beats(ports.clock, BEAT_MS, () => found.#beat());
+    return found;
+  }
+
+  /** Whether it tells of blobs. */
+  get hasBlobs(): boolean {
+    return this.#welcome!.capabilities.includes(BLOBS);
+  }
+
+  /** What the source has of blobs; to be asked for in the order of tids, then oids. @throws as {@link ask} */
+  async blobs(keys: readonly BlobKey[]): Promise<FoundBlob[]> {
+    const found: FoundBlob[] = [];
+    while (found.length < keys.length) {
+      const rest = keys.slice(found.length).map(({ oid, tid }) =>
+        [formatOidDigits(oid), formatTid(tid)] as const
+      );
+      const question = { kind: "blobs", blobs: rest } as const;
+      const { blobs } = checkBlobsAnswer(await this.ask(question), question);
+      for (const each of blobs) found.push(each === null ? "missing" : { bytes: each[0], digest: each[1] });
+    }
     return found;
   }
 

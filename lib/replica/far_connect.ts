@@ -4,6 +4,7 @@
  */
 import { UnavailableError } from "../errors.ts";
 import type { Clock, Connection, Log, Processes, Random } from "../ports/mod.ts";
+import type { BlobOptions } from "./blob_use.ts";
 import { checkMagic } from "./far_compare.ts";
 import { FarFile } from "./far_file.ts";
 import { FAR_PATH, type ZrsArguments } from "./far_program.ts";
@@ -23,11 +24,10 @@ export interface FarPlace {
   readonly command: readonly [program: string, ...args: string[]];
 }
 
-export interface ReachOptions {
+/** `blobDir` is the directory there: relative to the home directory unless it begins with a `/`. */
+export interface ReachOptions extends BlobOptions {
   /** The name or path of zrs there; default: `zrs`. */
   readonly zrs?: string;
-  /** What zrs there is to leave out, as here. */
-  readonly blobs: "refuse" | "none";
   /** Somebody may have to type a password first, so that no time limit makes sense. */
   readonly mayAsk: boolean;
   /** How long it may take until a shell has started there; default: a minute. */
@@ -153,15 +153,20 @@ export async function reachFar(
     name: place.name,
     path: place.path,
     zrs: zrsOf(options),
+    blobs: options.blobDir,
     zrsArguments,
     startTimeoutMs: mayAsk ? undefined : startTimeoutMs,
   });
   return { shell, connection, program: carrier, [Symbol.dispose]: disposerOf(owned) };
 }
 
-/** What both ends of a stream must be told alike. */
-export function commonArguments({ blobs }: ReachOptions): string[] {
-  return ["--quiet", ...(blobs === "none" ? ["--blobs", "none"] : [])];
+/** What both ends of a stream must be told alike, and where the blobs are there. */
+export function commonArguments({ blobs, blobDir }: ReachOptions): ZrsArguments {
+  return [
+    "--quiet",
+    ...(blobs === "refuse" ? [] : ["--blobs", blobs]),
+    ...(blobDir === undefined ? [] : ["--blob-dir", { path: blobDir }]),
+  ];
 }
 
 export function noZrsThere(

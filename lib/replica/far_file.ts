@@ -28,11 +28,12 @@ const MAX_DIGEST_TEXT = 1024;
 export class FarTooMuchError extends UnavailableError {}
 
 export class FarFile {
-  readonly #shell: FarShell;
+  /** What answers for it. */
+  readonly shell: FarShell;
   readonly #status: FarStatus;
 
   private constructor(shell: FarShell, status: FarStatus) {
-    this.#shell = shell;
+    this.shell = shell;
     this.#status = status;
   }
 
@@ -46,11 +47,11 @@ export class FarFile {
 
   /** Looks again: the file that is at the path now, up to where it ends now. @throws as {@link open} */
   async again(): Promise<FarFile> {
-    return await FarFile.open(this.#shell);
+    return await FarFile.open(this.shell);
   }
 
   get name(): string {
-    return this.#shell.name;
+    return this.shell.name;
   }
 
   /** In bytes, when it was opened. */
@@ -60,7 +61,7 @@ export class FarFile {
 
   /** The digests that can be made there; undefined for none. */
   get digests(): "sha256" | "md5" | undefined {
-    return this.#shell.digests;
+    return this.shell.digests;
   }
 
   /**
@@ -69,7 +70,7 @@ export class FarFile {
    */
   async sync(): Promise<boolean> {
     try {
-      await this.#shell.ask("sync");
+      await this.shell.ask("sync");
       return true;
     } catch (error) {
       if (error instanceof UnavailableError && error.facts.path === this.name) return false; // it answers still
@@ -92,19 +93,19 @@ export class FarFile {
     const blocks = Math.ceil((position + length) / BLOCK_BYTES) - first;
     let at = first * BLOCK_BYTES;
     let count = 0;
-    const words = await this.#shell.ask(
+    const words = await this.shell.ask(
       `read ${this.#status.inode} ${first} ${Math.max(0, blocks)}`,
       async (bytes, from, to) => {
         const start = from + Math.max(0, position - at);
         const end = from + Math.min(to - from, position + length - at);
         at += to - from;
-        if (at > (first + blocks) * BLOCK_BYTES) throw this.#shell.unexpected("more than was asked for");
+        if (at > (first + blocks) * BLOCK_BYTES) throw this.shell.unexpected("more than was asked for");
         if (start >= end) return;
         count += end - start;
         await take(bytes, start, end);
       },
     );
-    return { count, after: statusOf(this.#shell, words) };
+    return { count, after: statusOf(this.shell, words) };
   }
 
   /** As {@link read}, in one piece. @param length in bytes; a few blocks at most */
@@ -124,18 +125,18 @@ export class FarFile {
    */
   async digest(firstBlock: number, blocks: number): Promise<string> {
     let text = "";
-    await this.#shell.ask(`digest ${this.#status.inode} ${firstBlock} ${blocks}`, (bytes, from, to) => {
+    await this.shell.ask(`digest ${this.#status.inode} ${firstBlock} ${blocks}`, (bytes, from, to) => {
       text += new TextDecoder().decode(bytes.subarray(from, to));
-      if (text.length > MAX_DIGEST_TEXT) throw this.#shell.unexpected("what is no digest");
+      if (text.length > MAX_DIGEST_TEXT) throw this.shell.unexpected("what is no digest");
     });
     const found = /\b(?:[0-9a-f]{64}|[0-9a-f]{32})\b/i.exec(text)?.[0];
-    if (found === undefined) throw this.#shell.unexpected("what is no digest");
+    if (found === undefined) throw this.shell.unexpected("what is no digest");
     return found.toLowerCase();
   }
 
   /** @throws FarReplacedError where another file is at the path by now; UnavailableError */
   async checkStillThere(): Promise<void> {
-    const { inode } = statusOf(this.#shell, await this.#shell.ask("look"));
+    const { inode } = statusOf(this.shell, await this.shell.ask("look"));
     if (inode !== this.#status.inode) {
       throw new FarReplacedError(`Cannot go on with ${this.name}: another file has taken its place`, {
         hint: "It has been packed or restored; try again",

@@ -1,6 +1,6 @@
 /**
  * The program that a shell on another machine runs for us, where nothing of ours is installed: it answers questions
- * about one file with the tools that POSIX has everywhere. It only reads.
+ * about one file, and the blobs beside it, with the tools that POSIX has everywhere. It only reads.
  *
  * It goes to the shell by standard input, after `ssh host 'exec sh'`: the login shell, whichever it is, sees two
  * words, and sh alone reads the program. All of it is one function, so the shell has read it to the end before it
@@ -17,7 +17,13 @@
  * | `sync`            | none                 | `synced`, once the file is on disk there                    |
  * | `read INODE S N`  | blocks S to S + N    | `read INODE SIZE`, as found afterwards                      |
  * | `digest INODE S N`| what the tool prints | `digested`                                                  |
+ * | `layout`          | of the marker's file | `layout marked`, or `unmarked`, `empty`, `missing`, `denied` |
+ * | `sizes N`         | N lines              | `blobs`                                                     |
+ * | `blobs N`         | N lines, each with a file's bytes and a line feed behind it | `blobs`              |
  * | `zrs`             | the native stream    | none                                                        |
+ *
+ * Behind `sizes` and `blobs` follow N lines with the names of files in the blob directory. Each gets a line of its own
+ * in the answer: the mark, `-file`, and the file's size, or `missing` or `denied`, without bytes then.
  *
  * or, in place of any: `fail KIND REASON`, where KIND is missing, directory, special, denied, replaced or trouble.
  */
@@ -28,8 +34,11 @@ export const BLOCK_BYTES = 64 * 1024;
 /** Stands for the path among arguments: only the shell there knows it, where it begins with a home directory. */
 export const FAR_PATH = Symbol("path");
 
-/** What zrs there is started with, to speak the native stream over its standard input and output. */
-export type ZrsArguments = readonly (string | typeof FAR_PATH)[];
+/**
+ * What zrs there is started with, to speak the native stream over its standard input and output. A path there may
+ * begin with a home directory, as that of the file.
+ */
+export type ZrsArguments = readonly (string | typeof FAR_PATH | { readonly path: string })[];
 
 export interface FarProgramOptions {
   /** The file, relative to the home directory unless it begins with a `/`; `~` and `~user` may begin it. */
@@ -38,16 +47,19 @@ export interface FarProgramOptions {
   readonly mark: string;
   /** The name or path of zrs there. */
   readonly zrs: string;
+  /** The blob directory there, as the file; undefined where nobody asks for blobs. */
+  readonly blobs?: string | undefined;
   readonly zrsArguments: ZrsArguments;
 }
 
 /** The program's text. It ends with the line that runs it. */
-export function farProgram({ path, mark, zrs, zrsArguments }: FarProgramOptions): string {
+export function farProgram({ path, mark, zrs, blobs, zrsArguments }: FarProgramOptions): string {
   // Assigned bit by bit: a shell that shows what it reads, or fails to, does not show a line with the mark.
   return `zrs_far() {
 LC_ALL=C; export LC_ALL; set -f
 path=${quotePath(path)}
 zrs=${quotePath(zrs)}
+blobs=${quotePath(blobs ?? "")}
 mark=${mark}
 nl='
 '
@@ -81,6 +93,31 @@ digest_blocks() {
   if same "$1"; then :; else failed; return; fi
   blocks "$2" "$3" 2>/dev/null | $tool; say digested
 }
+layout() {
+  if [ ! -d "$blobs" ]; then say layout missing; return; fi
+  if [ ! -r "$blobs" ] || [ ! -x "$blobs" ]; then say layout denied; return; fi
+  if [ -f "$blobs/.layout" ]; then
+    dd bs=64 count=1 2>/dev/null <"$blobs/.layout"; say layout marked; return
+  fi
+  if [ -z "$(ls "$blobs" 2>/dev/null </dev/null | head -n 1)" ]; then say layout empty
+  else say layout unmarked; fi
+}
+size_of() {
+  if [ ! -f "$blobs/$1" ]; then size=missing; return 1; fi
+  if [ ! -r "$blobs/$1" ]; then size=denied; return 1; fi
+  set -- $(ls -dnL "$blobs/$1" 2>/dev/null </dev/null)
+  size=\${5:-missing}
+}
+each_blob() {
+  left=$2
+  while [ "\${left:-0}" -gt 0 ] && read -r name; do
+    left=$((left - 1))
+    if size_of "$name"; then wanted=$1; else wanted=none; fi
+    printf '%s-file %s\\n' "$mark" "$size"
+    if [ "$wanted" = blobs ]; then cat "$blobs/$name" 2>/dev/null </dev/null; echo; fi
+  done
+  say blobs
+}
 tool=none
 for each in 'openssl dgst -sha256' sha256sum 'shasum -a 256' 'sha256 -q' md5sum 'md5 -q'; do
   sum=$($each </dev/null 2>/dev/null) || continue
@@ -103,7 +140,9 @@ while read -r verb one two three; do
     if { "$verb"_blocks "$one" "$two" "$three"; } 3<"$path"; then :; else
       kind=trouble reason='it could not be opened'; look; failed
     fi ;;
-  zrs) exec "$zrs" ${zrsArguments.map((each) => each === FAR_PATH ? '"$path"' : quote(each)).join(" ")} ;;
+  layout) layout ;;
+  sizes|blobs) each_blob "$verb" "$one" ;;
+  zrs) exec "$zrs" ${zrsArguments.map(quoteArgument).join(" ")} ;;
   *) say fail trouble "unknown question $verb" ;;
   esac
 done
@@ -115,6 +154,11 @@ zrs_far; exit
 /** A word that a shell takes as it is. */
 export function quote(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+function quoteArgument(argument: ZrsArguments[number]): string {
+  if (argument === FAR_PATH) return '"$path"';
+  return typeof argument === "string" ? quote(argument) : quotePath(argument.path);
 }
 
 /** A path that no command takes for an option; a home directory in front is left for the shell to find. */

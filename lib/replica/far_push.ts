@@ -23,6 +23,8 @@ import { quieter } from "./sync_source.ts";
 export interface PushOptions extends ReachOptions {
   /** The database here. It is only ever read. */
   readonly path: string;
+  /** The blob directory here; only read, too. */
+  readonly sourceBlobDir?: string | undefined;
   /** Further arguments for `zrs replica-sync - PATH` there. */
   readonly farArguments?: readonly string[];
   readonly compress?: PrimaryOptions["compress"];
@@ -64,13 +66,14 @@ export async function pushFar(
     ...commonArguments(options),
     ...(options.farArguments ?? []),
   ];
-  const { path, blobs, compress, bytesPerSecond, software } = options;
+  const { path, blobs, sourceBlobDir, compress, bytesPerSecond, software } = options;
   const { signal = new AbortController().signal } = options;
   const network = new OneConnection();
   // First the file here: nobody is asked for a password for one that is not there.
   await using primary = await Primary.open({ ...ports, network, log: quieter(ports.log) }, {
     path,
     blobs,
+    blobDir: sourceBlobDir,
     replicateTo: STDIO,
     bytesPerSecond,
     ...(compress !== undefined && { compress }),

@@ -6,6 +6,7 @@ import { readU64, viewOf } from "../bytes/mod.ts";
 import { CorruptError, UnavailableError } from "../errors.ts";
 import { type ExamineRecord, isFinalStatus, TRAILER_SIZE, TRANSACTION } from "../filestorage/mod.ts";
 import { describeTid, STATUS } from "../zodb/mod.ts";
+import { type Incoming, UnwantedError } from "./incoming.ts";
 import type { Sink } from "./sink.ts";
 
 /** Transactions that fill so much together are checked, and handed on for writing; less where buffers are smaller. */
@@ -19,9 +20,10 @@ export class FarRuns {
   readonly #sink: Sink;
   readonly #stretchBytes: number;
   readonly #limit: number;
-  readonly #examine: ExamineRecord;
+  readonly #incoming: Incoming;
   readonly #pause: () => Promise<void>;
   readonly #until: bigint | undefined;
+  readonly #fetchBlobs: (() => Promise<void>) | undefined;
   /** A header whose last bytes have not come yet. */
   readonly #head = new Uint8Array(TRANSACTION.size);
   readonly #headView = viewOf(this.#head);
@@ -41,16 +43,20 @@ export class FarRuns {
    * @param runBytes from so many on the sink takes what comes for a single transaction
    * @param limit where the other file ended when it was looked at: nothing behind it is taken
    * @param pause lets other work run while a large transaction is checked
+   * @param incoming looks at every record
    * @param until nothing later is taken
+   * @param fetchBlobs fetches the blobs of what has come and has not been checked; nothing else may be read from there
+   * meanwhile, so a large transaction must have been read to its end
    */
   constructor(
     name: string,
     sink: Sink,
     runBytes: number,
     limit: number,
-    examine: ExamineRecord,
+    incoming: Incoming,
     pause: () => Promise<void>,
     until?: bigint,
+    fetchBlobs?: () => Promise<void>,
   ) {
     this.#pause = pause;
     this.#until = until;
@@ -58,7 +64,8 @@ export class FarRuns {
     this.#sink = sink;
     this.#stretchBytes = Math.min(STRETCH_BYTES, runBytes - 1);
     this.#limit = limit;
-    this.#examine = examine;
+    this.#incoming = incoming;
+    this.#fetchBlobs = fetchBlobs;
     this.#position = sink.restorer.end;
   }
 
@@ -102,14 +109,25 @@ export class FarRuns {
   }
 
   /**
+   * Checks all that has come, which must be whole transactions.
+   * @throws as {@link take}, and what `fetchBlobs` throws
+   */
+  async settle(): Promise<void> {
+    if (this.#stretch > 0) await this.#check();
+    await this.#sink.settle();
+  }
+
+  /**
    * Nothing more comes. What is whole is durable afterwards.
    * @throws FarDamagedError, UnwantedError; DiskError final
    */
   async finish(): Promise<void> {
     try {
       const isCutOff = this.#left > 0 && this.#sink.restorer.begun !== undefined;
-      if (this.#stretch > 0 && !isCutOff) await this.#check();
+      if (this.#stretch > 0 && !isCutOff) await this.#judge();
     } catch (error) {
+      // What has failed before tells why a blob has not come.
+      if (this.#fetchBlobs !== undefined && error instanceof UnwantedError) return;
       // A transaction of which the end has not come is found damaged where it breaks off.
       if (!(error instanceof FarDamagedError) || this.#left === 0) throw error;
     } finally {
@@ -154,18 +172,27 @@ export class FarRuns {
   }
 
   async #check(): Promise<void> {
+    await this.#fetchBlobs?.();
+    await this.#judge();
+  }
+
+  async #judge(): Promise<void> {
     const { restorer } = this.#sink;
+    const incoming = this.#incoming;
+    const examine: ExamineRecord = (reader) => incoming.examine(reader);
     this.#stretch = 0;
     try {
       if (restorer.begun !== undefined) {
-        await restorer.endLargeRaw(this.#examine, this.#pause);
+        await restorer.endLargeRaw(examine, this.#pause);
         this.#transactions++;
       } else {
-        this.#transactions += restorer.endRaw(this.#examine);
+        this.#transactions += restorer.endRaw(examine);
       }
     } catch (error) {
       if (!(error instanceof CorruptError)) throw error;
       throw this.#damaged(error.message, error);
+    } finally {
+      incoming.keepBlobs(); // what is whole counts, also before one that is refused
     }
   }
 

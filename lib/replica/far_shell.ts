@@ -54,19 +54,25 @@ export class FarShell {
   readonly hasOther: boolean;
   /** The digests that it can make of blocks; undefined where nothing there makes any. */
   readonly digests: "sha256" | "md5" | undefined;
+  /** Begins the lines that are its own. */
+  readonly mark: string;
+  /** The blob directory there, as it was written. */
+  readonly blobs: string | undefined;
   readonly #clock: Clock;
   readonly #connection: Connection;
   readonly #answers: Answers;
 
   private constructor(
     clock: Clock,
-    name: string,
+    { name, blobs, mark }: FarShellOptions & { readonly mark: string },
     connection: Connection,
     answers: Answers,
     hello: readonly string[],
   ) {
     const [, version, tool] = hello;
     this.name = name;
+    this.blobs = blobs;
+    this.mark = mark;
     this.#clock = clock;
     this.#connection = connection;
     this.#answers = answers;
@@ -107,7 +113,7 @@ export class FarShell {
       if (hello[0] !== "hello") {
         throw new ProtocolError(`Cannot use the shell of ${options.name}: it says no hello`);
       }
-      return new FarShell(clock, options.name, connection, answers, hello);
+      return new FarShell(clock, { ...options, mark }, connection, answers, hello);
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
       const why = isLate

@@ -10,7 +10,7 @@ import { UnavailableError } from "../errors.ts";
 import type { Log } from "../ports/mod.ts";
 import { BLOB_SNIFF_BYTES, describeTid, formatTid, isBlobRecord, type TransactionHead } from "../zodb/mod.ts";
 import type { StreamHandler } from "../zrs/mod.ts";
-import { type BlobReception, describeBlob } from "./blob_use.ts";
+import { type BlobReception, contentsOf, describeBlob } from "./blob_use.ts";
 import type { IncomingBlobs } from "./incoming_blobs.ts";
 
 export interface IncomingOptions {
@@ -46,7 +46,7 @@ export class Incoming implements StreamHandler {
     this.#restorer = restorer;
     this.#options = options;
     this.#finder = new BlobFinder(restorer.source);
-    this.#contents = options.blobs.choice === "replicate" ? options.blobs.incoming : undefined;
+    this.#contents = contentsOf(options.blobs);
   }
 
   transaction(head: TransactionHead, notes: { extension: "kept" | "rewritten" | "too long" }): void {

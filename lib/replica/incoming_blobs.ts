@@ -51,6 +51,9 @@ export class IncomingBlobs {
   #current: Arriving | undefined;
   readonly #syncs = new Set<Promise<void>>();
 
+  /** How many have come to their places since it was opened, and how many bytes they have. */
+  placed = 0;
+  placedBytes = 0;
   /** Those for which the source had none. */
   readonly missing: MissingBlobs;
   /** Whether records may come for which the source has no file: they are put on that list. */
@@ -65,16 +68,16 @@ export class IncomingBlobs {
   /**
    * Looks for what a process before this one left.
    * @param directory one that was prepared
-   * @param lastTid the replica's last transaction: what is not later will not come again
+   * @param lastTid the replica's last transaction: what is not later will not come again; undefined where it may
    * @throws DiskError
    */
-  static open(directory: BlobDirectory, lastTid: bigint, missing: MissingOptions): IncomingBlobs {
+  static open(directory: BlobDirectory, lastTid: bigint | undefined, missing: MissingOptions): IncomingBlobs {
     const blobs = new IncomingBlobs(directory, missing);
     for (const key of directory.temporaryFiles()) {
       const bytes = directory.disk.status(directory.temporaryPathOf(key))?.size ?? 0;
       blobs.#left.set(nameOf(key), { key, bytes });
     }
-    blobs.forget(lastTid);
+    if (lastTid !== undefined) blobs.forget(lastTid);
     return blobs;
   }
 
@@ -182,9 +185,12 @@ export class IncomingBlobs {
     if (kept.length === 0) return;
     this.#flush();
     for (const { synced } of kept) await synced;
-    await this.directory.place(kept.filter(({ isMissing }) => !isMissing).map(({ key }) => key));
+    const contents = kept.filter(({ isMissing }) => !isMissing);
+    await this.directory.place(contents.map(({ key }) => key));
     const missing = kept.filter(({ isMissing, key }) => isMissing && !this.directory.has(key));
     await this.missing.add(missing.map(({ key }) => key));
+    this.placed += contents.length;
+    this.placedBytes += contents.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   /** The connection is over: what has come of transactions that are not whole is left for the next one. */
@@ -192,7 +198,7 @@ export class IncomingBlobs {
     for (const [name, blob] of this.#arrived) {
       this.#close(blob);
       if (blob.written > 0) this.#left.set(name, { key: blob.key, bytes: blob.written });
-      else this.#remove(blob.key);
+      else this.#discard(blob.key); // what cannot be removed is found by the next process
     }
     this.#arrived.clear();
     this.#current = undefined;

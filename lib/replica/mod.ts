@@ -14,7 +14,7 @@ export type { Promotion } from "./replica_file.ts";
 export { Secondary } from "./secondary.ts";
 export type { SecondaryOptions } from "./secondary_options.ts";
 export type { BlobChoice, BlobOptions } from "./blob_use.ts";
-export { type SyncEnd, type SyncOptions, syncReplica, type SyncReport } from "./sync.ts";
+export { type SyncedBlobs, type SyncEnd, type SyncOptions, syncReplica, type SyncReport } from "./sync.ts";
 export { PackedAwayError, type SyncProgress } from "./catch_up.ts";
 export {
   checkReadToItsEnd,

@@ -3,7 +3,7 @@
  * transaction behind its last one, as bytes of the file where its own file is a prefix of ours, else record by
  * record. Tells how far it has sent all there is, hears how far that is durable, and says why it ends.
  */
-import type { Generation, LogView, TransactionLog } from "../filestorage/mod.ts";
+import type { BlobDirectory, Generation, LogView, TransactionLog } from "../filestorage/mod.ts";
 import { DivergedError, ProtocolError, UnavailableError } from "../errors.ts";
 import {
   type Acknowledgement,
@@ -211,8 +211,16 @@ export class NativeFeed implements Service, NativeHandler {
     this.#shared.memory?.heard(name, this.#milestones.durable);
   }
 
+  /** The blobs that there are, if they may be told of. */
+  get #directory(): BlobDirectory | undefined {
+    const { blobs } = this.#options;
+    return typeof blobs === "string" ? undefined : blobs;
+  }
+
   get #capabilities(): readonly string[] {
-    return this.#options.compress === "off" ? CAPABILITIES.filter((each) => each !== "zstd") : CAPABILITIES;
+    const isPlain = this.#options.compress === "off";
+    const able = isPlain ? CAPABILITIES.filter((each) => each !== "zstd") : CAPABILITIES;
+    return this.#directory === undefined ? able : [...able, "blobs"];
   }
 
   async #checkUnderstands({ version, required, software }: Hello): Promise<void> {
@@ -272,7 +280,7 @@ export class NativeFeed implements Service, NativeHandler {
     this.#ports.log.info(`${this.#line.peer}: connected with ${hello.software}, compares a copy`, {
       peer: this.#line.peer,
     });
-    const comparison = new CompareFeed(this.#log, this.#line, () => this.#pause());
+    const comparison = new CompareFeed(this.#log, this.#line, () => this.#pause(), this.#directory);
     this.#comparison = comparison;
     return await comparison.serve((view) => this.#welcome(hello, view, beatMs));
   }

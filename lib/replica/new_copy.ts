@@ -4,13 +4,15 @@
  * replica's lock is held all the time.
  */
 import { directoryOf, likePermissions, replaceFile, Storage } from "../filestorage/mod.ts";
-import { CorruptError, DiskFullError, DivergedError, UsageError } from "../errors.ts";
-import type { Disk } from "../ports/mod.ts";
+import { CorruptError, DiskFullError, DivergedError, UnavailableError, UsageError } from "../errors.ts";
 import { describeTid } from "../zodb/mod.ts";
-import { PackedAwayError } from "./catch_up.ts";
-import { catchUpFrom, type ReachedSource } from "./one_catch_up.ts";
+import type { Disk } from "../ports/mod.ts";
+import { tidyBlobs } from "./blob_reception.ts";
+import { type CatchUpOptions, PackedAwayError } from "./catch_up.ts";
+import { catchUpFrom, type OneCatchUp, type ReachedSource } from "./one_catch_up.ts";
 import type { Ports } from "./ports.ts";
-import type { SyncOptions, SyncReport } from "./sync.ts";
+import type { SyncReport, SyncWork } from "./sync.ts";
+import { END_OF_TIME } from "./until.ts";
 import { pauser } from "./waiting.ts";
 
 /** What is left beside a file that nobody needs any more. */
@@ -52,18 +54,23 @@ export class NewCopy {
   readonly #ports: Ports;
   readonly #source: ReachedSource;
   readonly #old: Storage;
-  readonly #options: SyncOptions;
+  readonly #options: SyncWork;
   /** The replica's own file, also where its name is a link. */
   readonly #target: string;
   readonly #path: string;
 
-  constructor(ports: Ports, source: ReachedSource, old: Storage, options: SyncOptions) {
+  constructor(ports: Ports, source: ReachedSource, old: Storage, options: SyncWork) {
     this.#ports = ports;
     this.#source = source;
     this.#old = old;
     this.#options = options;
     this.#target = ports.disk.realPath(old.path);
-    this.#path = `${this.#target}.sync`;
+    this.#path = newCopyPath(ports.disk, old.path);
+  }
+
+  /** Whether an earlier run has left the beginning of one. */
+  static isUnderWay(disk: Disk, path: string): boolean {
+    return disk.status(newCopyPath(disk, path)) !== undefined;
   }
 
   /**
@@ -74,7 +81,7 @@ export class NewCopy {
   async make(
     sourceEnd: number | undefined,
     signal: AbortSignal,
-  ): Promise<Omit<SyncReport, "created" | "newCopy" | "before" | "check">> {
+  ): Promise<Omit<SyncReport, "created" | "newCopy" | "before" | "check" | "blobs">> {
     const { disk } = this.#ports;
     if (sourceEnd !== undefined) this.#checkRoom(sourceEnd);
     const copied = await this.#copy(signal);
@@ -88,6 +95,8 @@ export class NewCopy {
       this.#ports.log.warning(`Cannot save the index of ${path}: ${indexProblem.message}`);
     }
     this.#removeBeside();
+    using file = disk.openRead(path);
+    await tidyBlobs(this.#options.blobs, file, copied.index, copied.after.end);
     const { index: _index, ...made } = copied;
     return { keptAs, ...made };
   }
@@ -123,17 +132,44 @@ export class NewCopy {
     await using storage = await Storage.open(disk, this.#path, { pause: pauser(clock), signal });
     likePermissions(disk, this.#target, this.#path, (message) => log.warning(message));
     const start = storage.end;
+    const before = await this.#takeKnown(storage, signal);
     const catchUp = catchUpFrom(this.#ports, this.#source, storage, this.#options, "copy");
     const restsOn = await catchUp.run(signal);
     return {
       index: storage.index,
       after: { lastTid: storage.lastTid, end: storage.end },
-      transactions: catchUp.transactions,
+      transactions: (before?.transactions ?? 0) + catchUp.transactions,
       bytes: storage.end - start,
       protocol: catchUp.protocol,
-      isDurableThere: catchUp.isDurableThere,
+      isDurableThere: catchUp.isDurableThere && before?.isDurableThere !== false,
       restsOn,
     };
+  }
+
+  /**
+   * Copies what the replica has, too, without the blobs: their files are here. Where one is not, or the source wants
+   * otherwise, all from there on comes with its blobs.
+   * @returns undefined where nothing is known, or all is to come anew
+   */
+  async #takeKnown(storage: Storage, signal: AbortSignal): Promise<OneCatchUp | undefined> {
+    const { blobs, repack, until = END_OF_TIME } = this.#options;
+    const { lastTid } = this.#old;
+    const isOnce = "isOnce" in this.#source && this.#source.isOnce === true;
+    if (blobs.choice !== "replicate" || repack || isOnce || storage.lastTid >= lastTid) return undefined;
+    const options: CatchUpOptions = {
+      ...this.#options,
+      blobs: { choice: "shared", directory: blobs.incoming.directory },
+      until: until < lastTid ? until : lastTid,
+    };
+    const catchUp = catchUpFrom(this.#ports, this.#source, storage, options, "copy");
+    try {
+      await catchUp.run(signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof UnavailableError) || error instanceof PackedAwayError) throw error;
+      this.#ports.log.debug(`${error.message}; from there on, blobs are copied anew`);
+    }
+    return catchUp;
   }
 
   /** @throws DivergedError where the source has lost what the replica has, since that was compared */
@@ -170,4 +206,9 @@ export class NewCopy {
   #removeBeside(): void {
     for (const suffix of BESIDE) this.#ports.disk.remove(this.#path + suffix);
   }
+}
+
+/** Where a new copy grows. */
+function newCopyPath(disk: Disk, path: string): string {
+  return `${disk.realPath(path)}.sync`;
 }

@@ -9,7 +9,7 @@ import { Approach, NotConnected } from "./approach.ts";
 import { attend } from "./attend.ts";
 import { AutoRewind } from "./auto_rewind.ts";
 import { forgetMissing } from "./blob_reception.ts";
-import type { BlobReception } from "./blob_use.ts";
+import { type BlobReception, contentsOf } from "./blob_use.ts";
 import { DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
 import { whyFruitless } from "./fruitless.ts";
@@ -170,7 +170,7 @@ export class Reception {
 
   #newSink(signal: AbortSignal): Sink {
     const buffers = this.#options.buffers ?? DEFAULT_BUFFER_SIZES;
-    const blobs = this.#blobs.choice === "replicate" ? this.#blobs.incoming : undefined;
+    const blobs = contentsOf(this.#blobs);
     return this.#sink = new Sink(this.#ports, this.#storage, buffers, signal, { blobs });
   }
 

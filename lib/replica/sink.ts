@@ -128,7 +128,7 @@ export class Sink {
   /** Forgets the transaction under way, and writes what is whole. @throws DiskError */
   async abort(): Promise<void> {
     this.#digest = undefined;
-    this.#blobs?.leave();
+    this.#blobs?.leave(); // must not fail: a run may be on its way, and is waited for below
     const spilled = this.restorer.abort();
     if (spilled && this.#writing === undefined && !this.#failed) await this.#storage.cut();
     await this.drain();

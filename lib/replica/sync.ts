@@ -6,6 +6,8 @@
 import { likePermissions, Storage } from "../filestorage/mod.ts";
 import { UsageError } from "../errors.ts";
 import { NO_TID } from "../zodb/mod.ts";
+import { type BlobReceptionOptions, openBlobs, tidyBlobs } from "./blob_reception.ts";
+import type { BlobReception } from "./blob_use.ts";
 import { type CatchUpOptions, PackedAwayError } from "./catch_up.ts";
 import { FAR_CHECK_OBSTACLE, FarFileSource, FarSource } from "./far_source.ts";
 import { checkHistory, type HistoryCheck, type HistoryCheckOptions } from "./history_check.ts";
@@ -18,7 +20,7 @@ import { DEFAULT_SOFTWARE } from "./primary.ts";
 import { tellOpened } from "./tell_opened.ts";
 import { pauser } from "./waiting.ts";
 
-export interface SyncOptions extends CatchUpOptions {
+export interface SyncOptions extends Omit<CatchUpOptions, "blobs">, BlobReceptionOptions {
   /** The replica, which is created when there is none. */
   readonly path: string;
   /** A file of this machine whose permissions and owner a new replica gets. */
@@ -35,10 +37,22 @@ export interface SyncOptions extends CatchUpOptions {
   readonly askLastTid?: (() => Promise<bigint>) | undefined;
 }
 
+/** As {@link SyncOptions}, once the replica's blob directory is open. */
+export type SyncWork = Omit<SyncOptions, "blobs"> & { readonly blobs: BlobReception };
+
 /** A last transaction, and where its file ends. */
 export interface SyncEnd {
   readonly lastTid: bigint;
   readonly end: number;
+}
+
+/** What has become of blobs. */
+export interface SyncedBlobs {
+  /** How many came, and how many bytes they have. */
+  readonly copied: number;
+  readonly bytes: number;
+  /** How many the replica lacks because the source had no files for them. */
+  readonly missing: number;
 }
 
 /** What has been done. The replica is a correct and complete copy. */
@@ -54,6 +68,8 @@ export interface SyncReport {
   /** How many transactions and bytes were copied. */
   readonly transactions: number;
   readonly bytes: number;
+  /** Undefined where they are not copied. */
+  readonly blobs: SyncedBlobs | undefined;
   readonly protocol: string;
   /** Whether the source had on its disk what was copied; false where nothing there could see to that. */
   readonly isDurableThere: boolean;
@@ -85,11 +101,18 @@ export async function syncReplica(
       likePermissions(disk, model, path, (message) => ports.log.warning(message));
     }
     tellOpened(ports.log, storage);
+    const blobs = await openBlobs(
+      ports,
+      options,
+      NewCopy.isUnderWay(disk, path) ? undefined : storage.lastTid,
+    );
     const reached = source instanceof FarSource ? await source.reach(signal) : source;
     const check = await checkBefore(ports, reached, storage, options, signal);
     // Only now: before, another run might have copied what comes after.
     const sourceLastTid = await options.askLastTid?.();
-    return { check, ...await bringUpToDate(ports, reached, storage, { ...options, sourceLastTid }, signal) };
+    const work = { ...options, blobs, sourceLastTid };
+    const report = await bringUpToDate(ports, reached, storage, work, signal);
+    return { check, blobs: syncedBlobs(blobs), ...report };
   } catch (error) {
     // Nobody is helped by an empty database where there was none. While its lock is still ours, that goes last.
     if (created && storage.lastTid === NO_TID) {
@@ -131,9 +154,9 @@ async function bringUpToDate(
   ports: Ports,
   source: ReachedSource,
   storage: Storage,
-  options: SyncOptions,
+  options: SyncWork,
   signal: AbortSignal,
-): Promise<Omit<SyncReport, "check">> {
+): Promise<Omit<SyncReport, "check" | "blobs">> {
   const before: SyncEnd = { lastTid: storage.lastTid, end: storage.end };
   const { created } = storage.report;
   const copy = new NewCopy(ports, source, storage, options);
@@ -145,6 +168,7 @@ async function bringUpToDate(
   try {
     const restsOn = await catchUp.run(signal);
     await copy.discard(); // of a run that was killed while it made one
+    await tidyBlobs(options.blobs, storage.file, storage.index, storage.end);
     return {
       created,
       newCopy: undefined,
@@ -162,6 +186,12 @@ async function bringUpToDate(
     ports.log.warning(`${error.message}; making a complete new copy`);
     return { created, newCopy: error.message, before, ...await copy.make(error.sourceEnd, signal) };
   }
+}
+
+function syncedBlobs(blobs: BlobReception): SyncedBlobs | undefined {
+  if (blobs.choice !== "replicate") return undefined;
+  const { placed, placedBytes, missing, directory } = blobs.incoming;
+  return { copied: placed, bytes: placedBytes, missing: missing.count(directory) };
 }
 
 /** @throws UsageError when the file is most likely the one that the source follows */

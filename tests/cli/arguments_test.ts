@@ -370,7 +370,8 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       [
         ...["--until TIME", "--repack", "--keep-old", "--check HOW", "--dry-run", "--push"],
         ...["--ask-zeo ADDR", "--settle SECONDS"],
-        ...["--protocol NAME", "--compress WHEN", "--bwlimit RATE", "--blobs MODE"],
+        ...["--protocol NAME", "--compress WHEN", "--bwlimit RATE"],
+        ...["--blob-dir DIR", "--blobs MODE", "--source-blob-dir DIR", "--missing-blobs MODE"],
         ...["--ssh COMMAND", "--far-zrs PROGRAM", "--json"],
         ...["--auth-file FILE", "--tls-name NAME", "--tls-cert FILE", "--tls-key FILE", "--tls-ca FILE"],
         ...["--log-file FILE", "-q, --quiet", "-v, --verbose"],
@@ -395,7 +396,7 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       [
         "--pickles",
         "--refs",
-        "--blob-dir DIR",
+        ...["--blob-dir DIR", "--other-blob-dir DIR"],
         "--max-findings N",
         "--bytes",
         "--digest",

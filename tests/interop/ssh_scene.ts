@@ -116,7 +116,7 @@ export class Scene implements AsyncDisposable {
 }
 
 /** @returns the PATH on which our command is zrs */
-function installZrs(directory: TempDirectory): string {
+export function installZrs(directory: TempDirectory): string {
   Deno.mkdirSync(directory.join("bin"));
   const script = `#!/bin/sh\nexec ${Deno.execPath()} run --allow-all ${MAIN} "$@"\n`;
   Deno.writeTextFileSync(directory.join("bin", "zrs"), script);

@@ -60,7 +60,7 @@ async function copy(far: Far, path: string): Promise<FarSyncResult> {
   const ports = { disk, network, clock, random, log: new CollectedLog() };
   const { signal } = new AbortController();
   try {
-    return await syncFarFile(ports, storage, far.file, { blobs: "refuse", full: true }, signal);
+    return await syncFarFile(ports, storage, far.file, { blobs: { choice: "refuse" }, full: true }, signal);
   } finally {
     await storage.cut();
   }

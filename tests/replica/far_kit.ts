@@ -30,6 +30,8 @@ export interface Reached extends AsyncDisposable {
 export interface ReachOptions {
   readonly command?: readonly [string, ...string[]];
   readonly startTimeoutMs?: number;
+  /** The blob directory. */
+  readonly blobDir?: string;
   /** Puts something between the two ends. */
   readonly between?: (connection: Connection) => Connection;
 }
@@ -49,6 +51,7 @@ export async function reach(path: string, options: ReachOptions = {}): Promise<R
       name: `there:${path}`,
       path,
       zrs: "no-zrs-here",
+      blobs: options.blobDir,
       zrsArguments: [],
       startTimeoutMs: options.startTimeoutMs,
     });
@@ -77,7 +80,13 @@ export async function sync(
   const ports = { disk, network, clock, random, log: options.log ?? new CollectedLog() };
   const never = new AbortController().signal;
   try {
-    return await syncFarFile(ports, storage, far, { blobs: "refuse", full: false, ...options }, never);
+    return await syncFarFile(
+      ports,
+      storage,
+      far,
+      { blobs: { choice: "refuse" }, full: false, ...options },
+      never,
+    );
   } finally {
     await storage.cut();
     await storage.saveIndex();

@@ -208,7 +208,7 @@ Deno.test("a blob is refused unless the records alone are wanted", async () => {
   await using place = await Place.make(bytes);
   await assert.rejects(sync(place.far, place.copy), UnwantedError);
   assertSameBytes(place.copied, bytes.subarray(0, transactions[0]!.end));
-  assert.equal((await sync(place.far, place.copy, { blobs: "none" })).kind, "complete");
+  assert.equal((await sync(place.far, place.copy, { blobs: { choice: "none" } })).kind, "complete");
   assertSameBytes(place.copied, bytes);
 });
 

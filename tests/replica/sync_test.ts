@@ -61,6 +61,7 @@ for (const source of SOURCES) {
         after: { lastTid: TID + 5n, end: file.end },
         transactions: 6 - Math.max(0, count),
         bytes: file.end - start,
+        blobs: undefined,
         protocol: "native",
         isDurableThere: true,
         restsOn: "said",

@@ -3,8 +3,6 @@ import type { Report } from "./checkers.ts";
 import { latin1 } from "../kit/hex.ts";
 import { type FileView, sameBytes } from "./file_view.ts";
 
-const DATA_FS = "/db/Data.fs";
-
 /** As in the names of files: no leading zero bytes. */
 function digits(id: bigint): string {
   const text = id.toString(16);
@@ -30,6 +28,14 @@ export function blobOf(oid: bigint, tid: bigint): SimulatedBlob {
 /** Where the machines of a world keep their blobs. */
 export const BLOB_DIRECTORY = "/db/blobs";
 
+/** Where a replica's file is, and its blobs. */
+export interface BlobPlace {
+  readonly dataFs: string;
+  readonly blobDir: string;
+}
+
+const USUAL_PLACE: BlobPlace = { dataFs: "/db/Data.fs", blobDir: BLOB_DIRECTORY };
+
 export interface SimulatedBlob {
   readonly oid: bigint;
   readonly tid: bigint;
@@ -44,9 +50,11 @@ export class BlobsChecker {
   readonly #name: string;
   readonly #blobs: readonly SimulatedBlob[];
   readonly #report: Report;
+  readonly #place: BlobPlace;
 
-  constructor(name: string, blobs: readonly SimulatedBlob[], report: Report) {
+  constructor(name: string, blobs: readonly SimulatedBlob[], report: Report, place = USUAL_PLACE) {
     this.#name = name;
+    this.#place = place;
     this.#blobs = blobs;
     this.#report = report;
   }
@@ -57,7 +65,8 @@ export class BlobsChecker {
    * @param when as the report begins: "" or "after a power loss, "
    */
   check(view: FileView, bytesOf: (path: string) => Uint8Array | undefined, when: string): void {
-    const list = new TextDecoder().decode(bytesOf(`${DATA_FS}.missing-blobs`));
+    const { dataFs, blobDir } = this.#place;
+    const list = new TextDecoder().decode(bytesOf(`${dataFs}.missing-blobs`));
     for (const { oid, tid, path, content } of this.#blobs) {
       const records = view.transactions[view.indexOf(tid)]?.records ?? [];
       const isBlob = (data: Uint8Array | undefined) => data !== undefined && sameBytes(data, BLOB_RECORD);
@@ -68,7 +77,7 @@ export class BlobsChecker {
         this.#report("BlobsChecker", `${when}${this.#name}: blob ${path} is missing, and is not on the list`);
         continue;
       }
-      const found = bytesOf(`${BLOB_DIRECTORY}/${path}`);
+      const found = bytesOf(`${blobDir}/${path}`);
       if (found?.length === content.length && found.every((byte, at) => byte === content[at])) continue;
       const what = found === undefined ? "is missing" : `has other content (${found.length} bytes)`;
       this.#report("BlobsChecker", `${when}${this.#name}: blob ${path} of a transaction that counts ${what}`);

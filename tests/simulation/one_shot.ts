@@ -13,6 +13,7 @@ import {
   ZrsError,
 } from "../../lib/errors.ts";
 import {
+  type BlobOptions,
   networkSource,
   openFileSource,
   Primary,
@@ -21,6 +22,7 @@ import {
   type SyncReport,
   type SyncSource,
 } from "../../lib/replica/mod.ts";
+import { BLOB_DIRECTORY, blobOf, BlobsChecker, type SimulatedBlob } from "./blobs.ts";
 import { IndexChecker, OpensChecker, PrefixChecker, PromiseBroken, type Report } from "./checkers.ts";
 import { difference, isPacked, tooMany } from "./convergence.ts";
 import { FileView } from "./file_view.ts";
@@ -36,6 +38,8 @@ import { TrackedFile } from "./tracked_file.ts";
 
 const DATA_FS = "/db/Data.fs";
 const COPY = "/copy/Data.fs";
+const COPY_BLOBS = "/copy/blobs";
+const BUSHY = new TextEncoder().encode("bushy");
 const PORT = 5_000;
 const PEER_TIMEOUT_MS = 2_000;
 /** A run must have ended by then: connecting to a machine that is off alone takes two minutes, each time. */
@@ -72,6 +76,9 @@ export class OneShotWorld implements AsyncDisposable {
   readonly #prefix: PrefixChecker;
   readonly #opens: OpensChecker;
   readonly #index: IndexChecker;
+  /** What the source has of blobs; undefined in worlds without. */
+  readonly #blobs: SimulatedBlob[] | undefined;
+  readonly #blobsChecker: BlobsChecker;
   /** The last transaction with which the copy was said to be complete. */
   #promised = 0n;
   #writer: SimulatedProcess | undefined;
@@ -92,6 +99,10 @@ export class OneShotWorld implements AsyncDisposable {
     this.#prefix = new PrefixChecker("the copy", states, this.#report);
     this.#opens = new OpensChecker("the copy", this.#report);
     this.#index = new IndexChecker("the copy", this.#report);
+    this.#blobs = random.fork("blobs").chance(0.4) ? [] : undefined;
+    const place = { dataFs: COPY, blobDir: COPY_BLOBS };
+    this.#blobsChecker = new BlobsChecker("the copy", this.#blobs ?? [], this.#report, place);
+    if (this.#blobs !== undefined) this.#source.disk.place(`${BLOB_DIRECTORY}/.layout`, BUSHY);
     this.#copy = new TrackedFile(this.#machine.disk, COPY);
     this.#watch();
   }
@@ -124,6 +135,7 @@ export class OneShotWorld implements AsyncDisposable {
     this.#copy.onLive = (unchanged) => {
       this.#prefix.live(this.#copy.live, unchanged);
       this.#opens.check(this.#copy.live, "");
+      this.#blobsChecker.check(this.#copy.live, (path) => disk.bytes(path), "");
       this.#checkPromised(this.#copy.live, "");
     };
     const isOurs = (path: string) => path.startsWith("/copy/");
@@ -158,6 +170,7 @@ export class OneShotWorld implements AsyncDisposable {
     this.#count("crash images");
     this.#opens.check(view, when);
     this.#prefix.image(view, this.#copy.live);
+    this.#blobsChecker.check(view, (path) => files.get(path), when);
     this.#checkPromised(view, when);
     const index = files.get(`${COPY}.index`);
     if (data !== undefined && index !== undefined) this.#index.check(view, data, index, false, when);
@@ -176,9 +189,14 @@ export class OneShotWorld implements AsyncDisposable {
       random: random.fork("writing"),
       everyMs: random.pick([1, 50, 200]),
       packs: random.pick([0, 0, 0.1, 0.3]),
+      blobs: this.#blobs === undefined ? 0 : 0.3,
     };
     if (!this.#writer?.running && this.#source.up) {
-      const options = { syncs: random.chance(0.8), syncsPack: random.chance(0.5) };
+      const options = {
+        syncs: random.chance(0.8),
+        syncsPack: random.chance(0.5),
+        placeBlob: this.#placeBlob,
+      };
       this.#writer = this.#source.start("writer", async (ports, signal) => {
         const naive = await NaiveSource.open(ports, DATA_FS, this.#history, options);
         await naive.work(work, signal);
@@ -187,6 +205,18 @@ export class OneShotWorld implements AsyncDisposable {
     }
     if (toTheEnd) await this.#scheduler.runUntil(() => !this.#writer?.running, { durationMs: RUN_MS });
     else await this.#scheduler.runFor(random.int(1_000));
+  }
+
+  readonly #placeBlob = (oid: bigint, tid: bigint): void => {
+    const blob = blobOf(oid, tid);
+    this.#blobs?.push(blob);
+    this.#source.disk.place(`${BLOB_DIRECTORY}/${blob.path}`, blob.content!);
+    this.#count("blobs");
+  };
+
+  /** What each end is told of blobs. */
+  #blobOptions(blobDir: string): BlobOptions {
+    return this.#blobs === undefined ? { blobs: "refuse" } : { blobs: "replicate", blobDir };
   }
 
   /** A backup is put in the source's place, so that the copy may be ahead of it. */
@@ -240,7 +270,7 @@ export class OneShotWorld implements AsyncDisposable {
     const bytes = () => random.pick([512, 4_096, 60_000]);
     return {
       path: COPY,
-      blobs: "refuse",
+      ...this.#blobOptions(COPY_BLOBS),
       protocol: this.#isLocal ? "auto" : random.pick(["auto", "native", "zrs2"]),
       check: random.pick(["quick", "quick", "full"]),
       settleMs: 500,
@@ -254,7 +284,9 @@ export class OneShotWorld implements AsyncDisposable {
   }
 
   async #open(ports: Ports): Promise<SyncSource> {
-    if (this.#isLocal) return await openFileSource(ports, { path: DATA_FS, blobs: "refuse" });
+    if (this.#isLocal) {
+      return await openFileSource(ports, { path: DATA_FS, ...this.#blobOptions(BLOB_DIRECTORY) });
+    }
     return networkSource(ports, { transport: "tcp", host: "S", port: PORT });
   }
 
@@ -266,7 +298,7 @@ export class OneShotWorld implements AsyncDisposable {
       await using primary = await Primary.open(ports, {
         path: DATA_FS,
         replicateTo: { transport: "tcp", host: "0.0.0.0", port: PORT },
-        blobs: "refuse",
+        ...this.#blobOptions(BLOB_DIRECTORY),
         lookEveryMs: 100,
         peerTimeoutMs: PEER_TIMEOUT_MS,
       });

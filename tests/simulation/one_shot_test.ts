@@ -18,6 +18,7 @@ Deno.test(`in ${SEEDS} worlds a one-shot copy is always valid, and said to be co
   }
   for (
     const name of [
+      "blobs",
       "complete",
       "crash images",
       "created",
