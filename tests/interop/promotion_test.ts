@@ -250,11 +250,10 @@ async function takeOverAndBack(drill: Drill): Promise<void> {
   await zeo.stop("SIGTERM");
   const waiting = client.set("n", upTo(51, 60));
   assert.equal((await returned.stop("SIGTERM")).code, 0);
-  if (!drill.hasBlobs) {
-    const synced = await drill.run("db1", "zrs replica-sync zrs:");
-    assert.equal(synced.code, 0, synced.err);
-    assert.match(synced.out, /^Replica complete/);
-  }
+  const synced = await drill.run("db1", "zrs replica-sync zrs:");
+  assert.equal(synced.code, 0, synced.err);
+  assert.match(synced.out, /^Replica complete/);
+  await drill.assertSameBlobs("db1", "db2");
   await primary.stop("SIGTERM");
   const back = drill.start("db1", "runzeo");
   const { from, to, indexIsRight } = await openingBy(back);

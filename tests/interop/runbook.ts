@@ -140,7 +140,7 @@ export class Machines {
   /** What the runbook says of databases with blobs. */
   #withBlobs(machine: string, command: string): string {
     if (this.#zeoConfiguration === undefined) return command;
-    if (/^zrs (primary|secondary) /.test(command)) return `${command} --blob-dir ${SRV}/blobs`;
+    if (/^zrs (primary|secondary|replica-sync) /.test(command)) return `${command} --blob-dir ${SRV}/blobs`;
     if (!command.startsWith("runzeo ")) return command;
     const configuration = this.#translate(machine, this.#zeoConfiguration);
     Deno.writeTextFileSync(join(this.place(machine), "zeo.conf"), configuration);
