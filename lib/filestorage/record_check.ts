@@ -151,21 +151,24 @@ export class RecordCheck {
     }
     const { view } = this.#window;
     const { position: transaction, tid } = this.#bounds;
+    // As the search below takes it for one: else it would be found again here, for ever.
     const isNamed = at >= 0 && readU64(view, at + RECORD.transaction) === transaction &&
-      view.getBigUint64(at + RECORD.tid) === this.#lastTid;
+      this.#tids().includes(view.getBigUint64(at + RECORD.tid));
     if (isNamed) {
-      // Everything is right but its length.
+      // Everything is right but its length, or that it says to be of a version.
       const found = readU64(view, at + RECORD.dataLength);
       const next = this.#search(position + RECORD.size);
       const dataEnd = next < 0 ? end : next;
       this.records++;
       this.#last = position;
       this.#index.set(view.getUint32(at), view.getUint32(at + 4), position);
-      this.#report(position, at, {
-        kind: "record-length",
-        expected: dataEnd - position - RECORD.size,
-        found,
-      });
+      const expected = dataEnd - position - RECORD.size;
+      const isLengthRight = found === expected && view.getUint16(at + RECORD.versionLength) !== 0;
+      this.#report(
+        position,
+        at,
+        isLengthRight ? { kind: "version" } : { kind: "record-length", expected, found },
+      );
       return dataEnd;
     }
     // Either this one is damaged, or the one before has another length than it says.
@@ -229,8 +232,12 @@ export class RecordCheck {
   }
 
   #search(from: number): number {
-    const { position, tid } = this.#bounds;
-    return this.#resync.searchRecord(from, this.#end, position, [tid, this.#lastTid]);
+    return this.#resync.searchRecord(from, this.#end, this.#bounds.position, this.#tids());
+  }
+
+  /** What a record of this transaction may name as its tid. */
+  #tids(): readonly bigint[] {
+    return [this.#bounds.tid, this.#lastTid];
   }
 
   #noteTid(position: number, at: number): void {

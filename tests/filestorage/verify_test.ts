@@ -70,7 +70,7 @@ const MUTILATIONS: readonly (readonly [what: string, bytes: () => Uint8Array, ki
   ["data is longer than the transaction", () => damagedAt(3, {}, 1, { dataLength: 999n }), ["record-length"]],
   ["data is a little longer", () => damagedAt(3, {}, 0, { dataLength: 20n }), ["record-length"]],
   ["data is a little shorter", () => damagedAt(3, {}, 2, { dataLength: 2n }), ["record-length"]],
-  ["a record is of a version", () => damagedAt(4, {}, 0, { versionLength: 3 }), ["record-length"]],
+  ["a record is of a version", () => damagedAt(4, {}, 0, { versionLength: 3 }), ["version"]],
   ["a link leads nowhere", () => damagedAt(3, {}, 0, { previous: 77n }), ["previous"]],
   ["a link leads to an older revision", () => damagedAt(3, {}, 0, { previous: positionOf(0, 1) }), [
     "previous",
@@ -234,6 +234,19 @@ Deno.test("no damage makes it fail, and every finding can be told in words", asy
     }),
     { numRuns: 1000 },
   );
+});
+
+Deno.test("a record of a version behind one of another tid is gone behind", async () => {
+  const { bytes } = dataFs(HISTORY.map((each, index) =>
+    index !== 3 ? each : {
+      ...each,
+      records: each.records.map((one, at) => ({
+        ...one,
+        damage: at === 0 ? { tid: 7n } : at === 2 ? { versionLength: 0xfb00 } : {},
+      })),
+    }
+  ));
+  assert.deepEqual(await kindsIn(bytes), ["version", "tid-mismatch"]);
 });
 
 Deno.test("a file of nothing but traps is gone through once", async () => {
