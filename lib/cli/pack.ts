@@ -8,6 +8,7 @@ import { LockedError, NotFoundError, UsageError } from "../errors.ts";
 import {
   BlobDirectory,
   keepForSecondaries,
+  MissingBlobs,
   type PackProgress,
   type PackReport,
   packStorage,
@@ -16,7 +17,7 @@ import {
 } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { politePauser } from "../replica/mod.ts";
-import { describeTid, formatTidTime, tidOfTime } from "../zodb/mod.ts";
+import { describeTid, formatTidTime, NO_TID, tidOfTime, timeOfTid } from "../zodb/mod.ts";
 import { UnreachableError } from "./control_client.ts";
 import { findSocket } from "./control_place.ts";
 import type { ExitCode } from "./exit_codes.ts";
@@ -187,6 +188,7 @@ async function packHere(
     findReferences: gc ? findReferences : undefined,
     keepOld,
     blobs,
+    missing: blobs && await MissingBlobs.open(host.disk, dataFs, blobs, storage.lastTid),
     patience: { pause, signal },
     warn,
     progress,
@@ -200,7 +202,8 @@ function stopOf({ days, to }: PackCommand, host: Host): bigint {
   if (days !== undefined && to !== undefined) {
     throw new UsageError("Cannot use both --days and --to", { hint: "Say in one way up to when to pack" });
   }
-  if (to === undefined) return tidOfTime(nowMs - (days ?? 0) * DAY_MS);
+  // However many days: before 1900 there is no tid.
+  if (to === undefined) return tidOfTime(Math.max(nowMs - (days ?? 0) * DAY_MS, timeOfTid(NO_TID)));
   if (to > tidOfTime(nowMs)) {
     throw new UsageError(`Cannot pack to ${formatTidTime(to)}: that is in the future`, {
       hint: "Name a time that has passed",
@@ -211,7 +214,9 @@ function stopOf({ days, to }: PackCommand, host: Host): bigint {
 
 function describe(dataFs: string, report: PackReport): string {
   const { isPacked, tid, bytesBefore, bytesAfter, keptAs, keptFor, blobsDropped } = report;
-  const blobs = blobsDropped === undefined ? "" : `; ${blobsDropped} blobs dropped`;
+  const blobs = blobsDropped === undefined
+    ? ""
+    : `; ${blobsDropped === 1 ? "1 blob" : `${blobsDropped} blobs`} dropped`;
   const kept = keptFor === undefined
     ? ""
     : `; kept from ${describeTid(keptFor.tid)} on for secondary ${

@@ -23,6 +23,9 @@ export const BLOB_MARKER = ".layout";
 const TEMPORARY = "tmp";
 /** Ours among the temporary files, with oid and tid: what a killed process left can be gone on with. */
 const PART_NAME = /^zrs-([0-9a-f]{16})-([0-9a-f]{16})\.part$/;
+/** What directories of objects are called, in both layouts, and on each level of the bushy one. */
+const OBJECT_NAME = /^0x([0-9a-f]{2})+$/;
+const BUSHY_NAME = /^0x[0-9a-f]{2}$/;
 const WRITE_BITS = 0o222;
 const READ_BITS = 0o444;
 /** So many directories are remembered as durable. */
@@ -45,7 +48,7 @@ export class BlobDirectory {
 
   /**
    * A directory to read from: nothing in it is changed.
-   * @throws NotFoundError, UsageError where it is no blob directory
+   * @throws NotFoundError, UsageError where it is no blob directory, or does not say how it is laid out
    */
   static open(disk: Disk, path: string): BlobDirectory {
     const found = checkDirectory(disk, path);
@@ -55,6 +58,7 @@ export class BlobDirectory {
         hint: "name the directory in which ZODB keeps the blobs of this database",
       });
     }
+    refuseUnmarkedBushy(disk, path);
     return new BlobDirectory(disk, path, layoutOf(disk, path));
   }
 
@@ -247,22 +251,30 @@ function checkDirectory(disk: Disk, path: string): FileStatus | undefined {
  */
 function checkContents(disk: Disk, path: string): void {
   if (disk.status(`${path}/${BLOB_MARKER}`) !== undefined) return;
-  const isObject = /^0x([0-9a-f]{2})+$/;
   for (const name of disk.list(path)) {
-    if (name.startsWith(".") || name === TEMPORARY) continue;
-    const isBushy = isObject.test(name) && disk.status(`${path}/${name}`)?.kind === "directory" &&
-      disk.list(`${path}/${name}`).some((each) => isObject.test(each));
-    if (isObject.test(name) && !isBushy) continue;
+    if (name.startsWith(".") || name === TEMPORARY || OBJECT_NAME.test(name)) continue;
     throw new UsageError(
-      isBushy
-        ? `Cannot use blob directory ${path}: it has no ${BLOB_MARKER}, which would mean layout lawn, and its contents are bushy`
-        : `Cannot use blob directory ${path}: it has no ${BLOB_MARKER}, and something else than blobs: ${name}`,
-      {
-        path,
-        hint: isBushy
-          ? `put the word bushy into ${path}/${BLOB_MARKER}`
-          : "name an empty directory, or the blob directory of the database",
-      },
+      `Cannot use blob directory ${path}: it has no ${BLOB_MARKER}, and something else than blobs: ${name}`,
+      { path, hint: "name an empty directory, or the blob directory of the database" },
+    );
+  }
+  refuseUnmarkedBushy(disk, path);
+}
+
+/**
+ * Without a marker, which a copy of what does not begin with a dot leaves behind, blobs of layout bushy would be
+ * looked for in the other layout, and none found.
+ * @throws UsageError
+ */
+function refuseUnmarkedBushy(disk: Disk, path: string): void {
+  if (disk.status(`${path}/${BLOB_MARKER}`) !== undefined) return;
+  for (const name of disk.list(path)) {
+    if (!BUSHY_NAME.test(name) || disk.status(`${path}/${name}`)?.kind !== "directory") continue;
+    if (!disk.list(`${path}/${name}`).some((each) => OBJECT_NAME.test(each))) continue;
+    throw new UsageError(
+      `Cannot use blob directory ${path}: it has no ${BLOB_MARKER}, which would mean layout lawn, and its contents ` +
+        "are bushy",
+      { path, hint: `put the word bushy into ${path}/${BLOB_MARKER}` },
     );
   }
 }

@@ -70,20 +70,35 @@ export async function writeKnownSecondaries(
   known: readonly KnownSecondary[],
   nowMs: number,
 ): Promise<void> {
-  const secondaries = known.filter(({ heardMs }) => heardMs > nowMs - FORGET_MS)
-    .sort((a, b) => b.heardMs - a.heardMs)
-    .slice(0, MAX_KNOWN)
-    .map(({ name, tid, heardMs }) => ({ name, tid: formatTid(tid), heard: new Date(heardMs).toISOString() }));
+  const text = textOf(
+    known.filter(({ heardMs }) => heardMs > nowMs - FORGET_MS)
+      .sort((a, b) => b.heardMs - a.heardMs)
+      .slice(0, MAX_KNOWN),
+  );
   const path = knownSecondariesPath(disk, dataFs);
   const fresh = `${path}.new`;
   disk.remove(fresh);
   {
     using file = disk.create(fresh);
-    file.writeAt(new TextEncoder().encode(`${JSON.stringify({ secondaries }, null, 1)}\n`), 0);
+    file.writeAt(text, 0);
     await file.sync();
   }
   disk.rename(fresh, path);
   await disk.syncDirectory(directoryOf(path));
+}
+
+/** As many as a file may have that can be read again: names are what peers say, and may be long. */
+function textOf(known: readonly KnownSecondary[]): Uint8Array {
+  const lines = known.map(({ name, tid, heardMs }) => ({
+    name,
+    tid: formatTid(tid),
+    heard: new Date(heardMs).toISOString(),
+  }));
+  for (;;) {
+    const text = new TextEncoder().encode(`${JSON.stringify({ secondaries: lines }, null, 1)}\n`);
+    if (text.length <= MAX_BYTES) return text;
+    lines.length = Math.floor(lines.length / 2);
+  }
 }
 
 /**

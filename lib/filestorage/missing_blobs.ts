@@ -19,6 +19,8 @@ export class MissingBlobs {
   readonly #keys = new Map<string, BlobKey>();
   /** Where the next line goes: behind the last whole one. */
   #end: number;
+  /** Settles when the file is written; one thing is done to it after the other. */
+  #writing: Promise<void> = Promise.resolve();
 
   private constructor(disk: Disk, path: string, { keys, end }: ReturnType<typeof read>) {
     this.#disk = disk;
@@ -50,13 +52,17 @@ export class MissingBlobs {
     return list;
   }
 
+  /** Whether a blob is on the list. */
+  has(key: BlobKey): boolean {
+    return this.#keys.has(lineOf(key));
+  }
+
   /** How many are missing still. */
   count(directory: BlobDirectory): number {
-    let found = 0;
-    for (const [name, key] of [...this.#keys].slice(0, MAX_LOOKED_FOR)) {
-      if (!directory.has(key)) continue;
-      this.#keys.delete(name); // the line stays until the list is opened anew
-      found++;
+    let left = MAX_LOOKED_FOR;
+    for (const [name, key] of this.#keys) {
+      if (left-- === 0) break;
+      if (directory.has(key)) this.#keys.delete(name); // the line stays until the list is written anew
     }
     return this.#keys.size;
   }
@@ -66,6 +72,28 @@ export class MissingBlobs {
    * @throws DiskFullError to be tried again; DiskError
    */
   async add(keys: readonly BlobKey[]): Promise<void> {
+    await this.#write(() => this.#append(keys));
+  }
+
+  /**
+   * Takes those off the list, durably, that are not to stay on it.
+   * @throws DiskError: the lines are still in the file
+   */
+  async retain(isWanted: (key: BlobKey) => boolean): Promise<void> {
+    await this.#write(async () => {
+      const { size } = this.#keys;
+      for (const [name, key] of this.#keys) if (!isWanted(key)) this.#keys.delete(name);
+      if (this.#keys.size < size) await this.#rewrite();
+    });
+  }
+
+  async #write(work: () => Promise<void>): Promise<void> {
+    const written = this.#writing.then(work);
+    this.#writing = written.catch(() => {}); // told to whoever asked for it
+    await written;
+  }
+
+  async #append(keys: readonly BlobKey[]): Promise<void> {
     const lines = keys.filter((key) => !this.#keys.has(lineOf(key)));
     if (lines.length === 0) return;
     const isNew = this.#disk.status(this.path) === undefined;
@@ -76,13 +104,6 @@ export class MissingBlobs {
     if (isNew || this.#end === 0) await this.#disk.syncDirectory(directoryOf(this.path));
     this.#end += bytes.length;
     for (const key of lines) this.#keys.set(lineOf(key), key);
-  }
-
-  /** Takes those off the list, durably, that are not to stay on it. @throws DiskError */
-  async retain(isWanted: (key: BlobKey) => boolean): Promise<void> {
-    const before = this.#keys.size;
-    for (const [name, key] of [...this.#keys]) if (!isWanted(key)) this.#keys.delete(name);
-    if (this.#keys.size < before) await this.#rewrite();
   }
 
   async #rewrite(): Promise<void> {

@@ -11,10 +11,11 @@
  */
 import { CorruptError, DiskFullError, UnavailableError, ZrsError } from "../errors.ts";
 import type { BlockFile, Disk } from "../ports/mod.ts";
-import type { BlobDirectory } from "./blob_directory.ts";
+import type { BlobDirectory, BlobKey } from "./blob_directory.ts";
 import { inFile } from "./history.ts";
 import type { KnownSecondary } from "./known_secondaries.ts";
 import type { Generation } from "./log.ts";
+import type { MissingBlobs } from "./missing_blobs.ts";
 import { directoryOf } from "./open.ts";
 import { describeLeftBlobs, packBlobs } from "./pack_blobs.ts";
 import { PackedCopy } from "./packed_copy.ts";
@@ -41,6 +42,8 @@ export interface PackOptions {
   readonly keepOld: boolean;
   /** Where blobs lie of which those that are dropped shall go; undefined: they stay. */
   readonly blobs?: BlobDirectory | undefined;
+  /** The list of those that have no file there: what is dropped is taken off it. */
+  readonly missing?: MissingBlobs | undefined;
   readonly patience: Patience;
   /** Is told what is not as it should be, where the packed file is as good all the same. */
   readonly warn: (message: string) => void;
@@ -199,17 +202,20 @@ class Pack {
     { kept }: KeptSearch,
     { bytesBefore: end }: PackReport,
   ): Promise<number> {
-    const { keepOld, patience, warn } = this.#options;
+    const { keepOld, patience, warn, missing } = this.#options;
     const unpacked = { file: this.#generation.file, end, packEnd, kept };
+    const noMoreMissing = new Set<string>();
     let gone = 0;
     try {
-      gone = await packBlobs(unpacked, blobs, keepOld, patience, (done) => {
-        this.#tell({ doing: "clearing", done, total: end });
+      gone = await packBlobs(unpacked, blobs, keepOld, patience, {
+        progress: (done) => this.#tell({ doing: "clearing", done, total: end }),
+        wasMissing: (key) => void (missing?.has(key) && noMoreMissing.add(nameOf(key))),
       });
+      await missing?.retain((key) => !noMoreMissing.has(nameOf(key)));
     } catch (error) {
       const isStopped = patience.signal?.aborted === true && error === patience.signal.reason;
       if (!isStopped && !(error instanceof ZrsError)) throw error;
-      warn(describeLeftBlobs(blobs, isStopped ? "stopped" : (error as ZrsError).message));
+      warn(describeLeftBlobs(blobs, isStopped ? "stopped" : error as ZrsError));
     }
     return gone;
   }
@@ -233,7 +239,7 @@ class Pack {
 
   /**
    * Looks for room before anything is written. Where there is too little, an older `.old` goes now instead of at the
-   * end, as in Python.
+   * end, as in Python; where it is not to be replaced, it stays.
    * @throws DiskFullError
    */
   #needRoom({ packEnd, headBytes }: PackSurvey, kept: KeptRecords): void {
@@ -243,7 +249,7 @@ class Pack {
     let free = this.#disk.freeBytes(directory);
     if (free >= needed) return;
     const old = `${this.#path}.old`;
-    if (free + (this.#disk.status(old)?.size ?? 0) >= needed) {
+    if (this.#options.keepOld && free + (this.#disk.status(old)?.size ?? 0) >= needed) {
       this.#disk.remove(old);
       free = this.#disk.freeBytes(directory);
       if (free >= needed) return;
@@ -278,6 +284,10 @@ function rewound({ path }: Storage): UnavailableError {
     path,
     hint: "pack it once more",
   });
+}
+
+function nameOf({ oid, tid }: BlobKey): string {
+  return `${oid} ${tid}`;
 }
 
 /** The failure that is being reported says more than one of cleaning up. */

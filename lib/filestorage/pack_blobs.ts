@@ -6,7 +6,7 @@
  * All of it is done when the packed file is in its place. A crash in between leaves files that no record needs
  * (`zrs verify --blob-dir` lists them), and never a record without its file.
  */
-import { UsageError } from "../errors.ts";
+import { UsageError, type ZrsError } from "../errors.ts";
 import type { Disk, ReadableFile } from "../ports/mod.ts";
 import { STATUS } from "../zodb/mod.ts";
 import { BLOB_MARKER, type BlobDirectory, type BlobKey } from "./blob_directory.ts";
@@ -30,13 +30,20 @@ export interface Unpacked {
   readonly kept: KeptRecords;
 }
 
+export interface BlobPackListener {
+  /** Is told how far the walk has come. */
+  readonly progress: (position: number) => void;
+  /** Is told of a dropped revision that had no file. */
+  readonly wasMissing: (key: BlobKey) => void;
+}
+
 /** @returns how many blobs have gone. @throws ZrsError, and the signal's reason: the others are still there */
 export async function packBlobs(
   unpacked: Unpacked,
   directory: BlobDirectory,
   keepOld: boolean,
   { pause, signal }: Patience,
-  progress: (position: number) => void,
+  { progress, wasMissing }: BlobPackListener,
 ): Promise<number> {
   const { file, end, packEnd } = unpacked;
   const old = keepOld ? OldBlobs.prepare(directory) : undefined;
@@ -56,7 +63,10 @@ export async function packBlobs(
       const isKept = stays === undefined || stays.has(reader.oid);
       if (isKept && old === undefined || !finder.isBlob(reader)) continue;
       const key = blobKeyOf(reader);
-      if (!directory.has(key)) continue;
+      if (!directory.has(key)) {
+        if (!isKept) wasMissing(key);
+        continue;
+      }
       if (isKept) {
         old?.share(key);
         continue;
@@ -96,17 +106,21 @@ class OldBlobs {
     this.#path = path;
   }
 
-  /** Makes the directory, or empties it. @throws ZrsError */
+  /**
+   * Makes the directory, or empties it: beside the one that is packed, not beside a link to that.
+   * @throws ZrsError
+   */
   static prepare(directory: BlobDirectory): OldBlobs {
     const { disk } = directory;
-    const path = `${directory.path.replace(/\/+$/, "")}.old`;
+    const path = `${disk.realPath(directory.path)}.old`;
     if (!disk.makeDirectory(path)) removeBlobs(disk, path);
+    const old = new OldBlobs(directory, path);
     const marker = `${path}/${BLOB_MARKER}`;
     disk.remove(marker);
-    if (disk.status(`${directory.path}/${BLOB_MARKER}`) !== undefined) {
-      disk.link(`${directory.path}/${BLOB_MARKER}`, marker);
-    }
-    return new OldBlobs(directory, path);
+    const model = `${directory.path}/${BLOB_MARKER}`;
+    // Where this file can have no second name there, no blob can: then none is to be moved, either.
+    if (disk.status(model) !== undefined && !disk.link(model, marker)) throw old.#cannotShare();
+    return old;
   }
 
   /** A blob that only the unpacked file has. */
@@ -118,12 +132,16 @@ class OldBlobs {
   share(key: BlobKey): void {
     const place = this.#placeFor(key);
     if (this.#disk.status(place) !== undefined) return; // an object may have several records in a transaction
-    if (this.#disk.link(this.#directory.pathOf(key), place)) return;
-    throw new UsageError(
-      `Cannot keep the blobs of the unpacked file in ${this.#path}: files cannot have two names there`,
+    if (!this.#disk.link(this.#directory.pathOf(key), place)) throw this.#cannotShare();
+  }
+
+  #cannotShare(): UsageError {
+    return new UsageError(
+      `Cannot keep the blobs of the unpacked file in ${this.#path}: files of ${this.#directory.path} cannot have ` +
+        "a second name there",
       {
         path: this.#path,
-        hint: "pack with --no-keep-old, or copy the blob directory before",
+        hint: "pack with --no-keep-old, and copy the blob directory before where its old blobs are wanted",
       },
     );
   }
@@ -150,8 +168,9 @@ function removeBlobs(disk: Disk, path: string): void {
   }
 }
 
-/** In words what it means that {@link packBlobs} has failed. */
-export function describeLeftBlobs(directory: BlobDirectory, why: string): string {
-  return `Blobs of revisions that were dropped are left in ${directory.path}: ${why}; ` +
-    "zrs verify --blob-dir lists them";
+/** In words what it means that {@link packBlobs} has failed, or was stopped. */
+export function describeLeftBlobs(directory: BlobDirectory, failure: ZrsError | "stopped"): string {
+  const { message, hint } = failure === "stopped" ? { message: failure, hint: undefined } : failure;
+  return `Blobs of revisions that were dropped are left in ${directory.path}: ${message}; ` +
+    `${hint === undefined ? "" : `${hint}; `}zrs verify --blob-dir lists them`;
 }

@@ -12,7 +12,7 @@ import { watchDirectory } from "./watch.ts";
 const { O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
 
 /** How a system says that it gives this file no second name. */
-const NO_LINKS: readonly string[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"];
+const NO_LINKS: readonly string[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK", "EXDEV"];
 
 /** The disk of this machine. Stateless: every call goes to the system. */
 export class HostDisk implements Disk {

@@ -79,7 +79,7 @@ export interface Disk {
   rename(from: string, to: string): void;
   /**
    * Gives a file a second name, which is free.
-   * @returns false where the file system, or its rules, give no file two names
+   * @returns false where the file system, or its rules, give no file two names, or the two are on different ones
    * @throws NotFoundError, UsageError (`name` exists, no permission), DiskError
    */
   link(path: string, name: string): boolean;

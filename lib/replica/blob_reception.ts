@@ -1,4 +1,5 @@
 /** Where a secondary's blobs come to, opened as its administrator chose, and what of them it serves on. */
+import { ZrsError } from "../errors.ts";
 import {
   BlobDirectory,
   type ByteSource,
@@ -6,8 +7,10 @@ import {
   type ObjectIndex,
   RevisionFinder,
 } from "../filestorage/mod.ts";
+import type { Log } from "../ports/mod.ts";
 import type { BlobOptions, BlobReception, BlobSupply } from "./blob_use.ts";
 import { IncomingBlobs } from "./incoming_blobs.ts";
+import type { PackRequest } from "./live_pack.ts";
 import type { Ports } from "./ports.ts";
 import { END_OF_TIME } from "./until.ts";
 
@@ -34,6 +37,23 @@ export async function openBlobs(
   const missing = await MissingBlobs.open(disk, path, directory, lastTid);
   const options = { missing, marksMissing: missingBlobs === "mark" };
   return { choice: blobs, incoming: IncomingBlobs.open(directory, lastTid, options) };
+}
+
+/** What a pack takes away with the records that it drops: only what is this replica's own. */
+export function packedWith(blobs: BlobReception): Pick<PackRequest, "blobs" | "missing"> {
+  if (blobs.choice !== "replicate") return {};
+  return { blobs: blobs.incoming.directory, missing: blobs.incoming.missing };
+}
+
+/** The replica has been rewound, and may grow again with other transactions: nothing later is missing any more. */
+export async function forgetMissing(log: Log, blobs: BlobReception, lastTid: bigint): Promise<void> {
+  if (blobs.choice !== "replicate") return;
+  try {
+    await blobs.incoming.missing.retain(({ tid }) => tid <= lastTid);
+  } catch (error) {
+    if (!(error instanceof ZrsError)) throw error;
+    log.warning(`${error.message}; ${blobs.incoming.missing.path} names blobs that have been rewound`);
+  }
 }
 
 /**

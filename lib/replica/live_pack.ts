@@ -4,12 +4,13 @@
  *
  * The last transaction is never packed, so that the source knows it again as it was.
  */
-import { LockedError, UnavailableError } from "../errors.ts";
+import { DiskFullError, LockedError, UnavailableError } from "../errors.ts";
 import {
   type BlobDirectory,
   type FindReferences,
   keepForSecondaries,
   type KnownSecondary,
+  type MissingBlobs,
   type PackProgress,
   type PackReport,
   packStorage,
@@ -30,6 +31,8 @@ export interface PackRequest {
   readonly keepOld: boolean;
   /** Where blobs lie that are the file's; undefined: they are left alone. */
   readonly blobs?: BlobDirectory | undefined;
+  /** The list of those that have no file there. */
+  readonly missing?: MissingBlobs | undefined;
   /** What secondaries may need that were heard of within so many milliseconds is kept; default: nothing is. */
   readonly keepForMs?: number | undefined;
   /** Ends it: the file is as it was then. */
@@ -48,17 +51,24 @@ export class LivePack {
   readonly #stopping = new AbortController();
   #running: Promise<unknown> | undefined;
 
-  /** @param turn that whoever receives into the storage gives */
-  constructor(ports: Ports, storage: Storage, turn: Turn) {
+  /** Why nothing can be written for the time being. */
+  readonly #problem: () => string | undefined;
+
+  /**
+   * @param turn that whoever receives into the storage gives
+   * @param problem why he cannot write for the time being, and gives no turn
+   */
+  constructor(ports: Ports, storage: Storage, turn: Turn, problem: () => string | undefined) {
     this.#ports = ports;
     this.#storage = storage;
     this.#turn = turn;
+    this.#problem = problem;
   }
 
   /**
    * @param known how far secondaries are; undefined: what is written beside the file
-   * @throws LockedError when a pack is under way, UnavailableError when the node stops, the request's signal's reason,
-   * and as {@link packStorage}
+   * @throws LockedError when a pack is under way, UnavailableError when the node stops, DiskFullError when what it has
+   * received waits for room, the request's signal's reason, and as {@link packStorage}
    */
   async pack(request: PackRequest, known?: readonly KnownSecondary[]): Promise<PackReport> {
     const { path } = this.#storage;
@@ -96,6 +106,7 @@ export class LivePack {
       : keepForSecondaries(wanted, known ?? readKnownSecondaries(disk, path), clock.now() - keepForMs);
     const signal = AbortSignal.any([request.signal, this.#stopping.signal]);
     signal.throwIfAborted();
+    this.#refuseWithoutRoom();
     log.info(`Packing ${path}`);
     try {
       const report = await packStorage(disk, this.#storage, {
@@ -103,13 +114,17 @@ export class LivePack {
         findReferences,
         keepOld,
         blobs: request.blobs,
+        missing: request.missing,
         patience: { pause: request.pause ?? politePauser(clock), signal },
         warn: (message) => {
           log.warning(message);
           warn(message);
         },
         ...(progress !== undefined && { progress }),
-        alone: (work) => this.#turn.take(work, signal),
+        alone: async (work) => {
+          this.#refuseWithoutRoom();
+          await this.#turn.take(work, signal);
+        },
       });
       log.info(this.#describe(report));
       return { ...report, keptFor };
@@ -117,6 +132,20 @@ export class LivePack {
       log.warning(`${path} has not been packed: ${error instanceof Error ? error.message : error}`);
       throw error;
     }
+  }
+
+  /** What has been received is to be written before a pack, and would be waited for. @throws DiskFullError */
+  #refuseWithoutRoom(): void {
+    const problem = this.#problem();
+    if (problem === undefined) return;
+    const { path } = this.#storage;
+    throw new DiskFullError(
+      `Cannot pack ${path}: the node has received what there is no room for: ${problem}`,
+      {
+        path,
+        hint: "make room, or stop the node and pack then",
+      },
+    );
   }
 
   #describe({ isPacked, tid, bytesBefore, bytesAfter }: PackReport): string {

@@ -332,6 +332,7 @@ export class NativeFeed implements Service, NativeHandler {
       wanted: hello.blobs,
       begun: hello.begunBlobs,
       marksMissing: hello.missingBlobs === "mark",
+      isOvertaken: (error) => this.#line.isOvertaken(error, generation),
       unreadable: this.#shared.unreadableBlobs,
       log: this.#ports.log,
       pause: () => this.#pause(),

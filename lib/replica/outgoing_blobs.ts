@@ -42,6 +42,11 @@ export interface OutgoingBlobsOptions {
   readonly begun?: readonly BegunBlob[] | undefined;
   /** Whether the secondary takes the record of a blob that has no file, and keeps in mind that it is missing. */
   readonly marksMissing?: boolean;
+  /**
+   * Whether a blob has no file because the source has been packed: then it is not missing, and its record is not to
+   * be sent any more.
+   */
+  readonly isOvertaken?: (error: MissingBlobError) => Promise<boolean>;
   /** The paths of files that were found unreadable when it was too late to say so; the same for all secondaries. */
   readonly unreadable?: Set<string>;
   /** Lets other work run, now and then. */
@@ -113,6 +118,7 @@ export class OutgoingBlobs {
       return await this.#open(directory, key);
     } catch (error) {
       if (!(error instanceof MissingBlobError) || !this.#options.marksMissing) throw error;
+      if (await this.#options.isOvertaken?.(error)) throw error;
       this.#options.log.warning(`${error.message}; the secondary marks it as missing`, { ...error.facts });
       return { key, file: undefined, length: 0, from: 0, [Symbol.dispose]: () => {} };
     }

@@ -8,6 +8,7 @@ import { type Connection, formatAddress } from "../ports/mod.ts";
 import { Approach, NotConnected } from "./approach.ts";
 import { attend } from "./attend.ts";
 import { AutoRewind } from "./auto_rewind.ts";
+import { forgetMissing } from "./blob_reception.ts";
 import { type BlobReception, contentsOf } from "./blob_use.ts";
 import { DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { sentence } from "./feed.ts";
@@ -111,6 +112,7 @@ export class Reception {
       const { lastTid } = this.#storage;
       if (lastTid !== before) this.#rewinding.grown();
       if (await this.#rewinding.heed(failure, source, signal)) {
+        await forgetMissing(log, this.#blobs, this.#storage.lastTid);
         sink = this.#newSink(signal); // the one before goes on behind what is gone
         continue;
       }

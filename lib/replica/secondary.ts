@@ -6,7 +6,7 @@ import { UsageError } from "../errors.ts";
 import type { PackReport, Storage } from "../filestorage/mod.ts";
 import type { Address } from "../ports/mod.ts";
 import { describeTid } from "../zodb/mod.ts";
-import { openBlobs, supplyOf } from "./blob_reception.ts";
+import { openBlobs, packedWith, supplyOf } from "./blob_reception.ts";
 import type { BlobReception } from "./blob_use.ts";
 import { DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import { LivePack, type PackRequest } from "./live_pack.ts";
@@ -54,7 +54,7 @@ export class Secondary {
     this.#file = file;
     this.#storage = file.storage;
     this.#server = server;
-    this.#packing = new LivePack(ports, file.storage, this.#turn);
+    this.#packing = new LivePack(ports, file.storage, this.#turn, () => this.#reception.problem);
     this.#reception = new Reception(ports, options, file, blobs, this.#turn);
   }
 
@@ -142,9 +142,8 @@ export class Secondary {
    * @throws UsageError with a delay, and as {@link LivePack.pack}
    */
   async pack(request: PackRequest): Promise<PackReport> {
-    const blobs = this.#blobs.choice === "replicate" ? this.#blobs.incoming.directory : undefined;
     if (this.#file.applying === undefined) {
-      return await this.#packing.pack({ blobs, ...request }, this.#server?.known);
+      return await this.#packing.pack({ ...packedWith(this.#blobs), ...request }, this.#server?.known);
     }
     const { path } = this.#options;
     throw new UsageError(`Cannot pack ${path}: transactions wait beside it, for it runs with --apply-delay`, {

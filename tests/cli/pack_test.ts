@@ -57,6 +57,36 @@ Deno.test("--no-keep-old keeps nothing, -q says nothing, and --json tells progra
   });
 });
 
+Deno.test("a pack says how many blobs it has dropped", async () => {
+  const blob = new Uint8Array([
+    0x80,
+    3,
+    ...new TextEncoder().encode("cZODB.blob\nBlob\n."),
+    0x80,
+    3,
+    0x4e,
+    0x2e,
+  ]);
+  const { bytes } = dataFs(
+    [0n, 1n, 2n].map((at) => ({
+      tid: FIRST + at,
+      records: [{ oid: 0n, data: ROOT }, { oid: 1n, data: blob }],
+    })),
+  );
+  for (const [to, words] of [[FIRST + 1n, "1 blob dropped"], [FIRST + 2n, "2 blobs dropped"]] as const) {
+    const disk = new MemoryDisk();
+    disk.put(PATH, bytes);
+    disk.put("/data/blobs/.layout", new TextEncoder().encode("lawn"));
+    for (const at of [0n, 1n, 2n]) {
+      disk.put(`/data/blobs/0x01/0x0${(FIRST + at).toString(16).replace(/^0/, "")}.blob`, new Uint8Array(1));
+    }
+    const host = new ScriptedHost(disk);
+    const options = ["--no-gc", "--to", to.toString(16).padStart(16, "0"), "--blob-dir", "/data/blobs"];
+    assert.equal(await run(["pack", PATH, ...options], host), 0, host.written.err);
+    assert.ok(host.written.out.includes(`; ${words};`), host.written.out);
+  }
+});
+
 Deno.test("what a secondary still needs is kept, and the last line says for whom; or not, if told so", async () => {
   const heard = new Date().toISOString();
   const secondaries = [{ name: "db2\x1b[2J", tid: "03f5945800000002", heard }];
@@ -82,8 +112,9 @@ Deno.test("what a secondary still needs is kept, and the last line says for whom
 });
 
 Deno.test("where there is nothing to drop nothing is changed, and that is no failure", async () => {
-  for (const options of [["--to", "2024-01-02"], ["--to", "03f5945800000000"], ["--days", "100000"]]) {
-    const { code, out, disk } = await pack(options);
+  const options = [["--to", "2024-01-02"], ["--to", "03f5945800000000"], ["--days", "100000"]];
+  for (const each of [...options, ["--days", "99999999999"], ["--days", "1e300"]]) {
+    const { code, out, disk } = await pack(each);
     assert.deepEqual([code, out], [
       0,
       `${PATH}: there is nothing to drop up to then; nothing has been changed\n`,

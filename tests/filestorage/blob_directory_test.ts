@@ -86,6 +86,18 @@ Deno.test("a directory that cannot be written, or whose tmp is elsewhere, is tol
   }
 });
 
+Deno.test("bushy blobs whose marker got lost in copying are not looked for in the other layout", () => {
+  const files = { "0x00/0x00/0x00/0x00/0x00/0x00/0x00/0x01/0x01.blob": "" };
+  assert.throws(() => BlobDirectory.open(diskWith(files), "/blobs"), (error) => {
+    assert(error instanceof UsageError);
+    assert.match(error.message, /it has no \.layout, .* and its contents are bushy/);
+    assert.equal(error.hint, "put the word bushy into /blobs/.layout");
+    return true;
+  });
+  assert.equal(BlobDirectory.open(diskWith({ "0x01/0x02.blob": "" }), "/blobs").layout, "lawn");
+  assert.equal(BlobDirectory.open(diskWith({ ...files, ".layout": "bushy" }), "/blobs").layout, "bushy");
+});
+
 Deno.test("a new directory is made with the marker and tmp that ZODB expects", async () => {
   const disk = new MemoryDisk();
   await BlobDirectory.prepare(disk, "/blobs");

@@ -2,9 +2,14 @@
 import assert from "node:assert/strict";
 import { ZrsError } from "../../lib/errors.ts";
 import { BlobDirectory, packStorage, Storage } from "../../lib/filestorage/mod.ts";
+import { systemHost } from "../../lib/host/mod.ts";
+import type { Disk } from "../../lib/ports/mod.ts";
 import { dataFs, type RecordDescription } from "../kit/data_fs.ts";
 import { MemoryDisk, type Operation } from "../kit/memory_disk.ts";
+import { CAN_MOUNT, withSmallDisk } from "../kit/small_disk.ts";
+import { TempDirectory } from "../kit/temp.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
+import { walk } from "../kit/walk.ts";
 import { data, history } from "./pack_kit.ts";
 import { tidAt } from "./random_history.ts";
 
@@ -58,13 +63,17 @@ function diskWithBlobs(): MemoryDisk {
 }
 
 async function pack(disk: MemoryDisk, keepOld: boolean, gc = true) {
+  return await packAt(disk, PATH, BLOBS, keepOld, gc);
+}
+
+async function packAt(disk: Disk, path: string, blobs: string, keepOld: boolean, gc = true) {
   const told: string[] = [];
-  await using storage = await Storage.open(disk, PATH);
+  await using storage = await Storage.open(disk, path);
   const report = await packStorage(disk, storage, {
     stop: tidAt(2),
     findReferences: gc ? findReferences : undefined,
     keepOld,
-    blobs: BlobDirectory.open(disk, BLOBS),
+    blobs: BlobDirectory.open(disk, blobs),
     patience: {},
     warn: (message) => told.push(message),
   });
@@ -151,7 +160,58 @@ Deno.test("where files cannot have two names, the blobs of the unpacked file sta
   disk.hasLinks = false;
   const { told, report } = await pack(disk, true);
   assert.equal(report.isPacked, true);
-  assert.match(told.join(), /files cannot have two names there; zrs verify/);
+  assert.match(told.join(), /cannot have a second name there; pack with --no-keep-old.*; zrs verify/);
   const present = filesIn(disk, BLOBS);
   assert.deepEqual(blobsIn(disk.bytes(PATH)).filter((name) => !present.includes(name)), []);
+});
+
+/** Puts the file, and a directory with its blobs, there. */
+function putOnDisk(path: string, blobs: string): void {
+  Deno.writeFileSync(path, FILE.bytes);
+  Deno.mkdirSync(blobs, { recursive: true });
+  Deno.writeTextFileSync(`${blobs}/.layout`, "lawn");
+  for (const name of blobsIn(FILE.bytes)) {
+    Deno.mkdirSync(`${blobs}/${name.split("/")[0]}`, { recursive: true });
+    Deno.writeTextFileSync(`${blobs}/${name}`, name);
+  }
+}
+
+async function filesOnDisk(directory: string): Promise<string[]> {
+  return (await walk(directory)).filter((name) => name.endsWith(".blob"));
+}
+
+Deno.test("the blobs of the unpacked file lie beside the blob directory, however that is named", async () => {
+  const { disk } = systemHost();
+  for (const [name, real] of [["link", "elsewhere/blobs"], ["blobs/.", "blobs"], ["blobs/", "blobs"]]) {
+    await using temporary = await TempDirectory.make();
+    const at = (path: string) => `${temporary.path}/${path}`;
+    putOnDisk(at("Data.fs"), at(real!));
+    if (name === "link") Deno.symlinkSync(real!, at(name));
+    const { told } = await packAt(disk, at("Data.fs"), at(name!), true);
+    assert.deepEqual(told, []);
+    assert.deepEqual(await filesOnDisk(at(real!)), blobsIn(Deno.readFileSync(at("Data.fs"))), name);
+    assert.deepEqual(await filesOnDisk(at(`${real}.old`)), blobsIn(FILE.bytes), name);
+  }
+});
+
+Deno.test({
+  name: "blobs on a file system of their own stay where they are, or go without being kept, as is said",
+  ignore: !CAN_MOUNT,
+  fn: async () => {
+    const { disk } = systemHost();
+    await using temporary = await TempDirectory.make();
+    const path = `${temporary.path}/Data.fs`;
+    await withSmallDisk(temporary.path, 256, async (blobs) => {
+      putOnDisk(path, blobs);
+      const { told } = await packAt(disk, path, blobs, true);
+      assert.match(
+        told.join(),
+        /small\.old: files of .*small cannot have a second name there; pack with --no-keep/,
+      );
+      assert.deepEqual(await filesOnDisk(blobs), blobsIn(FILE.bytes));
+      Deno.writeFileSync(path, FILE.bytes);
+      assert.deepEqual((await packAt(disk, path, blobs, false)).told, []);
+      assert.deepEqual(await filesOnDisk(blobs), blobsIn(Deno.readFileSync(path)));
+    });
+  },
 });

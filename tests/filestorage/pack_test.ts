@@ -359,5 +359,7 @@ Deno.test("a pack that may not fit is refused before it writes anything; an olde
   });
   disk.capacity = used + 400 + 1_000;
   disk.put(`${PATH}.old`, new Uint8Array(1_000));
-  assert.equal((await packStorage(disk, storage, options)).isPacked, true);
+  await assert.rejects(packStorage(disk, storage, { ...options, keepOld: false }), DiskFullError);
+  assert.equal(disk.bytes(`${PATH}.old`).length, 1_000, "nobody said that it should go");
+  assert.equal((await packStorage(disk, storage, { ...options, keepOld: true })).isPacked, true);
 });

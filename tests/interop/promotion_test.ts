@@ -1,10 +1,13 @@
 /** The runbook for a lost primary (docs/promotion.md), gone through with real ZEO servers, clients and kills. */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { join } from "node:path";
 import type { EnvironmentName } from "../kit/environments.ts";
 import { interpreterOf, OpenCheck, peerTest, ZeoClient, ZodbWriter } from "../kit/peers.ts";
 import type { ChildProcess } from "../kit/process.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { TempDirectory } from "../kit/temp.ts";
+import { walk } from "../kit/walk.ts";
 import { sizeOf, waitForChanges } from "./processes.ts";
 import { type Ended, Machines, Runbook } from "./runbook.ts";
 import { assertSameFile } from "./sameness.ts";
@@ -30,6 +33,7 @@ class Drill implements AsyncDisposable {
   readonly #machines: Machines;
   readonly #environment: EnvironmentName;
   readonly #owned: AsyncDisposableStack;
+  #clients = 0;
 
   private constructor(
     book: Runbook,
@@ -43,20 +47,28 @@ class Drill implements AsyncDisposable {
     this.#owned = owned;
   }
 
-  /** db1 has a database with a past; nothing runs. */
-  static async begin(book: Runbook, environment: EnvironmentName): Promise<Drill> {
+  /** db1 has a database with a past, perhaps with blobs; nothing runs. */
+  static async begin(
+    book: Runbook,
+    environment: EnvironmentName,
+    { blobs }: { blobs: boolean },
+  ): Promise<Drill> {
     await using owned = new AsyncDisposableStack();
     const directory = owned.use(await TempDirectory.make());
-    const machines = new Machines(directory.path, interpreterOf(environment));
+    const configuration = blobs ? book.zeoConfiguration : undefined;
+    const machines = new Machines(directory.path, interpreterOf(environment), configuration);
     {
       await using writer = await ZodbWriter.start(environment, {
         path: machines.database("db1"),
+        blobDir: machines.blobs("db1"),
         fsync: false,
       });
+      if (blobs) await writer.commitBlobs([["old", 100_000], ["empty", 0]]);
       const { tid } = await writer.commitMany({ count: 50, size: 300, objects: 3, keys: 20 });
       await writer.pack({ tid });
       await writer.commit([["n", 0]]);
       await writer.undo([1]);
+      if (blobs) await writer.commitBlobs([["old", 200_000]]);
       await writer.close();
     }
     return new Drill(book, machines, environment, owned.move());
@@ -64,6 +76,28 @@ class Drill implements AsyncDisposable {
 
   database(machine: string): string {
     return this.#machines.database(machine);
+  }
+
+  /** Where there are blobs: the paths of their files within the blob directory, and what is in them. */
+  async blobFiles(machine: string): Promise<Record<string, string> | undefined> {
+    const directory = this.#machines.blobs(machine);
+    if (directory === undefined) return undefined;
+    const names = (await walk(directory)).filter((name) => name.endsWith(".blob"));
+    return Object.fromEntries(names.map((name) => [name, sha256(Deno.readFileSync(`${directory}/${name}`))]));
+  }
+
+  /** Asserts that a machine has the blobs of another one, and no others but these. */
+  async assertSameBlobs(machine: string, source: string, others: readonly string[] = []): Promise<void> {
+    const [copy, original] = [await this.blobFiles(machine), await this.blobFiles(source)];
+    for (const name of others) {
+      assert(copy![name] !== undefined, `${name} is still there`);
+      delete copy![name];
+    }
+    assert.deepEqual(copy, original);
+  }
+
+  get hasBlobs(): boolean {
+    return this.#machines.blobs("db1") !== undefined;
   }
 
   /** Starts commands of the runbook that stay, each named by its beginning, in one process group. */
@@ -81,7 +115,10 @@ class Drill implements AsyncDisposable {
   /** An application that knows the ZEO servers of these machines. */
   async client(...machines: string[]): Promise<ZeoClient> {
     const addresses = machines.map((each) => this.#machines.address(each, ZEO_PORT));
-    return this.#owned.use(await ZeoClient.start(this.#environment, addresses));
+    const blobDir = this.hasBlobs
+      ? join(this.#machines.place(machines[0]!), `client${this.#clients++}`)
+      : undefined;
+    return this.#owned.use(await ZeoClient.start(this.#environment, addresses, blobDir));
   }
 
   /** Waits until a machine has all that another has, where nothing is being written: also the last status byte. */
@@ -103,6 +140,10 @@ class Drill implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#owned[Symbol.asyncDispose]();
   }
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
 }
 
 function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
@@ -155,8 +196,10 @@ async function takeOverAndBack(drill: Drill): Promise<void> {
   const lost = drill.start("db1", "runzeo", "zrs primary");
   const client = await drill.client("db1", "db2");
   const secondary = drill.start("db2", "zrs secondary");
+  if (drill.hasBlobs) await client.setBlob("b", ["first", "second", ""]);
   await client.set("n", upTo(1, 20));
   await drill.caughtUp("db2", "db1");
+  await drill.assertSameBlobs("db2", "db1");
   const watched = await drill.run("db2", "zrs status");
   assert.equal(watched.code, 0, watched.err);
   assert.match(watched.out, /connected for .*\n +all that there is is on disk$/);
@@ -181,11 +224,17 @@ async function takeOverAndBack(drill: Drill): Promise<void> {
   const primary = drill.start("db2", "zrs primary");
   await writing;
   assert.equal(await client.get("n"), 40);
+  if (drill.hasBlobs) {
+    assert.equal(await client.getBlob("b"), "");
+    assert.equal((await client.getBlob("old"))?.length, 200_000);
+    await client.setBlob("b", ["by db2"]);
+  }
 
   const third = drill.start("db3", "zrs secondary");
   await client.set("n", upTo(41, 45));
   await drill.caughtUp("db3", "db2");
   await assertSameFile(drill.database("db3"), file);
+  await drill.assertSameBlobs("db3", "db2");
 
   const asked = await drill.run("db1", "zrs replica-sync --dry-run");
   assert.equal(asked.code, 0, asked.err);
@@ -193,6 +242,7 @@ async function takeOverAndBack(drill: Drill): Promise<void> {
   await client.set("n", upTo(46, 50));
   await drill.caughtUp("db1", "db2");
   await assertSameFile(drill.database("db1"), file);
+  await drill.assertSameBlobs("db1", "db2");
   assert.deepEqual(saying(returned, /refuses| ERROR /), []);
   await third.stop("SIGTERM");
 
@@ -203,6 +253,7 @@ async function takeOverAndBack(drill: Drill): Promise<void> {
   const synced = await drill.run("db1", "zrs replica-sync zrs:");
   assert.equal(synced.code, 0, synced.err);
   assert.match(synced.out, /^Replica complete/);
+  await drill.assertSameBlobs("db1", "db2");
   await primary.stop("SIGTERM");
   const back = drill.start("db1", "runzeo");
   const { from, to, indexIsRight } = await openingBy(back);
@@ -215,6 +266,8 @@ async function takeOverAndBack(drill: Drill): Promise<void> {
   assert.equal(compared.code, 0, `${compared.out}\n${compared.err}`);
   assert.equal((await follower.stop("SIGTERM")).code, 0);
   assert.equal(await client.get("n"), 60);
+  if (drill.hasBlobs) assert.equal(await client.getBlob("b"), "by db2");
+  await drill.assertSameBlobs("db2", "db1");
 }
 
 /** db1 is lost with commits that nobody else had; db2 was killed, too, and takes over. */
@@ -232,7 +285,14 @@ async function takeOverWithLoss(drill: Drill, how: "by hand" | "auto"): Promise<
   await drill.caughtUp("db2", "db1");
   await killed.stop("SIGKILL");
   const { tid: firstLost } = await client.set("n", [31]);
-  await client.set("n", [32, 33]);
+  const commonBlobs = Object.keys(await drill.blobFiles("db1") ?? {});
+  if (drill.hasBlobs) await client.setBlob("b", ["32"]);
+  else await client.set("n", [32]);
+  await client.set("n", [33]);
+  const lostBlobs = Object.keys(await drill.blobFiles("db1") ?? {}).filter((each) =>
+    !commonBlobs.includes(each)
+  );
+  assert.equal(lostBlobs.length, drill.hasBlobs ? 1 : 0);
   await lost.stop("SIGKILL");
 
   const { size } = traceOf(file);
@@ -255,6 +315,7 @@ async function takeOverWithLoss(drill: Drill, how: "by hand" | "auto"): Promise<
   const again = await drill.client("db1", "db2");
   assert.equal(await again.get("n"), 30);
   await again.set("n", upTo(101, 110));
+  if (drill.hasBlobs) await again.setBlob("b", ["by db2"]);
 
   const before = await Deno.readFile(old);
   const asked = await drill.run("db1", "zrs replica-sync --dry-run");
@@ -283,13 +344,14 @@ async function takeOverWithLoss(drill: Drill, how: "by hand" | "auto"): Promise<
   await drill.caughtUp("db1", "db2");
   assert.equal((await returned.stop("SIGTERM")).code, 0);
   await assertSameFile(old, file);
+  await drill.assertSameBlobs("db1", "db2", lostBlobs);
   assert.deepEqual(saying(returned, / ERROR |refuses this replica/), []);
   assert.equal(saying(returned, /Rewound .*3 transactions taken back/).length, how === "auto" ? 1 : 0);
 
   const kept = await drill.check(`${old}.rewound-${firstLost}`);
   assert.deepEqual(
     kept.transactions!.map(({ description }) => new TextDecoder().decode(Uint8Array.fromBase64(description))),
-    ["n is 31", "n is 32", "n is 33"],
+    ["n is 31", drill.hasBlobs ? "b is 32" : "n is 32", "n is 33"],
   );
   const told = await drill.run("db1", "zrs log /srv/zodb/Data.fs.rewound-TID", firstLost);
   assert.match(told.out, /n is 33\n {2}0{16} {2}persistent\.mapping\.PersistentMapping/);
@@ -302,13 +364,15 @@ peerTest(
   async (t) => {
     const book = Runbook.read("docs/promotion.md");
     for (const environment of ["zodb55", "zodb6"] as const) {
-      await t.step(`when nothing was lost, and back on purpose (${environment})`, async () => {
-        await using drill = await Drill.begin(book, environment);
+      const blobs = environment === "zodb6";
+      const which = blobs ? `${environment}, with blobs` : environment;
+      await t.step(`when nothing was lost, and back on purpose (${which})`, async () => {
+        await using drill = await Drill.begin(book, environment, { blobs });
         await takeOverAndBack(drill);
       });
       const how = environment === "zodb55" ? "by hand" : "auto";
-      await t.step(`when the last commits were lost, taken back ${how} (${environment})`, async () => {
-        await using drill = await Drill.begin(book, environment);
+      await t.step(`when the last commits were lost, taken back ${how} (${which})`, async () => {
+        await using drill = await Drill.begin(book, environment, { blobs });
         await takeOverWithLoss(drill, how);
       });
     }

@@ -26,11 +26,14 @@ export interface Ended {
 
 /** The lines `machine$ command` of a document, and which of them have been run. */
 export class Runbook {
+  /** The configuration of a ZEO server that it shows. */
+  readonly zeoConfiguration: string;
   readonly #lines: readonly Line[];
   readonly #run = new Set<string>();
 
-  private constructor(lines: readonly Line[]) {
+  private constructor(lines: readonly Line[], zeoConfiguration: string) {
     this.#lines = lines;
+    this.zeoConfiguration = zeoConfiguration;
   }
 
   /** @param path from the project's directory on */
@@ -41,7 +44,9 @@ export class Runbook {
       command: command!,
     }));
     assert(lines.length > 0, `${path} has commands`);
-    return new Runbook(lines);
+    const [zeoConfiguration] = /^<zeo>\n.*?^<\/filestorage>\n/ms.exec(text) ?? [];
+    assert(zeoConfiguration !== undefined, `${path} has a configuration of ZEO`);
+    return new Runbook(lines, zeoConfiguration);
   }
 
   /** The one line of a machine that begins so, and ends so if that is asked for. */
@@ -69,10 +74,16 @@ export class Machines {
   readonly #directory: string;
   readonly #bin: string;
   readonly #ports = new Map<string, number>();
+  /** Of the ZEO servers, where there are blobs. */
+  readonly #zeoConfiguration: string | undefined;
 
-  /** @param interpreter Python's, with ZEO */
-  constructor(directory: string, interpreter: string) {
+  /**
+   * @param interpreter Python's, with ZEO
+   * @param zeoConfiguration where there are blobs: what the ZEO servers are started by
+   */
+  constructor(directory: string, interpreter: string, zeoConfiguration: string | undefined) {
     this.#directory = directory;
+    this.#zeoConfiguration = zeoConfiguration;
     this.#bin = join(directory, "bin");
     Deno.mkdirSync(this.#bin);
     const runzeo = `${interpreter}" -B -X utf8 "${PROJECT}tests/kit/python/runzeo.py`;
@@ -90,6 +101,11 @@ export class Machines {
     return join(this.#directory, machine, "Data.fs");
   }
 
+  /** Where a machine's blobs lie, if there are any. */
+  blobs(machine: string): string | undefined {
+    return this.#zeoConfiguration === undefined ? undefined : join(this.place(machine), "blobs");
+  }
+
   /** The directory that holds it. */
   place(machine: string): string {
     return join(this.#directory, machine);
@@ -105,7 +121,7 @@ export class Machines {
 
   /** Starts a command that stays, such as a server. */
   start(machine: string, ...commands: string[]): ChildProcess {
-    const here = commands.map((command) => this.#translate(machine, command));
+    const here = commands.map((command) => this.#translate(machine, this.#withBlobs(machine, command)));
     const program = here.length === 1 ? `exec ${here[0]}` : `${here.join(" & ")} & wait`;
     return ChildProcess.start("/bin/sh", ["-c", program], { env: this.#environment, ownGroup: true });
   }
@@ -119,6 +135,16 @@ export class Machines {
 
   get #environment(): Record<string, string> {
     return { PATH: `${this.#bin}:${Deno.env.get("PATH")}` };
+  }
+
+  /** What the runbook says of databases with blobs. */
+  #withBlobs(machine: string, command: string): string {
+    if (this.#zeoConfiguration === undefined) return command;
+    if (/^zrs (primary|secondary|replica-sync) /.test(command)) return `${command} --blob-dir ${SRV}/blobs`;
+    if (!command.startsWith("runzeo ")) return command;
+    const configuration = this.#translate(machine, this.#zeoConfiguration);
+    Deno.writeTextFileSync(join(this.place(machine), "zeo.conf"), configuration);
+    return `runzeo -C ${SRV}/zeo.conf`;
   }
 
   #translate(machine: string, command: string): string {

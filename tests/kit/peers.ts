@@ -275,13 +275,30 @@ export class ZrsSecondary extends Peer<Ready> {
 
 /** A client of real ZEO servers that knows the addresses of several, and goes on with whichever there is. */
 export class ZeoClient extends Peer<Record<string, never>> {
-  static async start(environment: EnvironmentName, addresses: readonly string[]): Promise<ZeoClient> {
-    return new ZeoClient(await startPeer(interpreterOf(environment), "zeo_client.py", { addresses }));
+  /** @param blobDir a directory of its own for copies of blobs; undefined: it knows no blobs */
+  static async start(
+    environment: EnvironmentName,
+    addresses: readonly string[],
+    blobDir?: string,
+  ): Promise<ZeoClient> {
+    return new ZeoClient(
+      await startPeer(interpreterOf(environment), "zeo_client.py", { addresses, blobDir }),
+    );
   }
 
   /** Gives a key under the root one value after the other, a transaction each; waits for a server as long as it takes. */
   async set(key: string, values: readonly (number | string)[]): Promise<{ tid: string }> {
     return await this.ask("set", { key, values });
+  }
+
+  /** As {@link set}, each value as the content of a blob. */
+  async setBlob(key: string, values: readonly string[]): Promise<{ tid: string }> {
+    return await this.ask("set", { key, values, blob: true });
+  }
+
+  /** The content of a blob under the root; null: there is none. */
+  async getBlob(key: string): Promise<string | null> {
+    return (await this.ask<{ value: string | null }>("get", { key, blob: true })).value;
   }
 
   /** The value of a key under the root; null: none. */

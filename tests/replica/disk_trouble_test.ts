@@ -1,6 +1,6 @@
 /** A secondary whose disk is full stands still without harm; one whose disk fails stops. */
 import assert from "node:assert/strict";
-import { DiskError, LockedError, UsageError } from "../../lib/errors.ts";
+import { DiskError, DiskFullError, LockedError, UsageError } from "../../lib/errors.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { othersHaveRun } from "../kit/manual_clock.ts";
 import type { Fault } from "../kit/memory_disk.ts";
@@ -55,6 +55,34 @@ Deno.test("on a full disk a secondary stands still, takes no more than it can ho
   await secondary.waitForTid(TID + 100n);
   assert.equal(secondary.log.matching(/There is room again/).length, 1);
   assert.equal(scene.copied().length, 101);
+});
+
+Deno.test("a secondary that waits for room refuses to pack, and says what it waits for", async () => {
+  const scene = new Scene();
+  using primary = await scene.listen();
+  await using secondary = await scene.startSecondary();
+  const wire = await primary.accept();
+  await wire.receiveGreeting();
+  await wire.sendTransaction(transaction(0));
+  await secondary.waitForTid(TID);
+  scene.disk.capacity = scene.disk.bytes(COPY).length + 50;
+  await wire.sendTransaction(transaction(1, 1_000));
+  await secondary.log.waitFor(/stands still/);
+  const { signal } = new AbortController();
+  const request = { stop: TID, findReferences: undefined, keepOld: true, signal, warn: () => {} };
+  await assert.rejects(secondary.node.pack(request), (error) => {
+    assert(error instanceof DiskFullError);
+    assert.match(
+      error.message,
+      /^Cannot pack \/copy\/Data\.fs: the node has received .*: Cannot write .*full$/,
+    );
+    return true;
+  });
+  scene.disk.capacity = Infinity;
+  await scene.clock.waitForTimer(5_000);
+  scene.clock.advance(5_000);
+  await secondary.waitForTid(TID + 1n);
+  assert.equal((await secondary.node.pack(request)).isPacked, false, "one transaction cannot lose anything");
 });
 
 Deno.test("a secondary that is stopped while its disk is full keeps what is whole, and nothing else", async () => {

@@ -1,22 +1,25 @@
 /** `--missing-blobs mark`: what a source has no file for is missing at the replica, too, and goes on being told. */
 import assert from "node:assert/strict";
 import { DiskError, DiskFullError } from "../../lib/errors.ts";
+import { run } from "../../lib/cli/mod.ts";
 import { BlobDirectory, type Finding, MissingBlobs, Verification } from "../../lib/filestorage/mod.ts";
+import { ScriptedHost } from "../cli/scripted_host.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { latin1 } from "../kit/hex.ts";
 import type { MemoryDisk } from "../kit/memory_disk.ts";
 import { startPrimary, startSecondary } from "../kit/node.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { sceneWith, tidText } from "./native_kit.ts";
-import { COPY, HERE, type Scene } from "./scene.ts";
+import { COPY, HERE, ORIGINAL, type Scene } from "./scene.ts";
 
 const BLOB = latin1("\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N.");
 const TID = 0x036c_9000_0000_0001n;
-const FILE = dataFs([
+const HISTORY = [
   { tid: TID, records: [{ oid: 0n, data: "root" }] },
   { tid: TID + 1n, records: [{ oid: 7n, data: BLOB }, { oid: 8n, data: BLOB }] },
   { tid: TID + 2n, records: [{ oid: 7n, data: BLOB }] },
-]);
+];
+const FILE = dataFs(HISTORY);
 const HERE_IS = latin1("the content");
 const SOURCE_BLOBS = "/source/blobs";
 const COPY_BLOBS = "/copy/blobs";
@@ -68,6 +71,34 @@ Deno.test("a replica that marks what its source lacks has all records, the other
   assertSameBytes(disk.bytes(`${COPY_BLOBS}/${nameOf(8, TID + 1n)}`), HERE_IS);
   assert.equal(new TextDecoder().decode(disk.bytes(LIST)), LINES);
   assert.equal(secondary.node.status().missingBlobs, 2);
+});
+
+Deno.test("what the source has packed away meanwhile is not marked as missing", async () => {
+  const all = scene();
+  const { disk } = all;
+  disk.put(`${SOURCE_BLOBS}/${nameOf(7, TID + 2n)}`, HERE_IS);
+  const packed = dataFs([
+    { tid: TID, status: "p", records: [{ oid: 0n, data: "root" }] },
+    { tid: TID + 1n, status: "p", records: [{ oid: 8n, data: BLOB }] },
+    { tid: TID + 2n, records: [{ oid: 7n, data: BLOB }] },
+  ]).bytes;
+  const openRead = disk.openRead.bind(disk);
+  let packs = 0;
+  disk.openRead = (path) => {
+    if (path.endsWith(nameOf(7, TID + 1n)) && packs++ === 0) {
+      disk.put("/source/Data.fs.pack", packed);
+      disk.rename("/source/Data.fs.pack", "/source/Data.fs");
+    }
+    return openRead(path);
+  };
+  await using _primary = await all.startPrimary(PRIMARY);
+  await using secondary = await startSecondary(SECONDARY, all);
+  await secondary.log.waitFor(/connecting again/);
+  all.clock.advance(60_000);
+  await secondary.waitForTid(TID + 2n);
+  assert.equal(packs, 1);
+  assert.equal(secondary.node.status().missingBlobs, 0);
+  assert.deepEqual(disk.status(LIST), undefined);
 });
 
 Deno.test("it goes on being told, also by a process that marks nothing, until the files are there", async () => {
@@ -124,6 +155,49 @@ Deno.test("holes travel on only to who marks them, too", async () => {
   await marking.waitForTid(TID + 2n);
   assertSameBytes(all.disk.bytes("/copy/Next.fs"), bytes);
   assert.equal(new TextDecoder().decode(all.disk.bytes("/copy/Next.fs.missing-blobs")), LINES);
+});
+
+Deno.test("what a pack drops is taken off the list, in a running node and without one", async () => {
+  const all = scene();
+  const { disk } = all;
+  disk.put(`${SOURCE_BLOBS}/${nameOf(7, TID + 3n)}`, HERE_IS);
+  disk.put(ORIGINAL, dataFs([...HISTORY, { tid: TID + 3n, records: [{ oid: 7n, data: BLOB }] }]).bytes);
+  {
+    await using _primary = await all.startPrimary(PRIMARY);
+    await using secondary = await startSecondary(SECONDARY, all);
+    await secondary.waitForTid(TID + 3n);
+    assert.equal(secondary.node.status().missingBlobs, 2);
+    await secondary.node.pack({
+      stop: TID + 2n,
+      findReferences: undefined,
+      keepOld: true,
+      signal: new AbortController().signal,
+      warn: (message) => assert.fail(message),
+    });
+    assert.equal(secondary.node.status().missingBlobs, 1);
+    assert.equal(new TextDecoder().decode(disk.bytes(LIST)), LINES.split("\n")[1] + "\n");
+  }
+  const host = new ScriptedHost(disk);
+  const options = ["--no-gc", "--blob-dir", COPY_BLOBS, "--ignore-secondaries"];
+  assert.equal(await run(["pack", COPY, ...options], host), 0, host.written.err);
+  assert.equal(disk.status(LIST), undefined);
+});
+
+Deno.test("what is rewound is not on the list when the replica has grown again", async () => {
+  const all = scene();
+  const { disk } = all;
+  await using _primary = await all.startPrimary(PRIMARY);
+  await using secondary = await startSecondary({ ...SECONDARY, rewindLimit: 10 }, all);
+  await secondary.waitForTid(TID + 2n);
+  const others = [...HISTORY.slice(0, 2), { tid: TID + 5n, records: [{ oid: 0n, data: "other" }] }];
+  disk.put("/source/Data.fs.restored", dataFs(others).bytes);
+  disk.rename("/source/Data.fs.restored", ORIGINAL);
+  await secondary.log.waitFor(/connecting again/);
+  all.clock.advance(60_000);
+  await secondary.log.waitFor(/^Rewound /);
+  await secondary.waitForTid(TID + 5n);
+  assert.equal(secondary.node.status().missingBlobs, 1);
+  assert.equal(new TextDecoder().decode(disk.bytes(LIST)), LINES.split("\n")[0] + "\n");
 });
 
 Deno.test("whatever fails in writing the list, trying again writes it whole, once", async () => {

@@ -52,6 +52,21 @@ Deno.test("a source remembers how far a secondary is, by its name, over its own 
   assert.deepEqual(readKnownSecondaries(scene.disk, ORIGINAL), known);
 });
 
+Deno.test("however long secondaries say their names are, the file can be read again", async () => {
+  const disk = new MemoryDisk();
+  disk.put(ORIGINAL, FILE.bytes);
+  const nowMs = 1_700_000_000_000;
+  const known = Array.from({ length: 1_000 }, (_, at) => ({
+    name: `${at} ${'"'.repeat(990)}\ud800`,
+    tid: tidAt(7),
+    heardMs: nowMs - at,
+  }));
+  await writeKnownSecondaries(disk, ORIGINAL, known, nowMs);
+  const read = readKnownSecondaries(disk, ORIGINAL);
+  assert.ok(read.length >= 100, `${read.length}`);
+  assert.deepEqual(read, known.slice(0, read.length), "who was heard of last is kept");
+});
+
 Deno.test("a secondary without a name is remembered by where it comes from; unasked a source writes nothing", async () => {
   const { scene, primary, secondary } = await attachedScene("/far/Data.fs");
   await secondary.waitForTid(tidAt(7));
