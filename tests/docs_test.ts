@@ -2,13 +2,13 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { readAnswer, toAnswer } from "../lib/cli/status_answer.ts";
+import { readAnswer, toAnswer } from "../lib/cli/status/status_answer.ts";
 import { RefusedError } from "../lib/errors.ts";
-import { checkIndex, readIndexFile, writeIndexFile } from "../lib/filestorage/index_file.ts";
+import { checkIndex, readIndexFile, writeIndexFile } from "../lib/filestorage/index/index_file.ts";
 import { Restorer, Storage, TransactionReader, Window } from "../lib/filestorage/mod.ts";
-import { ObjectIndex } from "../lib/filestorage/object_index.ts";
+import { ObjectIndex } from "../lib/filestorage/index/object_index.ts";
 import { extensionToSend, extensionToStore } from "../lib/pickle/mod.ts";
-import { Incoming } from "../lib/replica/incoming.ts";
+import { Incoming } from "../lib/replica/receiving/incoming.ts";
 import { formatTid, formatTidTime, isBlobRecord, laterThan, parseTid, tidOfTime } from "../lib/zodb/mod.ts";
 import {
   encodeGreeting,

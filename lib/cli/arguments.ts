@@ -19,14 +19,14 @@ import { extractOptionNames } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
 import { type LogCommand, logParser } from "./log.ts";
-import { type PackCommand, packParser } from "./pack.ts";
+import { type PackCommand, packParser } from "./pack/pack.ts";
 import { type PrimaryCommand, primaryParser } from "./primary.ts";
 import { type PromoteCommand, promoteParser } from "./promote.ts";
-import { type ReplicaSyncCommand, replicaSyncParser } from "./replica_sync.ts";
+import { type ReplicaSyncCommand, replicaSyncParser } from "./sync/replica_sync.ts";
 import { type RewindCommand, rewindParser } from "./rewind.ts";
 import { type SecondaryCommand, secondaryParser } from "./secondary.ts";
-import { type StatusCommand, statusParser } from "./status.ts";
-import { type VerifyCommand, verifyParser } from "./verify.ts";
+import { type StatusCommand, statusParser } from "./status/status.ts";
+import { type VerifyCommand, verifyParser } from "./verify/verify.ts";
 import { VERSION } from "./version.ts";
 
 /** What the user wants done. */

@@ -9,7 +9,7 @@ import { UsageError } from "../errors.ts";
 import type { LogOptions, TlsFiles } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
 import type { BlobOptions, Compress } from "../replica/mod.ts";
-import { controlPathOf } from "./control_place.ts";
+import { controlPathOf } from "./control/control_place.ts";
 import { file, rate, wholeNumber } from "./values.ts";
 
 /** What is said about encryption: the paths of three files, and whose certificate the other end shows. */

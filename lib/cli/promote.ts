@@ -19,9 +19,9 @@ import {
 } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
-import { ask, UnreachableError } from "./control_client.ts";
-import { controlPathOf } from "./control_place.ts";
-import { isObject } from "./control_protocol.ts";
+import { ask, UnreachableError } from "./control/control_client.ts";
+import { controlPathOf } from "./control/control_place.ts";
+import { isObject } from "./control/control_protocol.ts";
 import { Listing, openHistory } from "./listing.ts";
 import { usageLine } from "./options.ts";
 import { file, moment } from "./values.ts";

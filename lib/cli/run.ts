@@ -5,16 +5,16 @@ import { type Command, parseArguments, programOf } from "./arguments.ts";
 import { EXIT, type ExitCode, exitCodeOf } from "./exit_codes.ts";
 import { formatFailure } from "./failure.ts";
 import { runLog } from "./log.ts";
-import { nagiosFailure } from "./nagios.ts";
-import { runPack } from "./pack.ts";
+import { nagiosFailure } from "./status/nagios.ts";
+import { runPack } from "./pack/pack.ts";
 import { runPrimary } from "./primary.ts";
 import { runPromote } from "./promote.ts";
-import { runReplicaSync } from "./replica_sync.ts";
+import { runReplicaSync } from "./sync/replica_sync.ts";
 import { runRewind } from "./rewind.ts";
 import { runSecondary } from "./secondary.ts";
 
-import { isNagiosCheck, runStatus } from "./status.ts";
-import { runVerify } from "./verify.ts";
+import { isNagiosCheck, runStatus } from "./status/status.ts";
+import { runVerify } from "./verify/verify.ts";
 
 /**
  * Runs the command that the arguments name, until it is done. Never throws.

@@ -18,7 +18,7 @@ import {
 import type { PackReport } from "../filestorage/mod.ts";
 import type { NodeStatus, PackRequest, Promotion, Secret } from "../replica/mod.ts";
 import { AuthFile } from "./auth_file.ts";
-import { type FileUse, openControl } from "./control.ts";
+import { type FileUse, openControl } from "./control/control.ts";
 import { EXIT, type ExitCode, originOf } from "./exit_codes.ts";
 import { RepeatedLog } from "../replica/mod.ts";
 import { formatFailure, withHint } from "./failure.ts";

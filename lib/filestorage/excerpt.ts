@@ -11,7 +11,7 @@ import type { BlockFile, Disk, ReadableFile } from "../ports/mod.ts";
 import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { inFile } from "./history.ts";
 import { FIRST_POSITION } from "./layout.ts";
-import { ObjectIndex } from "./object_index.ts";
+import { ObjectIndex } from "./index/object_index.ts";
 import { directoryOf } from "./open.ts";
 import { type Patience, scan } from "./recover.ts";
 import { TransactionReader } from "./transaction.ts";

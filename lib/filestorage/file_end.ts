@@ -3,7 +3,7 @@ import { readU64, viewOf } from "../bytes/mod.ts";
 import type { Disk, ReadableFile } from "../ports/mod.ts";
 import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { MAX_RUN_BYTES } from "./appender.ts";
-import { readIndexPosition } from "./index_position.ts";
+import { readIndexPosition } from "./index/index_position.ts";
 import { FIRST_POSITION, TRAILER_SIZE } from "./layout.ts";
 import { hasUnfinishedBefore, lastTidAt, LOCATE_WINDOW_BYTES } from "./locate.ts";
 import { TransactionReader } from "./transaction.ts";

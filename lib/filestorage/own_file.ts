@@ -3,7 +3,7 @@ import { LockedError, NotFoundError, UsageError } from "../errors.ts";
 import type { BlockFile, Disk, FileLock, ReadableFile } from "../ports/mod.ts";
 import { MAGIC } from "./layout.ts";
 import { directoryOf, readMagic } from "./open.ts";
-import { segmentPaths } from "./segment.ts";
+import { segmentPaths } from "./pending/segment.ts";
 
 /** Looks what there is before anything is left beside it. @throws UsageError */
 export function checkPlace(disk: Disk, path: string): void {

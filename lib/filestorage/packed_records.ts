@@ -8,7 +8,7 @@
  */
 import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { FIRST_POSITION } from "./layout.ts";
-import { ObjectIndex } from "./object_index.ts";
+import { ObjectIndex } from "./index/object_index.ts";
 import { TransactionReader } from "./transaction.ts";
 import { type ByteSource, Window } from "./window.ts";
 

@@ -2,7 +2,7 @@
  * Records of the transaction under way, to be entered in the index once it is whole: of one that fits into a
  * buffer. What is larger is read back instead, so that memory does not grow with it.
  */
-import type { ObjectIndex } from "./object_index.ts";
+import type { ObjectIndex } from "./index/object_index.ts";
 
 const FIRST_CAPACITY = 128;
 /** Arrays of more are given up when they are empty again. */

@@ -4,7 +4,7 @@
  * file lies otherwise than it was believed to is found out, and not copied.
  */
 import { describeTid, STATUS } from "../zodb/mod.ts";
-import type { ObjectIndex } from "./object_index.ts";
+import type { ObjectIndex } from "./index/object_index.ts";
 import { RecordReader } from "./revision.ts";
 import type { TransactionReader } from "./transaction.ts";
 import type { ByteSource } from "./window.ts";

@@ -10,7 +10,7 @@ import { STATUS } from "../zodb/mod.ts";
 import { MAX_RUN_BYTES } from "./appender.ts";
 import { TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import { lastTidAt, LOCATE_WINDOW_BYTES } from "./locate.ts";
-import { ObjectIndex } from "./object_index.ts";
+import { ObjectIndex } from "./index/object_index.ts";
 import { directoryOf } from "./open.ts";
 import { TransactionReader } from "./transaction.ts";
 import { Window } from "./window.ts";

@@ -2,9 +2,9 @@
 import { DiskError } from "../errors.ts";
 import type { BlockFile, Disk } from "../ports/mod.ts";
 import { NO_TID } from "../zodb/mod.ts";
-import { checkIndex, readIndexFile } from "./index_file.ts";
+import { checkIndex, readIndexFile } from "./index/index_file.ts";
 import { FIRST_POSITION } from "./layout.ts";
-import { ObjectIndex } from "./object_index.ts";
+import { ObjectIndex } from "./index/object_index.ts";
 import { type Cut, cutTornEnd, type Patience, scan } from "./recover.ts";
 import { isRewound } from "./rewound_path.ts";
 

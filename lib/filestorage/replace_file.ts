@@ -14,8 +14,8 @@
  */
 import { DiskError, ZrsError } from "../errors.ts";
 import type { Disk } from "../ports/mod.ts";
-import { writeIndexFile } from "./index_file.ts";
-import type { ObjectIndex } from "./object_index.ts";
+import { writeIndexFile } from "./index/index_file.ts";
+import type { ObjectIndex } from "./index/object_index.ts";
 import { directoryOf } from "./open.ts";
 
 /** A file that is complete and synced, in the directory of what it replaces ({@link Disk.realPath}). */

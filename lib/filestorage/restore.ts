@@ -11,7 +11,7 @@ import { viewOf, writeU64 } from "../bytes/mod.ts";
 import { MAX_METADATA_LENGTH, STATUS, type TransactionHead } from "../zodb/mod.ts";
 import type { Run } from "./appender.ts";
 import { BACK_POINTER_SIZE, FIRST_POSITION, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
-import type { ObjectIndex } from "./object_index.ts";
+import type { ObjectIndex } from "./index/object_index.ts";
 import { PendingRecords } from "./pending_records.ts";
 import { type ExamineRecord, forEachRecord, RawChecker } from "./raw_run.ts";
 import { RevisionFinder } from "./revision_finder.ts";

@@ -6,7 +6,7 @@
  * transaction is searched by its tid.
  */
 import { equalBytes } from "../bytes/mod.ts";
-import type { ObjectIndex } from "./object_index.ts";
+import type { ObjectIndex } from "./index/object_index.ts";
 import { NOTE_SPACING, PackedRecords } from "./packed_records.ts";
 import { RecordReader } from "./revision.ts";
 import type { ByteSource } from "./window.ts";

@@ -8,10 +8,10 @@
 import { type DiskError, ZrsError } from "../errors.ts";
 import type { BlockFile, Disk, FileLock, ReadableFile } from "../ports/mod.ts";
 import { Appender, type Run } from "./appender.ts";
-import { writeIndexFile } from "./index_file.ts";
-import { indexBefore, type KeptEnd } from "./index_before.ts";
+import { writeIndexFile } from "./index/index_file.ts";
+import { indexBefore, type KeptEnd } from "./index/index_before.ts";
 import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
-import type { ObjectIndex } from "./object_index.ts";
+import type { ObjectIndex } from "./index/object_index.ts";
 import { checkMayCreate, directoryOf } from "./open.ts";
 import {
   checkPlace,

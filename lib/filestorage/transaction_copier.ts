@@ -5,7 +5,7 @@
 import type { BlockFile } from "../ports/mod.ts";
 import { NO_TID } from "../zodb/mod.ts";
 import { FIRST_POSITION, MAGIC, RECORD } from "./layout.ts";
-import { ObjectIndex } from "./object_index.ts";
+import { ObjectIndex } from "./index/object_index.ts";
 import { Restorer } from "./restore.ts";
 import { RecordReader } from "./revision.ts";
 import type { TransactionReader } from "./transaction.ts";

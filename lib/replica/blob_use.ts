@@ -2,7 +2,7 @@
 import { UnavailableError } from "../errors.ts";
 import type { BlobDirectory, BlobKey } from "../filestorage/mod.ts";
 import { describeTid, formatOid } from "../zodb/mod.ts";
-import type { IncomingBlobs } from "./incoming_blobs.ts";
+import type { IncomingBlobs } from "./receiving/incoming_blobs.ts";
 
 /**
  * - `refuse`: the first blob ends the stream

@@ -7,7 +7,7 @@ import { DiskFullError, ZrsError } from "../errors.ts";
 import type { DelayedStorage } from "../filestorage/mod.ts";
 import { timeOfTid } from "../zodb/mod.ts";
 import type { Ports } from "./ports.ts";
-import { FULL_RETRY_MS } from "./sink.ts";
+import { FULL_RETRY_MS } from "./receiving/sink.ts";
 import type { DelayStatus } from "./status.ts";
 import { Bell, sleep } from "./waiting.ts";
 

@@ -9,9 +9,9 @@ import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import type { BlobOptions, BlobSupply } from "./blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "./buffers.ts";
 import type { Secret } from "../native/mod.ts";
-import type { Compress } from "./pace.ts";
+import type { Compress } from "./sending/pace.ts";
 import type { Ports } from "./ports.ts";
-import { Server } from "./server.ts";
+import { Server } from "./sending/server.ts";
 import type { NodeStatus } from "./status.ts";
 import { Bell, pauser, sleep } from "./waiting.ts";
 

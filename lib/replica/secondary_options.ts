@@ -1,10 +1,10 @@
 /** What a secondary is told when it starts. */
 import type { Address } from "../ports/mod.ts";
 import type { Secret } from "../native/mod.ts";
-import type { Protocol } from "./approach.ts";
+import type { Protocol } from "./receiving/approach.ts";
 import type { BlobOptions } from "./blob_use.ts";
 import type { BufferSizes } from "./buffers.ts";
-import type { Compress } from "./pace.ts";
+import type { Compress } from "./sending/pace.ts";
 
 export const DEFAULT_INDEX_SAVE_MS = 60_000;
 

@@ -1,6 +1,6 @@
 /** The language of the control socket: lines however they are cut, and an answer to whatever is said. */
 import assert from "node:assert/strict";
-import { answerTo, type Handlers, LineDecoder, refusal } from "../../lib/cli/control_protocol.ts";
+import { answerTo, type Handlers, LineDecoder, refusal } from "../../lib/cli/control/control_protocol.ts";
 import { ProtocolError, UsageError } from "../../lib/errors.ts";
 import { CollectedLog } from "../kit/collected_log.ts";
 

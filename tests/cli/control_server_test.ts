@@ -1,7 +1,7 @@
 /** The control socket among bad clients, and the asking of nodes that do not answer: bounded, dropped, told. */
 import assert from "node:assert/strict";
-import { ask } from "../../lib/cli/control_client.ts";
-import { ControlServer } from "../../lib/cli/control_server.ts";
+import { ask } from "../../lib/cli/control/control_client.ts";
+import { ControlServer } from "../../lib/cli/control/control_server.ts";
 import { ProtocolError, UnavailableError } from "../../lib/errors.ts";
 import type { Connection } from "../../lib/ports/mod.ts";
 import { CollectedLog } from "../kit/collected_log.ts";

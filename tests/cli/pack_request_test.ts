@@ -1,7 +1,7 @@
 /** `pack` on the control socket: what is asked comes to the node, and what the node does and says comes back. */
 import assert from "node:assert/strict";
-import { ControlServer } from "../../lib/cli/control_server.ts";
-import { askToPack, packHandler, type PackListener, type PackPlan } from "../../lib/cli/pack_request.ts";
+import { ControlServer } from "../../lib/cli/control/control_server.ts";
+import { askToPack, packHandler, type PackListener, type PackPlan } from "../../lib/cli/pack/pack_request.ts";
 import type { Node } from "../../lib/cli/server.ts";
 import {
   CorruptError,

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { formatSourceUrl, isSourceUrl, parseSourceUrl } from "../../lib/cli/source_url.ts";
+import { formatSourceUrl, isSourceUrl, parseSourceUrl } from "../../lib/cli/sync/source_url.ts";
 import { UsageError } from "../../lib/errors.ts";
 import type { Address } from "../../lib/ports/mod.ts";
 

@@ -6,7 +6,7 @@ import {
   splitCommand,
   sshArguments,
   type SshTarget,
-} from "../../lib/cli/ssh_source.ts";
+} from "../../lib/cli/sync/ssh_source.ts";
 import { UsageError } from "../../lib/errors.ts";
 
 function target(host: string, path: string, more: Partial<SshTarget> = {}): SshTarget {

@@ -7,8 +7,8 @@ import {
   readAnswer,
   type SourceAnswer,
   type StatusAnswer,
-} from "../../lib/cli/status_answer.ts";
-import { formatStatus } from "../../lib/cli/status_text.ts";
+} from "../../lib/cli/status/status_answer.ts";
+import { formatStatus } from "../../lib/cli/status/status_text.ts";
 import { ProtocolError } from "../../lib/errors.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { ScriptedHost } from "./scripted_host.ts";

@@ -1,9 +1,9 @@
 /** The blobs of two copies compared: of two files, or of a file and a running node. */
 import assert from "node:assert/strict";
-import { verifyOther, type VerifyOtherOptions } from "../../lib/cli/verify_other.ts";
+import { verifyOther, type VerifyOtherOptions } from "../../lib/cli/verify/verify_other.ts";
 import { ProtocolError, UsageError } from "../../lib/errors.ts";
 import { BlobDirectory, Generation } from "../../lib/filestorage/mod.ts";
-import { CompareAnswers } from "../../lib/replica/compare_answers.ts";
+import { CompareAnswers } from "../../lib/replica/compare/compare_answers.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { latin1 } from "../kit/hex.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";

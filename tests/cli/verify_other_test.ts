@@ -1,8 +1,8 @@
 /** Two copies compared, and digests, as people and scripts see them. */
 import assert from "node:assert/strict";
 import { run } from "../../lib/cli/mod.ts";
-import { verifyDigest } from "../../lib/cli/verify_digest.ts";
-import { verifyOther, type VerifyOtherOptions } from "../../lib/cli/verify_other.ts";
+import { verifyDigest } from "../../lib/cli/verify/verify_digest.ts";
+import { verifyOther, type VerifyOtherOptions } from "../../lib/cli/verify/verify_other.ts";
 import { CorruptError, UnavailableError, UsageError } from "../../lib/errors.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";

@@ -9,7 +9,7 @@ import {
   UsageError,
   ZrsError,
 } from "../../lib/errors.ts";
-import { checkIndex, readIndexFile } from "../../lib/filestorage/index_file.ts";
+import { checkIndex, readIndexFile } from "../../lib/filestorage/index/index_file.ts";
 import {
   DelayedStorage,
   History,
@@ -18,7 +18,7 @@ import {
   rewindStorage,
   Storage,
 } from "../../lib/filestorage/mod.ts";
-import { segmentPaths } from "../../lib/filestorage/segment.ts";
+import { segmentPaths } from "../../lib/filestorage/pending/segment.ts";
 import type { Disk } from "../../lib/ports/mod.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { MemoryDisk, type Operation } from "../kit/memory_disk.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { viewOf } from "../../lib/bytes/mod.ts";
-import { checkIndex, type IndexCheck } from "../../lib/filestorage/index_check.ts";
-import { ObjectIndex } from "../../lib/filestorage/object_index.ts";
+import { checkIndex, type IndexCheck } from "../../lib/filestorage/index/index_check.ts";
+import { ObjectIndex } from "../../lib/filestorage/index/object_index.ts";
 import {
   type BuiltFile,
   dataFs,

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { DiskError, UsageError } from "../../lib/errors.ts";
-import { checkIndex, readIndexFile, writeIndexFile } from "../../lib/filestorage/index_file.ts";
-import { ObjectIndex } from "../../lib/filestorage/object_index.ts";
+import { checkIndex, readIndexFile, writeIndexFile } from "../../lib/filestorage/index/index_file.ts";
+import { ObjectIndex } from "../../lib/filestorage/index/object_index.ts";
 import { FailingDisk } from "./failing_disk.ts";
 
 const PATH = "/db/Data.fs";

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { DiskError, DiskFullError } from "../../lib/errors.ts";
-import { JoinedFile } from "../../lib/filestorage/joined_file.ts";
-import { findSegments, segmentPaths } from "../../lib/filestorage/segment.ts";
+import { JoinedFile } from "../../lib/filestorage/pending/joined_file.ts";
+import { findSegments, segmentPaths } from "../../lib/filestorage/pending/segment.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 

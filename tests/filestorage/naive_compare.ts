@@ -1,4 +1,4 @@
-/** Compares two files by everything that is in them, slowly: an oracle for lib/filestorage/compare.ts. */
+/** Compares two files by everything that is in them, slowly: an oracle for lib/filestorage/compare/compare.ts. */
 import { type ReadRecord, type ReadTransaction, transactionsOf } from "../kit/transactions_of.ts";
 
 /** What kind of difference, in which transaction. */

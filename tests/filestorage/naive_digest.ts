@@ -1,4 +1,4 @@
-/** The digests of filestorage/content_digest.ts and history_digest.ts in the plainest way, from what the naive reader read. */
+/** The digests of filestorage/compare/content_digest.ts and history_digest.ts in the plainest way, from what the naive reader read. */
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { bytesOf } from "../kit/hex.ts";
@@ -40,7 +40,7 @@ export function naiveRecordDigest(record: ReadRecord): string {
   return sha256(recordBytes(record));
 }
 
-/** The digest of a stretch of history (filestorage/history_digest.ts), hexadecimal. */
+/** The digest of a stretch of history (filestorage/compare/history_digest.ts), hexadecimal. */
 export function naiveHistoryDigest(transactions: readonly ReadTransaction[]): string {
   const parts = transactions.flatMap((transaction) => {
     const said = contentOf(transaction);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { ObjectIndex } from "../../lib/filestorage/object_index.ts";
+import { ObjectIndex } from "../../lib/filestorage/index/object_index.ts";
 
 const MAX_POSITION = 2 ** 48 - 1;
 const MAX_OID = 2n ** 64n - 1n;

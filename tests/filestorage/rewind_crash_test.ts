@@ -1,7 +1,7 @@
 /** What a crash at any moment of a rewind leaves: the file as it was, or rewound, with what went in its file. */
 import assert from "node:assert/strict";
 import { CorruptError, DiskError } from "../../lib/errors.ts";
-import { readIndexFile } from "../../lib/filestorage/index_file.ts";
+import { readIndexFile } from "../../lib/filestorage/index/index_file.ts";
 import { Appender, rewind, Storage, TRANSACTION } from "../../lib/filestorage/mod.ts";
 import { type BuiltFile, dataFs } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";

@@ -8,7 +8,7 @@ import {
   NotFoundError,
   UsageError,
 } from "../../lib/errors.ts";
-import { readIndexFile } from "../../lib/filestorage/index_file.ts";
+import { readIndexFile } from "../../lib/filestorage/index/index_file.ts";
 import { type ObjectIndex, rewind, rewindStorage, Storage } from "../../lib/filestorage/mod.ts";
 import { HostDisk } from "../../lib/host/disk.ts";
 import { NO_TID } from "../../lib/zodb/mod.ts";

@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { UsageError } from "../../lib/errors.ts";
-import { writeIndexFile } from "../../lib/filestorage/index_file.ts";
-import { ObjectIndex } from "../../lib/filestorage/object_index.ts";
+import { writeIndexFile } from "../../lib/filestorage/index/index_file.ts";
+import { ObjectIndex } from "../../lib/filestorage/index/object_index.ts";
 import { type BuiltFile, dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { latin1 } from "../kit/hex.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";

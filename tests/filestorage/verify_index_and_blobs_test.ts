@@ -1,8 +1,8 @@
 /** What stands beside the data file: the index, and the blob directory. */
 import assert from "node:assert/strict";
 import { Verification } from "../../lib/filestorage/mod.ts";
-import { writeIndexFile } from "../../lib/filestorage/index_file.ts";
-import { ObjectIndex } from "../../lib/filestorage/object_index.ts";
+import { writeIndexFile } from "../../lib/filestorage/index/index_file.ts";
+import { ObjectIndex } from "../../lib/filestorage/index/object_index.ts";
 import { HostDisk } from "../../lib/host/disk.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { latin1 } from "../kit/hex.ts";

@@ -1,7 +1,7 @@
 /** A site is deleted at the master, and the delayed replica still has it: as processes, and with real ZODB. */
 import assert from "node:assert/strict";
 import { History, openWithPending } from "../../lib/filestorage/mod.ts";
-import { ask } from "../../lib/cli/control_client.ts";
+import { ask } from "../../lib/cli/control/control_client.ts";
 import { systemHost } from "../../lib/host/mod.ts";
 import { formatTid } from "../../lib/zodb/mod.ts";
 import { OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";

@@ -1,7 +1,7 @@
 /** Copies of databases that real ZODB has written and packed, compared as files and with running primaries. */
 import assert from "node:assert/strict";
-import { verifyDigest } from "../../lib/cli/verify_digest.ts";
-import { verifyOther } from "../../lib/cli/verify_other.ts";
+import { verifyDigest } from "../../lib/cli/verify/verify_digest.ts";
+import { verifyOther } from "../../lib/cli/verify/verify_other.ts";
 import { ScriptedHost } from "../cli/scripted_host.ts";
 import { peerTest, ZodbWriter, ZrsPrimary } from "../kit/peers.ts";
 import { TempDirectory } from "../kit/temp.ts";

@@ -1,8 +1,8 @@
 /** Real ZODB opens a database with the index file that we wrote, and scans nothing that the index covers. */
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { checkIndex, readIndexFile, writeIndexFile } from "../../lib/filestorage/index_file.ts";
-import { ObjectIndex } from "../../lib/filestorage/object_index.ts";
+import { checkIndex, readIndexFile, writeIndexFile } from "../../lib/filestorage/index/index_file.ts";
+import { ObjectIndex } from "../../lib/filestorage/index/object_index.ts";
 import { systemHost } from "../../lib/host/mod.ts";
 import { type EnvironmentName, findInterpreter } from "../kit/environments.ts";
 import { peerTest } from "../kit/peers.ts";

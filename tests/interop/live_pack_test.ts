@@ -1,7 +1,7 @@
 /** Our secondaries pack while real writers commit, undo and delete; real ZODB reads what is left. */
 import assert from "node:assert/strict";
 import { run } from "../../lib/cli/mod.ts";
-import { findReferences } from "../../lib/cli/pack_references.ts";
+import { findReferences } from "../../lib/cli/pack/pack_references.ts";
 import { systemHost } from "../../lib/host/mod.ts";
 import type { Secondary } from "../../lib/replica/mod.ts";
 import { parseTid } from "../../lib/zodb/mod.ts";

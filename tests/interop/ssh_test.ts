@@ -1,8 +1,8 @@
 /** Copying over a real ssh, with zrs on the other machine and with nothing but its own tools. */
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { farPlaceOf } from "../../lib/cli/ssh_place.ts";
-import { parseSshTarget } from "../../lib/cli/ssh_source.ts";
+import { farPlaceOf } from "../../lib/cli/sync/ssh_place.ts";
+import { parseSshTarget } from "../../lib/cli/sync/ssh_source.ts";
 import { NotFoundError, UnavailableError, UsageError } from "../../lib/errors.ts";
 import { Storage } from "../../lib/filestorage/mod.ts";
 import { systemHost } from "../../lib/host/mod.ts";

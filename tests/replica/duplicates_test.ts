@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { CorruptError } from "../../lib/errors.ts";
 import type { ByteSource } from "../../lib/filestorage/mod.ts";
-import { DuplicateFinder, passOf } from "../../lib/replica/duplicates.ts";
+import { DuplicateFinder, passOf } from "../../lib/replica/sending/duplicates.ts";
 import { type BuiltFile, dataFs } from "../kit/data_fs.ts";
 
 const TID = 0x036c_9000_0000_0001n;

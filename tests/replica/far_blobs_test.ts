@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { NotFoundError, UnavailableError, UsageError } from "../../lib/errors.ts";
 import { systemHost } from "../../lib/host/mod.ts";
 import type { Connection } from "../../lib/ports/mod.ts";
-import { openBlobs } from "../../lib/replica/blob_reception.ts";
+import { openBlobs } from "../../lib/replica/receiving/blob_reception.ts";
 import { assertSameBlobs, blobFilesOf } from "../kit/blob_files.ts";
 import { CollectedLog } from "../kit/collected_log.ts";
 import { type BuiltFile, dataFs, type TransactionDescription } from "../kit/data_fs.ts";

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { NotFoundError, ProtocolError, UnavailableError, UsageError } from "../../lib/errors.ts";
-import { FarFile } from "../../lib/replica/far_file.ts";
-import { FarReplacedError } from "../../lib/replica/far_shell.ts";
+import { FarFile } from "../../lib/replica/far/far_file.ts";
+import { FarReplacedError } from "../../lib/replica/far/far_shell.ts";
 import { beforeDeadline } from "../kit/feed.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { TempDirectory } from "../kit/temp.ts";

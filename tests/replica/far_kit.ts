@@ -2,10 +2,10 @@
 import { systemHost } from "../../lib/host/mod.ts";
 import { Storage } from "../../lib/filestorage/mod.ts";
 import type { Connection } from "../../lib/ports/mod.ts";
-import { FarFile } from "../../lib/replica/far_file.ts";
-import { FarShell } from "../../lib/replica/far_shell.ts";
-import { type FarSyncOptions, type FarSyncResult, syncFarFile } from "../../lib/replica/far_sync.ts";
-import { ProcessConnection } from "../../lib/replica/process_connection.ts";
+import { FarFile } from "../../lib/replica/far/far_file.ts";
+import { FarShell } from "../../lib/replica/far/far_shell.ts";
+import { type FarSyncOptions, type FarSyncResult, syncFarFile } from "../../lib/replica/far/far_sync.ts";
+import { ProcessConnection } from "../../lib/replica/far/process_connection.ts";
 import { CollectedLog } from "../kit/collected_log.ts";
 import { beforeDeadline } from "../kit/feed.ts";
 

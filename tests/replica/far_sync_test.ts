@@ -1,9 +1,9 @@
 /** Bringing a copy up to date from a file that is reached through a shell. */
 import assert from "node:assert/strict";
 import { UnavailableError, UsageError } from "../../lib/errors.ts";
-import { FarDamagedError } from "../../lib/replica/far_runs.ts";
-import { FarReplacedError } from "../../lib/replica/far_shell.ts";
-import { UnwantedError } from "../../lib/replica/incoming.ts";
+import { FarDamagedError } from "../../lib/replica/far/far_runs.ts";
+import { FarReplacedError } from "../../lib/replica/far/far_shell.ts";
+import { UnwantedError } from "../../lib/replica/receiving/incoming.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
 import { CollectedLog } from "../kit/collected_log.ts";

@@ -7,7 +7,7 @@ import {
   TransactionReader,
   Window,
 } from "../../lib/filestorage/mod.ts";
-import { compareHistories, refusalReason } from "../../lib/replica/histories.ts";
+import { compareHistories, refusalReason } from "../../lib/replica/lineage/histories.ts";
 import { NO_TID } from "../../lib/zodb/mod.ts";
 import { type BuiltFile, dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";

@@ -2,7 +2,12 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { ProtocolError, ZrsError } from "../../lib/errors.ts";
-import { answerQuestion, compareLineage, type Mark, type Question } from "../../lib/replica/lineage.ts";
+import {
+  answerQuestion,
+  compareLineage,
+  type Mark,
+  type Question,
+} from "../../lib/replica/lineage/lineage.ts";
 import { formatTid, parseTid } from "../../lib/zodb/mod.ts";
 import { compare, type End, endOf, noPause } from "./lineage_kit.ts";
 

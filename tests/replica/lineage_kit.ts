@@ -1,7 +1,12 @@
 /** Two ends that compare their histories, and a naive judge of the same files. */
 import assert from "node:assert/strict";
 import { Generation, type LogView } from "../../lib/filestorage/mod.ts";
-import { answerQuestion, compareLineage, lastDigest, type Lineage } from "../../lib/replica/lineage.ts";
+import {
+  answerQuestion,
+  compareLineage,
+  lastDigest,
+  type Lineage,
+} from "../../lib/replica/lineage/lineage.ts";
 import { NO_TID } from "../../lib/zodb/mod.ts";
 import {
   type BuiltFile,

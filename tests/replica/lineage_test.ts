@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { TransactionDescription } from "../kit/data_fs.ts";
 import { bytesOf } from "../kit/hex.ts";
-import { describeLineage } from "../../lib/replica/lineage.ts";
+import { describeLineage } from "../../lib/replica/lineage/lineage.ts";
 import { compare, endOf, NaiveJudge, packed } from "./lineage_kit.ts";
 
 /** A transaction whose data say which database wrote it: nothing is the same in two databases by accident. */

@@ -4,7 +4,7 @@ import { UnavailableError } from "../../lib/errors.ts";
 import type { Listener } from "../../lib/ports/mod.ts";
 import type { TransactionLog } from "../../lib/filestorage/mod.ts";
 import { RepeatedLog } from "../../lib/replica/repeated_log.ts";
-import { SharedLook } from "../../lib/replica/shared_look.ts";
+import { SharedLook } from "../../lib/replica/sending/shared_look.ts";
 import { CollectedLog } from "../kit/collected_log.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { ManualClock } from "../kit/manual_clock.ts";

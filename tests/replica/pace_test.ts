@@ -1,6 +1,6 @@
 /** Whether a link is worth compressing for is told by what it takes as a whole. */
 import assert from "node:assert/strict";
-import { Pace } from "../../lib/replica/pace.ts";
+import { Pace } from "../../lib/replica/sending/pace.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 const WRITE_BYTES = 256 * 1024;

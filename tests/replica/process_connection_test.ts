@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { UnavailableError } from "../../lib/errors.ts";
 import type { ProcessEnd } from "../../lib/ports/mod.ts";
-import { ProcessConnection } from "../../lib/replica/process_connection.ts";
+import { ProcessConnection } from "../../lib/replica/far/process_connection.ts";
 import { ScriptedProcesses } from "../kit/scripted_processes.ts";
 
 function connect() {

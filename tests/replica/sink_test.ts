@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Storage } from "../../lib/filestorage/mod.ts";
-import { Sink } from "../../lib/replica/sink.ts";
+import { Sink } from "../../lib/replica/receiving/sink.ts";
 import { CollectedLog } from "../kit/collected_log.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { othersHaveRun } from "../kit/manual_clock.ts";

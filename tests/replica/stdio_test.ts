@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { systemHost } from "../../lib/host/mod.ts";
 import type { Connection, Network } from "../../lib/ports/mod.ts";
-import { ProcessConnection } from "../../lib/replica/process_connection.ts";
+import { ProcessConnection } from "../../lib/replica/far/process_connection.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { startSecondary } from "../kit/node.ts";
 import { ChildProcess } from "../kit/process.ts";

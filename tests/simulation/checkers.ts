@@ -3,8 +3,8 @@
  * files by the naive model of the format (source_format.ts) and never asks the code under test whether it is
  * right. What it finds wrong it reports; the run then fails with the checker's name.
  */
-import { checkIndex, readIndexFile } from "../../lib/filestorage/index_file.ts";
-import { readIndexPosition } from "../../lib/filestorage/index_position.ts";
+import { checkIndex, readIndexFile } from "../../lib/filestorage/index/index_file.ts";
+import { readIndexPosition } from "../../lib/filestorage/index/index_position.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import type { MachineDisk } from "./disk.ts";
 import { endOf, FileView, sameBytes, sayTheSame } from "./file_view.ts";

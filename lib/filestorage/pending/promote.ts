@@ -1,0 +1,118 @@
+/**
+ * Making a replica with a delay ready for whoever takes it over: what waits is applied, all of it or up to just
+ * before a transaction; the rest is kept in a file beside it, itself a Data.fs, as what is rewound is.
+ *
+ * A crash, or a failure, at any point leaves what waits where it is, so that it can be done again.
+ */
+import { CorruptError, UsageError, ZrsError } from "../../errors.ts";
+import type { Disk } from "../../ports/mod.ts";
+import { describeTid } from "../../zodb/mod.ts";
+import type { DelayedStorage } from "./delayed_storage.ts";
+import { writeExcerpt } from "../excerpt.ts";
+import { inFile, type Readable } from "../history.ts";
+import { LOCATE_WINDOW_BYTES, locateTid, TidMap } from "../locate.ts";
+import type { Patience } from "../recover.ts";
+import { countFrom } from "../rewind.ts";
+import { rewoundPath } from "../rewound_path.ts";
+import { missingSegment } from "./segment.ts";
+import { TransactionReader } from "../transaction.ts";
+import { Window } from "../window.ts";
+
+/** Some of the transactions that wait. */
+export interface Waiting {
+  readonly transactions: number;
+  readonly bytes: number;
+  /** NO_TID when there are none. */
+  readonly firstTid: bigint;
+}
+
+/** What promoting means. */
+export interface PromotionPlan {
+  /** Only what has an earlier tid is applied; undefined for all. */
+  readonly before: bigint | undefined;
+  readonly applied: Waiting;
+  readonly kept: Waiting;
+  /** Where what is not applied goes. */
+  readonly savedTo: string;
+}
+
+/**
+ * Finds out what promoting means. Only reads.
+ * @param received all that there is
+ * @param appliedEnd where the Data.fs ends
+ * @param before only what has an earlier tid is to be applied; undefined for all
+ * @throws UsageError when what is not to be applied has been; CorruptError, DiskError
+ */
+export async function planPromotion(
+  disk: Disk,
+  received: Readable,
+  appliedEnd: number,
+  before: bigint | undefined,
+  { pause = noPause }: Patience = {},
+): Promise<PromotionPlan> {
+  const { path, end, file } = received;
+  const reader = new TransactionReader(new Window(file, end, LOCATE_WINDOW_BYTES));
+  try {
+    let to = end;
+    if (before !== undefined) {
+      const location = await locateTid(reader, end, before, new TidMap(), pause);
+      const first = location.kind === "found" ? location.place : location.after;
+      to = first?.position ?? end;
+      if (first !== undefined && to < appliedEnd) {
+        throw new UsageError(
+          `Cannot promote ${path} to just before ${describeTid(before)}: ${
+            describeTid(first.tid)
+          } has been applied`,
+          { path, tid: first.tid, hint: "promote with --all, and then take it back with zrs rewind" },
+        );
+      }
+    }
+    const applied = { bytes: to - appliedEnd, ...await countFrom(reader, appliedEnd, to, pause) };
+    const kept = { bytes: end - to, ...await countFrom(reader, to, end, pause) };
+    return { before, applied, kept, savedTo: rewoundPath(disk, path, kept.firstTid) };
+  } catch (error) {
+    throw error instanceof CorruptError ? missingSegment(disk, path, inFile(path, error)) : error;
+  }
+}
+
+/**
+ * Carries out a plan. Nothing may be received meanwhile; afterwards `storage` is good for nothing but disposal.
+ * @throws DiskFullError, DiskError; what waits is still there then, and no more applied than was planned
+ */
+export async function promote(
+  disk: Disk,
+  storage: DelayedStorage,
+  plan: PromotionPlan,
+  patience: Patience = {},
+): Promise<void> {
+  const { applied, received } = storage;
+  const { before, kept, savedTo } = plan;
+  const end = received.end - kept.bytes;
+  const isKept = kept.transactions > 0;
+  if (isKept) {
+    await writeExcerpt(disk, { file: received.file, from: end, to: received.end }, savedTo, patience);
+  }
+  try {
+    while (await storage.applyNext((tid) => before === undefined || tid < before)) await patience.pause?.();
+    if (applied.end !== end) {
+      throw new RangeError(`Applied up to ${applied.end}, though ${end} was planned: nothing is removed`);
+    }
+    await applied.saveIndex();
+  } catch (error) {
+    await applied.cut(); // parts of a large transaction, for which there was no room
+    if (isKept) removeIfPossible(disk, savedTo);
+    throw error;
+  }
+  await storage.discardWaiting();
+}
+
+/** The failure that is being reported says more than one of cleaning up. */
+function removeIfPossible(disk: Disk, path: string): void {
+  try {
+    disk.remove(path);
+  } catch (error) {
+    if (!(error instanceof ZrsError)) throw error;
+  }
+}
+
+async function noPause(): Promise<void> {}
