@@ -1,4 +1,4 @@
-/** Transactions and their records as lines: for people in columns, for programs as JSON (README.md, "Looking into a database"). */
+/** Transactions and their records as lines: for people in columns, for programs as JSON (docs/checking.md, "Looking into a database"). */
 
 import {
   History,

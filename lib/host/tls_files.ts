@@ -134,7 +134,7 @@ function checkOwn(certificate: X509Certificate, path: string): void {
   if (isVersion3(certificate)) return;
   throw new UsageError(`Cannot use ${path} as the certificate: it is of version 1, which names no hosts`, {
     path,
-    hint: "Have it signed with a subjectAltName, as the README shows",
+    hint: "Have it signed with a subjectAltName, as docs/connections.md shows",
   });
 }
 

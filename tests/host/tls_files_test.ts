@@ -154,9 +154,9 @@ tlsTest("keys of RSA and Ed25519 do as well", async (made) => {
   }
 });
 
-tlsTest("the README's commands make certificates with which two machines talk", async ({ directory }) => {
-  const readme = await Deno.readTextFile(new URL("../../README.md", import.meta.url));
-  const section = readme.split("\n### Encryption\n")[1]!.split("\n### ")[0]!;
+tlsTest("the documented commands make certificates with which two machines talk", async ({ directory }) => {
+  const document = await Deno.readTextFile(new URL("../../docs/connections.md", import.meta.url));
+  const section = document.split("\n## Encryption\n")[1]!.split("\n## ")[0]!;
   const commands = section.match(/^ {4}(?:openssl|echo) (?:.*\\\n)*.*/gm)!.join("\n");
   for (const machine of ["db1", "db2"]) {
     // The authority is made once.

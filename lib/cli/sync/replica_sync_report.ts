@@ -1,4 +1,4 @@
-/** What `zrs replica-sync` says at its end: for people, and as JSON (README.md, "Copies from cron"). */
+/** What `zrs replica-sync` says at its end: for people, and as JSON (docs/cron_copies.md, "Copies from cron"). */
 
 import { ZrsError } from "../../errors.ts";
 import { missingBlobsPath } from "../../filestorage/mod.ts";

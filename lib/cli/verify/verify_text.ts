@@ -1,4 +1,4 @@
-/** Findings as lines: for people, and for programs as JSON (README.md, "Checking a database"). */
+/** Findings as lines: for people, and for programs as JSON (docs/checking.md, "Checking a database"). */
 
 import { describe, type Finding, gravityOf, type Verified } from "../../filestorage/mod.ts";
 import type { Host } from "../../host/mod.ts";
