@@ -32,6 +32,9 @@ export function contentsOf(blobs: BlobReception): IncomingBlobs | undefined {
   return blobs.choice === "replicate" ? blobs.incoming : undefined;
 }
 
+/** What either end says of a blob that it does not send or take. A source's reason comes as words only. */
+export const IS_BLOB = "it is a blob";
+
 /** A blob's record without its file: sent, it would leave a hole in the replica. */
 export class MissingBlobError extends UnavailableError {
   /** The words for the other end, which paths of this machine do not concern. */

@@ -273,7 +273,6 @@ peerTest("directories that cannot be meant are refused, and nothing is written",
     [["--blobs", "none", ...from], 2, /without --blob-dir/],
     [["--missing-blobs", "mark"], 2, /none are replicated/],
     [["--blobs", "shared"], 2, /without --blob-dir/],
-    [[], 4, /it is a blob, and .*no directory for blobs.*--blob-dir/],
   ];
   for (const [args, code, words] of table) {
     const ended = await sync(source, copy, ...args);
@@ -281,6 +280,9 @@ peerTest("directories that cannot be meant are refused, and nothing is written",
     assert.match(ended.err, words);
     if (code === 2) assert.throws(() => Deno.statSync(copy), Deno.errors.NotFound, args.join(" "));
   }
+  const unsaid = await sync(source, copy);
+  assert.equal(unsaid.code, 2, unsaid.err);
+  assert.match(unsaid.err, /it has blobs, .* give --blob-dir, and --source-blob-dir .* --blobs none/);
   const node = await sync("zrs://127.0.0.1:1", copy, "--blob-dir", copyBlobs, ...from);
   assert.match(node.err, /a running node knows its own/);
 });

@@ -6,7 +6,7 @@ import { DiskError, NotFoundError, UnavailableError, UsageError } from "../../er
 import { type BlobDirectory, type BlobKey, GrowingDigest } from "../../filestorage/mod.ts";
 import type { BegunBlob, WantedBlobs } from "../../native/mod.ts";
 import type { Log, ReadableFile } from "../../ports/mod.ts";
-import { type BlobSupply, describeBlob, MissingBlobError } from "../blob_use.ts";
+import { type BlobSupply, describeBlob, IS_BLOB, MissingBlobError } from "../blob_use.ts";
 import type { SendBuffers } from "./send_buffers.ts";
 
 const BLOCK_BYTES = 128 * 1024;
@@ -78,15 +78,13 @@ export class OutgoingBlobs {
     if (this.isOff || supply === "none") return undefined;
     if (supply === "refuse") {
       throw new UnavailableError(
-        `Cannot send ${
-          describeBlob(key)
-        }: it is a blob, and the source has been given no directory for blobs`,
+        `Cannot send ${describeBlob(key)}: ${IS_BLOB}, and the source has been given no directory for blobs`,
         { ...key, hint: "start the source with --blob-dir, or both ends with --blobs none" },
       );
     }
     if (wanted === undefined) {
       throw new UnavailableError(
-        `Cannot send ${describeBlob(key)}: it is a blob, and the secondary takes none`,
+        `Cannot send ${describeBlob(key)}: ${IS_BLOB}, and the secondary takes none`,
         { ...key, hint: "start the secondary with --blob-dir, or with --blobs none" },
       );
     }

@@ -10,6 +10,7 @@ import {
   ProtocolError,
   RefusedError,
   UnavailableError,
+  UsageError,
   ZrsError,
 } from "../../errors.ts";
 import type { Connection } from "../../ports/mod.ts";
@@ -17,7 +18,7 @@ import type { Secret } from "../../native/mod.ts";
 import { describeTid, NO_TID } from "../../zodb/mod.ts";
 import { Approach, type Protocol } from "../receiving/approach.ts";
 import { attend } from "../receiving/attend.ts";
-import { type BlobReception, contentsOf } from "../blob_use.ts";
+import { type BlobReception, contentsOf, IS_BLOB } from "../blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "../buffers.ts";
 import { divergenceOf } from "./divergence.ts";
 import { isDivergence } from "../lineage/histories.ts";
@@ -144,7 +145,7 @@ export class CatchUp {
   /**
    * Receives until all has come, and saves the index.
    * @returns on what it rests that this is all
-   * @throws PackedAwayError; DivergedError; UnavailableError, ProtocolError where the source is not there, is lost
+   * @throws PackedAwayError; DivergedError; UsageError where it has blobs, and nothing was said of them; UnavailableError, ProtocolError where the source is not there, is lost
    * half way, or breaks the protocol; DiskError; the signal's reason
    */
   async run(signal: AbortSignal): Promise<Completeness> {
@@ -314,6 +315,16 @@ export class CatchUp {
     const kept = this.transactions === 0 ? "" : `; what had come is kept, up to ${describeTid(lastTid)}`;
     const message = `Cannot copy from ${name}: ${lowerFirst(failure.message)}${kept}`;
     const facts = { ...failure.facts, cause: failure };
+    if (this.#options.blobs.choice === "refuse" && failure.message.includes(IS_BLOB)) {
+      return new UsageError(
+        `Cannot copy from ${name}: it has blobs, and it has not been said what becomes of them${kept}`,
+        {
+          ...facts,
+          hint: "give --blob-dir, and --source-blob-dir where the source is a file; " +
+            "or --blobs none, for a copy without the blobs' files",
+        },
+      );
+    }
     if (failure instanceof ProtocolError) return new ProtocolError(message, facts);
     if (failure instanceof UnwantedError || failure.hint !== undefined) {
       return new UnavailableError(message, facts);
