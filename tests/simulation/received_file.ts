@@ -140,14 +140,14 @@ export class ReceivedFile extends Tracked {
     const from = firstDifference(this.#live, bytes);
     if (from === undefined) return;
     this.#live = bytes.slice();
-    this.seeLive(this.#live, from);
+    this.onLive(this.updateLive(this.#live, from));
   }
 
   #seeDurable(bytes: Uint8Array): void {
     const from = firstDifference(this.#durable, bytes);
     if (from === undefined) return;
     this.#durable = bytes.slice();
-    this.seeDurable(this.#durable, from);
+    this.onDurable(this.updateDurable(this.#durable, from));
   }
 }
 

@@ -39,18 +39,21 @@ export abstract class Tracked {
   /** Whether there is sure to be one after a power loss. */
   abstract get existsDurably(): boolean;
 
-  /** @param from bytes before are as they were */
-  protected seeLive(bytes: Uint8Array, from: number): void {
+  /**
+   * @param from bytes before are as they were
+   * @returns what {@link onLive} is to be told
+   */
+  protected updateLive(bytes: Uint8Array, from: number): number {
     const before = [...this.live.transactions];
     const kept = this.live.update(bytes, from);
     const isSame = before.every((each, i) => i < kept || isAt(each, this.live.transactions[i]));
     if (!isSame) this.#remember(before);
-    this.onLive(kept);
+    return kept;
   }
 
-  /** @param from bytes before are as they were */
-  protected seeDurable(bytes: Uint8Array, from: number): void {
-    this.onDurable(this.durable.update(bytes, from));
+  /** The same for {@link onDurable}. */
+  protected updateDurable(bytes: Uint8Array, from: number): number {
+    return this.durable.update(bytes, from);
   }
 
   #remember(transactions: readonly FoundTransaction[]): void {
@@ -75,11 +78,11 @@ export class TrackedFile extends Tracked {
     this.path = path;
     const observer: DiskObserver = {
       changed: (_path, inode, from) => {
-        if (inode === this.#liveInode) this.#readLive(from);
+        if (inode === this.#liveInode) this.onLive(this.#readLive(from));
       },
       settled: (_path, inode, from) => {
         if (from === Infinity) return;
-        if (inode === this.#durableInode) this.#readDurable(from);
+        if (inode === this.#durableInode) this.onDurable(this.#readDurable(from));
         else if (inode === this.#durableBefore) this.onDurableBefore(inode.durableView());
       },
       renamed: () => this.#look(false),
@@ -97,26 +100,27 @@ export class TrackedFile extends Tracked {
     return this.#durableInode !== undefined;
   }
 
+  /** Whoever is told of one of both sees the other as it is, too: a power loss changes them at once. */
   #look(again: boolean): void {
     const live = this.disk.names.get(this.path);
     const durable = this.disk.names.durable(this.path);
-    if (again || live !== this.#liveInode) {
-      this.#liveInode = live;
-      this.#readLive(0);
-    }
-    if (again || durable !== this.#durableInode) {
-      this.#durableBefore = this.#durableInode ?? this.#durableBefore;
-      this.#durableInode = durable;
-      this.#readDurable(0);
-    }
+    const isOtherLive = again || live !== this.#liveInode;
+    const isOtherDurable = again || durable !== this.#durableInode;
+    this.#liveInode = live;
+    if (isOtherDurable) this.#durableBefore = this.#durableInode ?? this.#durableBefore;
+    this.#durableInode = durable;
+    const keptLive = isOtherLive ? this.#readLive(0) : undefined;
+    const keptDurable = isOtherDurable ? this.#readDurable(0) : undefined;
+    if (keptLive !== undefined) this.onLive(keptLive);
+    if (keptDurable !== undefined) this.onDurable(keptDurable);
   }
 
-  #readLive(from: number): void {
-    this.seeLive(this.#liveInode?.cache.view() ?? NOTHING, from);
+  #readLive(from: number): number {
+    return this.updateLive(this.#liveInode?.cache.view() ?? NOTHING, from);
   }
 
-  #readDurable(from: number): void {
-    this.seeDurable(this.#durableInode?.durableView() ?? NOTHING, from);
+  #readDurable(from: number): number {
+    return this.updateDurable(this.#durableInode?.durableView() ?? NOTHING, from);
   }
 }
 
