@@ -49,6 +49,8 @@ const REPLICA_PORT = 5_001;
 const CALM_MS = 600_000;
 /** How long it is then watched whether it stays so. */
 const REST_MS = 10_000;
+/** After so long a primary that could not read its file has looked again, and shows nothing that is gone. */
+const LOOKED_MS = 2_500;
 /** A process that was asked to stop must have ended by then. */
 const STOP_MS = 60_000;
 
@@ -314,6 +316,7 @@ export class World {
     this.#startLastWriter(this.random.fork("last commit").chance(0.7));
     for (const replica of this.replicas) replica.wanted = true;
     await scheduler.runUntil(() => !this.writer!.running, { durationMs: CALM_MS });
+    await scheduler.runFor(LOOKED_MS);
     const rest = new Rest(this.sourceFile, this.history, scheduler.nowMs, this.#report);
     try {
       await scheduler.runUntil(() => this.replicas.every((each) => rest.hasReached(each)), {
