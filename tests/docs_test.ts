@@ -410,6 +410,7 @@ Deno.test("the printed status has the fields that are sent and described, and ca
         atMs: Date.parse("2024-01-02T02:00:00Z"),
       },
       nextAttemptMs: undefined,
+      packedTo: parseTid("03f5929418e25ccc"),
     },
     peers: [{
       address: "10.0.0.3:40714",

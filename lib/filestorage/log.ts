@@ -38,6 +38,8 @@ export interface LogView {
   readonly end: number;
   /** Its tid; NO_TID when there is none. */
   readonly lastTid: bigint;
+  /** Up to where this process has packed it; undefined where it has not, or does not know. */
+  readonly packedTo?: bigint | undefined;
 }
 
 export interface TransactionLog {

@@ -49,6 +49,8 @@ export interface NextFile extends NewFile {
   readonly file: BlockFile;
   /** The tid of its last transaction. */
   readonly lastTid: bigint;
+  /** Up to where it is packed; undefined where that is not known. */
+  readonly packedTo: bigint | undefined;
 }
 
 /** What opening found; for the log. */
@@ -79,6 +81,7 @@ export class Storage implements TransactionLog {
   #generation: Generation;
   #view: LogView;
   #savedEnd: number;
+  #packedTo: bigint | undefined;
 
   private constructor(
     disk: Disk,
@@ -268,6 +271,8 @@ export class Storage implements TransactionLog {
       throw error;
     }
     this.#savedEnd = kept.end;
+    // What comes behind may have other history up to there.
+    if (this.#packedTo !== undefined && this.#packedTo > kept.lastTid) this.#packedTo = undefined;
     this.#generation = generation;
     before.release();
     this.#grown();
@@ -305,6 +310,7 @@ export class Storage implements TransactionLog {
     this.#index = next.index;
     this.#generation = new Generation(before.generation.number + 1, ownReading);
     this.#savedEnd = replaced.indexProblem === undefined ? next.end : -1;
+    this.#packedTo = next.packedTo;
     before.file.close();
     before.mark?.close();
     before.generation.release();
@@ -374,6 +380,11 @@ export class Storage implements TransactionLog {
   }
 
   #currentView(): LogView {
-    return { generation: this.#generation, end: this.#appender.end, lastTid: this.#appender.lastTid };
+    return {
+      generation: this.#generation,
+      end: this.#appender.end,
+      lastTid: this.#appender.lastTid,
+      packedTo: this.#packedTo,
+    };
   }
 }

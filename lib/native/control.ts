@@ -141,6 +141,8 @@ export interface Welcome {
   readonly fit?: Fit | undefined;
   /** The first run goes on behind so many bytes of the transaction that was begun; undefined: it begins anew. */
   readonly resumeAt?: number | undefined;
+  /** Up to where the source has packed its file, as far as it knows. */
+  readonly packedTo?: bigint | undefined;
 }
 
 /** Why refused: for programs; the words are in `reason`. */
@@ -187,6 +189,8 @@ export interface Bye {
   /** `again`: connect again at once; `stopping`: later; `trouble`: something is wrong. */
   readonly code: string;
   readonly reason: string;
+  /** As in the welcome: with `again`, the file may have been packed just now. */
+  readonly packedTo?: bigint | undefined;
 }
 
 export type Control =
@@ -265,6 +269,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         notice: fields.has("notice") ? fields.words("notice") : undefined,
         fit: FITS.find((each) => each === fields.any("fit")),
         resumeAt: fields.has("resumeAt") ? fields.count("resumeAt") : undefined,
+        packedTo: fields.has("packedTo") ? fields.tid("packedTo") : undefined,
       };
     case "refused":
       return {
@@ -284,7 +289,12 @@ export function decodeControl(body: Uint8Array): Control | undefined {
     case "complete":
       return { type, lastTid: fields.tid("lastTid"), end: fields.count("end") };
     case "bye":
-      return { type, code: fields.words("code"), reason: fields.words("reason") };
+      return {
+        type,
+        code: fields.words("code"),
+        reason: fields.words("reason"),
+        packedTo: fields.has("packedTo") ? fields.tid("packedTo") : undefined,
+      };
     default:
       if (!fields.has("mustUnderstand")) return undefined;
       throw new ProtocolError(`Cannot understand message ${printable(type)}: it comes from a later version`);

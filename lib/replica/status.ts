@@ -55,6 +55,11 @@ export interface SourceStatus {
   readonly lastError: { readonly words: string; readonly atMs: number } | undefined;
   /** When the next attempt to connect is due; undefined while connected, and while one is under way. */
   readonly nextAttemptMs: number | undefined;
+  /**
+   * Up to where the source has packed its file, as it has last said; undefined where it has not said so, as none does
+   * that another process packs, or that has been started since.
+   */
+  readonly packedTo: bigint | undefined;
 }
 
 /** What a secondary that applies later than it receives has in its Data.fs. */

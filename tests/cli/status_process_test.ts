@@ -101,6 +101,7 @@ Deno.test("primary and secondary tell of themselves and each other, and of an en
     lag: { bytes: 0, seconds: 0, against: "source" },
     lastError: null,
     nextAttempt: null,
+    packedTo: null,
   });
   assert(Date.parse(String(connectedSince)) >= Date.parse(String(since)) - 1000);
 

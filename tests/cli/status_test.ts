@@ -23,6 +23,7 @@ const SOURCE: SourceAnswer = {
   lag: { bytes: 0, seconds: 0, against: "received" },
   lastError: null,
   nextAttempt: null,
+  packedTo: null,
 };
 
 const SECONDARY: StatusAnswer = {
@@ -141,6 +142,16 @@ Deno.test("a secondary without its source says since when, why, and when it trie
     ].join("\n"),
   );
   assert.match(formatStatus({ ...SECONDARY, source: { ...LOST, nextAttempt: null } }), /, connecting now\n/);
+});
+
+Deno.test("a secondary whose source has packed its file says up to where, connected or not", () => {
+  const packedTo = "03f5945817777777";
+  for (const source of [SOURCE, LOST]) {
+    assert.match(
+      formatStatus({ ...SECONDARY, source: { ...source, packedTo } }),
+      /^ {11}packed there up to 03f5945817777777 \(2024-01-02T03:04:05\.500Z\)$/m,
+    );
+  }
 });
 
 Deno.test("a secondary that cannot write says what it holds back, and its problem", () => {
@@ -395,6 +406,7 @@ Deno.test("an answer that is not as documented is named by its first wrong field
     ["source", {}],
     ["source", { ...SOURCE, connected: "yes" }],
     ["source", { ...SOURCE, lastError: {} }],
+    ["source", { ...SOURCE, packedTo: "long ago" }],
     ["peers", {}],
     ["peers", [{ ...PRIMARY.peers[0], lag: null }]],
   ];

@@ -7,6 +7,7 @@ import {
   type PackReport,
   packStorage,
   Restorer,
+  rewindStorage,
   Storage,
 } from "../../lib/filestorage/mod.ts";
 import type { Disk } from "../../lib/ports/mod.ts";
@@ -289,6 +290,20 @@ const CHANGES = history(
   [{ oid: 1n, data: data([], "3") }],
   [{ oid: 0n, data: data([1], "4") }],
 );
+
+Deno.test("a storage shows up to where it has been packed, until it is rewound to before that", async () => {
+  const disk = new MemoryDisk();
+  disk.put(PATH, dataFs(CHANGES).bytes);
+  await using storage = await Storage.open(disk, PATH);
+  const shown: (bigint | undefined)[] = [];
+  using _subscription = storage.subscribe(() => shown.push(storage.view.packedTo));
+  assert.equal(storage.view.packedTo, undefined);
+  await packStorage(disk, storage, { ...USUAL, stop: tidAt(2) - 1n });
+  await appendOne(storage, tidAt(4));
+  await rewindStorage(disk, storage, tidAt(1));
+  await rewindStorage(disk, storage, tidAt(0));
+  assert.deepEqual(shown, [tidAt(1), tidAt(1), tidAt(1), undefined]);
+});
 
 const WAYS = [
   { keepOld: false, hasLinks: true },

@@ -202,11 +202,11 @@ const ABSURD = [
 ];
 const MESSAGES = [
   hello({ digest: "0".repeat(32) }),
-  welcome({ notice: "n" }),
+  welcome({ notice: "n", packedTo: "0".repeat(16) }),
   { type: "refused", code: "busy", reason: "r", commonTid: "0".repeat(16) },
   { type: "beat", lastTid: "0".repeat(16), end: 4, time: 1 },
   { type: "complete", lastTid: "0".repeat(16), end: 4 },
-  { type: "bye", code: "again", reason: "r" },
+  { type: "bye", code: "again", reason: "r", packedTo: "0".repeat(16) },
 ];
 /** Where the absurd is as good as anything. */
 const FITTING: Record<string, readonly string[]> = {
@@ -216,11 +216,12 @@ const FITTING: Record<string, readonly string[]> = {
   notice: ['"x"', "null"],
   digest: ["null"],
   commonTid: ["null"],
+  packedTo: ["null"],
   capabilities: ["[]"],
   required: ["[]"],
   time: ["-1", "1.5", "9007199254740992", ABSURD[6]!].filter((each) => Number.isFinite(Number(each))),
 };
-const OPTIONAL = ["notice", "digest", "commonTid"];
+const OPTIONAL = ["notice", "digest", "commonTid", "packedTo"];
 
 Deno.test("a decoder refuses every message in which a field is missing or makes no sense", () => {
   for (const message of MESSAGES) {

@@ -2,13 +2,16 @@
 import assert from "node:assert/strict";
 import { LockedError, UnavailableError, UsageError } from "../../lib/errors.ts";
 import type { PackRequest } from "../../lib/replica/mod.ts";
+import { formatTid } from "../../lib/zodb/mod.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { beforeDeadline } from "../kit/feed.ts";
+import { startSecondary } from "../kit/node.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
 import { data, findReferences, history } from "../filestorage/pack_kit.ts";
 import { tidAt } from "../filestorage/random_history.ts";
-import { COPY, Scene } from "./scene.ts";
+import { attach, receiveRuns } from "./native_kit.ts";
+import { COPY, HERE, Scene } from "./scene.ts";
 
 const FILE = dataFs(history(
   [{ oid: 0n, data: data([1]) }, { oid: 1n, data: data([]) }],
@@ -96,4 +99,43 @@ Deno.test("a replica with a delay is not packed while it runs", async () => {
     assert.match(`${error.message}; ${error.hint}`, /runs with --apply-delay; .*zrs promote/);
     return true;
   });
+});
+
+/** A native secondary of the node that is packed. */
+async function startChained(world: Scene, directory: string) {
+  world.disk.addDirectory(directory);
+  const path = `${directory}/Data.fs`;
+  return await startSecondary({ path, replicateFrom: HERE, protocol: "native", retryMaxMs: 60_000 }, world);
+}
+
+Deno.test("a node that has packed its file tells the secondaries that it has, and each that comes later", async () => {
+  const world = scene();
+  await using node = await world.startSecondary({ replicateTo: HERE });
+  await using chained = await startChained(world, "/chained");
+  await chained.waitForTid(tidAt(2));
+  const before = await attach(world);
+  assert.ok(!("packedTo" in before.welcome), "a node that has packed nothing says nothing of it");
+  await receiveRuns(before.wire);
+  assert.equal(chained.node.status().source?.packedTo, undefined);
+
+  assert.equal((await node.node.pack(REQUEST)).tid, tidAt(1));
+  const bye = await before.wire.receiveMessage("bye", ["complete"]);
+  assert.deepEqual([bye.code, bye.packedTo], ["again", formatTid(tidAt(1))]);
+  const said = /^here:5000 has packed its file up to .*; this replica keeps what it has until/;
+  const { level, facts } = await chained.log.waitFor(said);
+  assert.deepEqual([level, facts], ["info", { tid: formatTid(tidAt(1)) }]);
+  assert.equal(chained.node.status().source?.packedTo, tidAt(1));
+
+  await chained.log.waitFor(/packed, replaced or rolled back; connecting again/);
+  const from = chained.log.lines.items.length;
+  world.clock.advance(await world.clock.waitForTimer(1, 50));
+  await chained.log.waitFor(/has all that the source has/, { from });
+  assert.equal(chained.log.matching(said).length, 1, "it is told once, though the welcome says it again");
+
+  await using later = await startChained(world, "/later");
+  await later.log.waitFor(said);
+  assert.equal(later.node.status().source?.packedTo, tidAt(1));
+  const after = await attach(world);
+  assert.equal(after.welcome["packedTo"], formatTid(tidAt(1)));
+  for (const { wire } of [before, after]) wire.close();
 });

@@ -424,6 +424,11 @@ const AT_SECONDARY: readonly { readonly what: string; readonly said: Uint8Array[
       said: [framed(latin1("(X\x01\0\0\0T(tt."))],
       says: /before it has proved that it has our secret/,
     },
+    {
+      what: "a goodbye that tells of a pack",
+      said: [control({ type: "bye", code: "again", reason: "packed", packedTo: "036c900000000001" })],
+      says: /source:5000: packed; connecting again/,
+    },
   ];
 
 for (const { what, said, says } of AT_SECONDARY) {
@@ -440,6 +445,7 @@ for (const { what, said, says } of AT_SECONDARY) {
     await secondary.log.waitFor(says);
     assert(!tellsOfHistory(await hearAll(wire)));
     assertSameBytes(scene.disk.bytes(COPY), BEGUN);
+    assert.equal(secondary.node.status().source?.packedTo, undefined);
     // It never tries zrs2 instead.
     await tryAgain(scene, secondary);
     assert.equal((await hear(await source.accept()))["type"], "introduction");

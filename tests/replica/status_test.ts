@@ -151,6 +151,7 @@ Deno.test("a secondary says whether it is connected, since when, why not, and wh
     lag: { bytes: 0, seconds: 0, against: "received" },
     lastError: { words: "Cannot connect to source:5000: nobody listens there", atMs: startedMs },
     nextAttemptMs: startedMs + 50,
+    packedTo: undefined,
   });
   scene.clock.advance(50);
   await scene.clock.waitForTimer(100);

@@ -51,6 +51,7 @@ export interface SourceAnswer {
   readonly lag: LagAnswer & { readonly against: string };
   readonly lastError: { readonly words: string; readonly at: string } | null;
   readonly nextAttempt: string | null;
+  readonly packedTo: string | null;
 }
 
 export interface PeerAnswer {
@@ -120,6 +121,7 @@ function toSource(source: SourceStatus): SourceAnswer {
     lag: { ...toLag(source.lag), against: source.lag.against },
     lastError: lastError === undefined ? null : { words: lastError.words, at: isoTime(lastError.atMs) },
     nextAttempt: nextAttemptMs === undefined ? null : isoTime(nextAttemptMs),
+    packedTo: tidOrNull(source.packedTo),
   };
 }
 
@@ -192,6 +194,7 @@ const SOURCE = shape({
   lag: shape({ bytes: or(count), seconds: or(count), against: text }),
   lastError: or(shape({ words: text, at: time })),
   nextAttempt: or(time),
+  packedTo: or(tid),
 });
 
 const DELAY = shape({

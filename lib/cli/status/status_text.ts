@@ -1,4 +1,5 @@
 /** A node's status for a person: one screen, aligned. */
+import { describeTid, parseTid } from "../../zodb/mod.ts";
 import { formatBytes, formatDuration, oneLine } from "../quantities.ts";
 import type { DelayAnswer, LagAnswer, PeerAnswer, SourceAnswer, StatusAnswer } from "./status_answer.ts";
 
@@ -74,11 +75,20 @@ function formatSource(source: SourceAnswer, now: string): Row {
   const duration = since(source.since, now);
   const error = lastError === null ? [] : [`last error ${since(lastError.at, now)} ago: ${lastError.words}`];
   const lag = formatOwnLag(source);
+  const packed = source.packedTo === null
+    ? []
+    : [`packed there up to ${describeTid(parseTid(source.packedTo))}`];
   if (connected) {
-    return ["source", `${address}, connected for ${duration}, ${source.protocol}`, ...lag, ...error];
+    return [
+      "source",
+      `${address}, connected for ${duration}, ${source.protocol}`,
+      ...lag,
+      ...packed,
+      ...error,
+    ];
   }
   const next = nextAttempt === null ? "connecting now" : `trying again in ${since(now, nextAttempt)}`;
-  return ["source", `${address}, NOT CONNECTED for ${duration}, ${next}`, ...error, ...lag];
+  return ["source", `${address}, NOT CONNECTED for ${duration}, ${next}`, ...error, ...lag, ...packed];
 }
 
 /** What is on disk of what is known of; and, where that is not all that there may be, why. */

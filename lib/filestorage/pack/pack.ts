@@ -11,6 +11,7 @@
  */
 import { CorruptError, DiskFullError, UnavailableError, ZrsError } from "../../errors.ts";
 import type { BlockFile, Disk } from "../../ports/mod.ts";
+import { NO_TID } from "../../zodb/mod.ts";
 import type { BlobDirectory, BlobKey } from "../blobs/blob_directory.ts";
 import { inFile } from "../history.ts";
 import type { KnownSecondary } from "./known_secondaries.ts";
@@ -168,7 +169,7 @@ class Pack {
         if (!report.isPacked) return;
         const opened = packed!;
         packed = undefined;
-        report = { ...report, keptAs: await this.#putInPlace(opened, path, copy) };
+        report = { ...report, keptAs: await this.#putInPlace(opened, path, copy, survey) };
       });
       return report;
     } finally {
@@ -221,13 +222,17 @@ class Pack {
   }
 
   /** @returns where the old file is kept */
-  async #putInPlace(file: BlockFile, path: string, copy: PackedCopy): Promise<string | undefined> {
+  async #putInPlace(
+    file: BlockFile,
+    path: string,
+    { index, end, lastTid }: PackedCopy,
+    survey: PackSurvey,
+  ): Promise<string | undefined> {
     const { keepOld, warn } = this.#options;
+    const packedTo = survey.lastTid === NO_TID ? undefined : survey.lastTid;
     try {
-      const { index, end, lastTid } = copy;
-      const { keptAs, indexProblem } = await this.#storage.moveTo({ path, file, index, end, lastTid }, {
-        keepOld,
-      });
+      const next = { path, file, index, end, lastTid, packedTo };
+      const { keptAs, indexProblem } = await this.#storage.moveTo(next, { keepOld });
       if (indexProblem !== undefined) warn(`Cannot save the index of ${this.#path}: ${indexProblem.message}`);
       return keptAs;
     } catch (error) {

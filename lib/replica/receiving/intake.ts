@@ -97,6 +97,8 @@ export interface IntakeContext {
   };
   /** Called now and then; saves the index when that is due. */
   readonly saveIndexWhenDue: () => Promise<void>;
+  /** Is told, each time it is said, up to where the source has packed its file. */
+  readonly sourcePacked?: ((tid: bigint) => void) | undefined;
 }
 
 /** The connection ended while the source had nothing new for a while, which is nothing to wonder at. */

@@ -191,6 +191,7 @@ export class NativeIntake implements Intake, NativeHandler {
         if (this.#once !== undefined) this.#complete = message;
         return this.#tellComplete(message.lastTid);
       case "bye":
+        if (!this.#isUnproved) this.#heardPacked(message.packedTo);
         if (message.code === "again") throw new AgainError(message.reason);
         throw message.code === "trouble"
           ? new RefusedError(message.reason)
@@ -280,7 +281,12 @@ export class NativeIntake implements Intake, NativeHandler {
     this.#source = message;
     this.#once?.welcomed(message);
     if (message.notice !== undefined) log.warning(`${connection.peer}: ${message.notice}`);
+    this.#heardPacked(message.packedTo);
     this.content.open(this.#begun, message.resumeAt);
+  }
+
+  #heardPacked(tid: bigint | undefined): void {
+    if (tid !== undefined) this.#context.sourcePacked?.(tid);
   }
 
   /** All that was asked for has come: makes it durable, and says goodbye. */

@@ -23,7 +23,7 @@ import { DEFAULT_INDEX_SAVE_MS, type SecondaryOptions } from "../secondary_optio
 import { Sink } from "./sink.ts";
 import { SourceWatch } from "./source_watch.ts";
 import type { SourceStatus } from "../status.ts";
-import { tellFruitless, tellRefusal } from "./tell_source.ts";
+import { tellFruitless, tellPacked, tellRefusal } from "./tell_source.ts";
 import type { Turn } from "../turn.ts";
 import { sleep } from "../waiting.ts";
 
@@ -224,7 +224,15 @@ export class Reception {
         secret: options.secret,
       },
       saveIndexWhenDue: () => this.#saveIndexWhenDue(sink),
+      sourcePacked: (tid) => this.#heardPacked(tid),
     };
+  }
+
+  /** The source says so at each connection; it is told once. */
+  #heardPacked(tid: bigint): void {
+    if (tid === this.#watch.packedTo) return;
+    this.#watch.packedTo = tid;
+    tellPacked(this.#ports.log, formatAddress(this.#options.replicateFrom), tid);
   }
 
   async #saveIndexWhenDue(sink?: Sink): Promise<void> {

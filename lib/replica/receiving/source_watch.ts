@@ -18,6 +18,8 @@ export class SourceWatch {
   #protocol: string | undefined;
   #lastError: SourceStatus["lastError"];
   #nextAttemptMs: number | undefined;
+  /** Up to where the source has packed its file, as it has last said. */
+  packedTo: bigint | undefined;
 
   constructor(clock: Clock, address: Address) {
     this.#clock = clock;
@@ -67,6 +69,7 @@ export class SourceWatch {
         : { ...lagBehind(durable, source.lastTid, source.end), against: "source" },
       lastError: this.#lastError,
       nextAttemptMs: this.#nextAttemptMs,
+      packedTo: this.packedTo,
     };
   }
 }

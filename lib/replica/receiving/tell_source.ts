@@ -20,6 +20,15 @@ export function tellRefusal(log: Log, source: string, lastTid: bigint, failure: 
   );
 }
 
+/** @param tid up to where the source has packed its file */
+export function tellPacked(log: Log, source: string, tid: bigint): void {
+  log.info(
+    `${source} has packed its file up to ${describeTid(tid)}; this replica keeps what it has until it is ` +
+      `packed itself`,
+    { tid: formatTid(tid) },
+  );
+}
+
 /**
  * @param count so many connections in a row have brought nothing
  * @param why a sentence without its end

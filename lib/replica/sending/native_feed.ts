@@ -268,6 +268,7 @@ export class NativeFeed implements Service, NativeHandler {
       notice,
       fit: hello.capabilities.includes("once") ? fit : undefined,
       resumeAt: resumption?.from,
+      packedTo: view.packedTo,
     }));
   }
 
@@ -368,7 +369,7 @@ export class NativeFeed implements Service, NativeHandler {
       const view = goal ?? present;
       if (present.generation !== generation) {
         await outgoing.flush();
-        return await this.#sayGoodbye("again", CHANGED);
+        return await this.#sendAway();
       }
       if (position < view.end && this.#milestones!.waiting >= MAX_UNACKNOWLEDGED) {
         await outgoing.flush();
@@ -411,7 +412,7 @@ export class NativeFeed implements Service, NativeHandler {
     } catch (error) {
       if (this.#line.hasEnded) throw error;
       await outgoing.flush();
-      if (await this.#line.isOvertaken(error, generation)) return await this.#sayGoodbye("again", CHANGED);
+      if (await this.#line.isOvertaken(error, generation)) return await this.#sendAway();
       await this.#line.tellFailure(
         error,
         (reason) => encodeControl({ type: "bye", code: "trouble", reason }),
@@ -424,9 +425,11 @@ export class NativeFeed implements Service, NativeHandler {
     await this.#line.write(encodeControl({ type: "complete", lastTid, end }));
   }
 
-  async #sayGoodbye(code: string, reason: string): Promise<never> {
-    await this.#line.write(encodeControl({ type: "bye", code, reason }));
-    throw new PeerLeft(reason);
+  /** The file is another one: the secondary is to ask anew. */
+  async #sendAway(): Promise<never> {
+    const { packedTo } = this.#log.view;
+    await this.#line.write(encodeControl({ type: "bye", code: "again", reason: CHANGED, packedTo }));
+    throw new PeerLeft(CHANGED);
   }
 
   /** Says that we are there; ends the connection when the secondary has not been heard of for too long. */
