@@ -139,3 +139,14 @@ Deno.test("a node that has packed its file tells the secondaries that it has, an
   assert.equal(after.welcome["packedTo"], formatTid(tidAt(1)));
   for (const { wire } of [before, after]) wire.close();
 });
+
+Deno.test("that a pack ends the connection for a moment is no trouble with the source", async () => {
+  const world = scene();
+  await using _node = await world.startSecondary({ replicateTo: HERE });
+  await using chained = await startChained(world, "/chained");
+  await chained.waitForTid(tidAt(2));
+  const from = chained.log.lines.items.length;
+  assert.ok((await beforeDeadline("the pack", chained.node.pack(REQUEST))).isPacked);
+  await chained.log.waitFor(/^Connected to/, { from });
+  assert.equal(chained.node.status().source?.lastError, undefined);
+});

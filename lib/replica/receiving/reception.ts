@@ -196,7 +196,7 @@ export class Reception {
     this.#watch.connected(intake.protocol);
     try {
       const failure = await attend(intake, sink, connection, signal, "keep");
-      this.#watch.ended(failure);
+      this.#watch.ended(this.#turn.isWanted ? undefined : failure);
       return failure;
     } finally {
       this.#current = undefined;

@@ -37,12 +37,13 @@ export class SourceWatch {
     this.#sinceMs = this.#clock.now();
   }
 
-  /** The connection, or the attempt at one, has ended. */
-  ended(why: ZrsError): void {
-    const words = why instanceof RefusedError ? `refused: ${why.message}` : sentence(why);
+  /** The connection, or the attempt at one, has ended. @param why undefined: this end wanted it, nothing is wrong */
+  ended(why: ZrsError | undefined): void {
     const nowMs = this.#clock.now();
     if (this.#protocol !== undefined) this.#sinceMs = nowMs;
     this.#protocol = undefined;
+    if (why === undefined) return;
+    const words = why instanceof RefusedError ? `refused: ${why.message}` : sentence(why);
     this.#lastError = { words, atMs: nowMs };
   }
 
