@@ -296,7 +296,8 @@ export class Restorer {
 
   /**
    * Ends the transaction: from now on it is whole, and its records are in the index.
-   * @throws DiskError where a spilled transaction cannot be read back; nothing may be restored any more then
+   * @throws DiskError where a spilled transaction cannot be read back: it is not whole, and nothing may be restored any
+   * more, for some of its records are in the index
    */
   commit(): void {
     const position = this.#transactionPosition;
@@ -306,10 +307,11 @@ export class Restorer {
     writeU64(buffer.view, trailerAt, length);
     if (this.#spilledHeader !== undefined) {
       writeU64(viewOf(this.#spilledHeader), TRANSACTION.length, length);
-      this.#largeEnd = { position, header: this.#spilledHeader, end: buffer.end };
+      const large = { position, header: this.#spilledHeader, end: buffer.end };
+      this.#indexLarge(large); // before it is whole: what cannot be read back must not count
+      this.#largeEnd = large;
       this.#spilledHeader = undefined;
       buffer.finishSpilled();
-      this.#indexLarge(this.#largeEnd);
     } else {
       writeU64(buffer.view, position - buffer.base + TRANSACTION.length, length);
       buffer.finish(this.#lastTid, buffer.end);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { DiskError } from "../../lib/errors.ts";
 import fc from "fast-check";
 import { Restorer, Storage } from "../../lib/filestorage/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
@@ -328,6 +329,23 @@ Deno.test("what is known of a transaction's records does not grow once it is wri
   assert.equal(restorer.pendingBytes, before);
   restorer.commit();
   assert.equal(storage.index.count, 200_000);
+});
+
+Deno.test("a transaction written in parts that cannot be read back is not whole", async () => {
+  const disk = emptyDisk();
+  await using storage = await Storage.open(disk, PATH);
+  const restorer = new Restorer(storage.file, storage.index, storage.end, storage.lastTid, 1000);
+  const empty = new Uint8Array();
+  await storage.beginLarge();
+  restorer.begin({ tid: tidAt(1), status: 0x20, user: empty, description: empty, extension: empty });
+  restorer.record(0, 1, tidAt(1), undefined, 2000);
+  restorer.data(new Uint8Array(2000), 0, 2000);
+  restorer.endRecord();
+  restorer.spill((bytes, position) => storage.writePart(bytes, position));
+  disk.fail({ operation: "read", path: PATH });
+  assert.throws(() => restorer.commit(), DiskError);
+  assert.equal(restorer.largeEnd, undefined, "nobody finishes it in the file");
+  assert.ok(restorer.abort(), "what was written of it is to be cut");
 });
 
 Deno.test("what is asked of a restorer out of turn is refused", async () => {

@@ -4,6 +4,7 @@
  */
 import { directoryOf, type Storage } from "../../filestorage/mod.ts";
 import {
+  CorruptError,
   DiskError,
   DiskFullError,
   DivergedError,
@@ -154,8 +155,8 @@ export class CatchUp {
     try {
       completeness = await this.#receiveAll(signal);
     } catch (error) {
-      // What could not be written is in the index nevertheless.
-      await this.#index.leaveInOrder(!(error instanceof DiskError));
+      // What could not be written, or read back, is in the index nevertheless.
+      await this.#index.leaveInOrder(!(error instanceof DiskError || error instanceof CorruptError));
       throw error;
     }
     await this.#index.leaveInOrder(true);
