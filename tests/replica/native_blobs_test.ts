@@ -43,8 +43,8 @@ function begun(bytes: number, fields: Record<string, unknown> = {}) {
   };
 }
 
-function sourceScene(content: Uint8Array | undefined = CONTENT): Scene {
-  const scene = sceneWith(FILE.bytes);
+function sourceScene(content: Uint8Array | undefined = CONTENT, bytes = FILE.bytes): Scene {
+  const scene = sceneWith(bytes);
   scene.disk.put(`${SOURCE_BLOBS}/.layout`, latin1("bushy"));
   if (content !== undefined) scene.disk.put(`${SOURCE_BLOBS}/${NAME}`, content);
   return scene;
@@ -94,6 +94,28 @@ for (const capabilities of [["raw"], []]) {
       assert.deepEqual(blobs, [{ ...KEY, length: CONTENT.length, from, content: CONTENT.subarray(from) }]);
       wire.close();
     }
+  });
+
+  Deno.test(`a blob that has two records in a transaction is gone on with once, and taken: ${form}`, async () => {
+    const records = [{ oid: OID, data: BLOB }, { oid: OID, data: BLOB }];
+    const scene = sourceScene(CONTENT, dataFs([FIRST, { tid: BLOB_TID, records }]).bytes);
+    await using _primary = await scene.startPrimary(SUPPLY);
+    const left = `${COPY_BLOBS}/tmp/zrs-${tidText(OID)}-${tidText(BLOB_TID)}.part`;
+    scene.disk.put(`${COPY_BLOBS}/.layout`, latin1("bushy"));
+    scene.disk.put(left, CONTENT.subarray(0, 150));
+    {
+      const { wire } = await attach(
+        scene,
+        hello({ capabilities, blobs: "content", begunBlobs: [begun(150)] }),
+      );
+      const { blobs } = await receiveAll(wire);
+      assert.equal(blobs[0]!.from, 150);
+      assert(blobs.slice(1).every(({ from }) => from === 0));
+      wire.close();
+    }
+    await using secondary = await startSecondary({ path: COPY, replicateFrom: HERE, ...TAKING }, scene);
+    await secondary.waitForTid(BLOB_TID);
+    assertSameBytes(scene.disk.bytes(`${COPY_BLOBS}/${NAME}`), CONTENT);
   });
 
   for (const blobs of ["content", "presence"]) {

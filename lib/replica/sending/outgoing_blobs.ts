@@ -56,10 +56,13 @@ export interface OutgoingBlobsOptions {
 
 export class OutgoingBlobs {
   readonly #options: OutgoingBlobsOptions;
+  /** What the secondary has of some. It is gone on with once: an object may have several records in a transaction. */
+  readonly #begun: Map<string, BegunBlob>;
   #block: Uint8Array | undefined;
 
   constructor(options: OutgoingBlobsOptions) {
     this.#options = options;
+    this.#begun = new Map(options.begun?.map((each) => [nameOf(each), each]));
   }
 
   /** Whether all records may go alone: nobody need look which are blobs'. */
@@ -154,8 +157,8 @@ export class OutgoingBlobs {
 
   /** How much the secondary has of it, if that is its beginning. */
   async #resumption(key: BlobKey, file: ReadableFile, length: number): Promise<number> {
-    const { oid, tid } = key;
-    const begun = this.#options.begun?.find((each) => each.oid === oid && each.tid === tid);
+    const begun = this.#begun.get(nameOf(key));
+    this.#begun.delete(nameOf(key));
     if (begun === undefined || begun.bytes > length) return 0;
     const digest = new GrowingDigest({
       readAt: (into, position) => this.#read(key, file, () => file.readAt(into, position)),
@@ -176,6 +179,10 @@ export class OutgoingBlobs {
   #missing(key: BlobKey, why: string, cause?: unknown): MissingBlobError {
     return missing(this.#options.supply as BlobDirectory, key, why, cause);
   }
+}
+
+function nameOf({ oid, tid }: BlobKey): string {
+  return `${oid} ${tid}`;
 }
 
 function reasonOf(error: unknown): string {
