@@ -34,6 +34,8 @@ export class JoinedFile implements BlockFile {
   readonly #found: Set<Segment>;
   /** Whether names have come or gone since the last sync. */
   #isRenamed: boolean;
+  /** A segment that may lie there without its header, which could not be written. */
+  #halfMade: string | undefined;
 
   /**
    * @param found the segments that there are, in order
@@ -134,6 +136,7 @@ export class JoinedFile implements BlockFile {
       if (position - last.base < this.#segmentBytes || last.end !== position || isCut) return;
     }
     const path = segmentPath(this.#disk, this.path, position);
+    if (this.#halfMade === path) this.#disk.remove(path);
     const file = this.#disk.create(path);
     this.#isRenamed = true;
     try {
@@ -141,6 +144,7 @@ export class JoinedFile implements BlockFile {
     } catch (error) {
       file.close();
       removeIfPossible(this.#disk, path);
+      this.#halfMade = path; // where it could not be removed, the next attempt does it
       throw error;
     }
     const segment = new Segment({ path, base: position, length: 0 });
