@@ -1,6 +1,12 @@
 export { FIRST_POSITION, MAGIC, MAGIC_PYTHON2, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
-export { BlobDirectory, type BlobKey, type BlobLayout, blobName } from "./blobs/blob_directory.ts";
+export {
+  BlobDirectory,
+  type BlobKey,
+  type BlobLayout,
+  blobName,
+  revisionName,
+} from "./blobs/blob_directory.ts";
 export { MissingBlobs, missingBlobsPath, readMissingBlobs } from "./blobs/missing_blobs.ts";
 export { BlobFinder, blobKeyOf } from "./blobs/blob_finder.ts";
 export { type Comparison, type ComparisonOptions, FileComparison, saysTheSame } from "./compare/compare.ts";

@@ -6,7 +6,7 @@
  * fit the shorter file, which suits the longer one as well, and the file is cut back in an order in which a crash
  * leaves it whole or cut at that transaction, whoever opens it next (docs/filestorage_format.md, "Rewinding").
  */
-import { CorruptError, DiskFullError, UsageError, ZrsError } from "../errors.ts";
+import { CorruptError, DiskFullError, UsageError } from "../errors.ts";
 import type { Disk } from "../ports/mod.ts";
 import { describeTid, NO_TID, STATUS } from "../zodb/mod.ts";
 import { writeExcerpt } from "./excerpt.ts";
@@ -18,6 +18,7 @@ import { rewoundPath } from "./rewound_path.ts";
 import { Storage } from "./storage.ts";
 import { TransactionReader } from "./transaction.ts";
 import { Window } from "./window.ts";
+import { removeIfPossible } from "./remove_if_possible.ts";
 
 /** What rewinding to a transaction means. */
 export interface RewindPlan {
@@ -106,15 +107,6 @@ export async function rewindStorage(
     throw error;
   }
   return plan;
-}
-
-/** The failure that is being reported says more than one of cleaning up. */
-function removeIfPossible(disk: Disk, path: string): void {
-  try {
-    disk.remove(path);
-  } catch (error) {
-    if (!(error instanceof ZrsError)) throw error;
-  }
 }
 
 /**

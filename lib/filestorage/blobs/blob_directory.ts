@@ -205,6 +205,11 @@ export class BlobDirectory {
   }
 }
 
+/** A revision as the key of a map, which objects cannot be. */
+export function revisionName({ oid, tid }: BlobKey): string {
+  return `${oid} ${tid}`;
+}
+
 /** The path of a revision's content within the directory. */
 export function blobName({ oid, tid }: BlobKey, layout: BlobLayout): string {
   return `${objectDirectory(oid, layout)}/${formatOid(tid)}${BLOB_SUFFIX}`;

@@ -3,7 +3,7 @@
  * file, both must have the same content. What the other end has not is no fault of the copy's: a pack there takes
  * away blobs with their records. Memory is bounded.
  */
-import type { BlobDirectory, BlobKey } from "../blobs/blob_directory.ts";
+import { type BlobDirectory, type BlobKey, revisionName } from "../blobs/blob_directory.ts";
 import { digestBlob, type FoundBlob } from "../blobs/blob_digest.ts";
 import { BlobFinder, blobKeyOf } from "../blobs/blob_finder.ts";
 import type { Difference, Whereabouts } from "./difference.ts";
@@ -57,7 +57,7 @@ export class BlobComparison {
     this.#directory = directory;
     this.#ask = ask;
     this.#options = options;
-    this.#marked = new Set((options.marked ?? []).map(nameOf));
+    this.#marked = new Set((options.marked ?? []).map(revisionName));
   }
 
   get facts(): BlobFacts {
@@ -95,7 +95,7 @@ export class BlobComparison {
       };
       // As a source is asked: in the order of tids, then of oids, and for none twice.
       for (const key of found.sort(byOid)) {
-        places.set(nameOf(key), { key, where });
+        places.set(revisionName(key), { key, where });
         if (places.size < MAX_BLOBS_ASKED) continue;
         yield* this.#compare([...places.values()]);
         places = new Map();
@@ -135,15 +135,11 @@ export class BlobComparison {
       oid: key.oid,
       blobHere: typeof here === "string" ? here : here.bytes,
       blobThere: there.bytes,
-      marked: here === "missing" && this.#marked.has(nameOf(key)),
+      marked: here === "missing" && this.#marked.has(revisionName(key)),
     };
   }
 }
 
 function byOid(a: BlobKey, b: BlobKey): number {
   return a.oid < b.oid ? -1 : a.oid > b.oid ? 1 : 0;
-}
-
-function nameOf({ oid, tid }: BlobKey): string {
-  return `${oid} ${tid}`;
 }

@@ -13,6 +13,7 @@ import { IndexCursor, OP } from "./index_cursor.ts";
 import { readPlainDict } from "./index_plain_dict.ts";
 import { ObjectIndex } from "./object_index.ts";
 import { directoryOf } from "../open.ts";
+import { removeIfPossible } from "../remove_if_possible.ts";
 
 export { checkIndex, type IndexCheck } from "./index_check.ts";
 
@@ -187,14 +188,5 @@ class IndexOutput {
     this.#file.writeAt(this.#bytes.subarray(0, this.#at), this.#position);
     this.#position += this.#at;
     this.#at = 0;
-  }
-}
-
-/** The failure that is being reported says more than one of cleaning up. */
-function removeIfPossible(disk: Disk, path: string): void {
-  try {
-    disk.remove(path);
-  } catch (error) {
-    if (!(error instanceof ZrsError)) throw error;
   }
 }

@@ -12,7 +12,7 @@
 import { CorruptError, DiskFullError, UnavailableError, ZrsError } from "../../errors.ts";
 import type { BlockFile, Disk } from "../../ports/mod.ts";
 import { NO_TID } from "../../zodb/mod.ts";
-import type { BlobDirectory, BlobKey } from "../blobs/blob_directory.ts";
+import { type BlobDirectory, revisionName } from "../blobs/blob_directory.ts";
 import { inFile } from "../history.ts";
 import type { KnownSecondary } from "./known_secondaries.ts";
 import type { Generation } from "../log.ts";
@@ -25,6 +25,7 @@ import { type FindReferences, type KeptRecords, KeptSearch } from "./reachable.t
 import type { Patience } from "../recover.ts";
 import { likePermissions } from "../replace_file.ts";
 import type { Storage } from "../storage.ts";
+import { removeIfPossible } from "../remove_if_possible.ts";
 
 /** What a pack is doing, and how far it has come: bytes of the old file, or objects reached. */
 export interface PackProgress {
@@ -210,9 +211,9 @@ class Pack {
     try {
       gone = await packBlobs(unpacked, blobs, keepOld, patience, {
         progress: (done) => this.#tell({ doing: "clearing", done, total: end }),
-        wasMissing: (key) => void (missing?.has(key) && noMoreMissing.add(nameOf(key))),
+        wasMissing: (key) => void (missing?.has(key) && noMoreMissing.add(revisionName(key))),
       });
-      await missing?.retain((key) => !noMoreMissing.has(nameOf(key)));
+      await missing?.retain((key) => !noMoreMissing.has(revisionName(key)));
     } catch (error) {
       const isStopped = patience.signal?.aborted === true && error === patience.signal.reason;
       if (!isStopped && !(error instanceof ZrsError)) throw error;
@@ -289,17 +290,4 @@ function rewound({ path }: Storage): UnavailableError {
     path,
     hint: "pack it once more",
   });
-}
-
-function nameOf({ oid, tid }: BlobKey): string {
-  return `${oid} ${tid}`;
-}
-
-/** The failure that is being reported says more than one of cleaning up. */
-function removeIfPossible(disk: Disk, path: string): void {
-  try {
-    disk.remove(path);
-  } catch (error) {
-    if (!(error instanceof ZrsError)) throw error;
-  }
 }

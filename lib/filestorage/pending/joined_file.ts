@@ -5,11 +5,11 @@
  *
  * Segments begin where transactions do, so whoever writes says where that is ({@link JoinedFile.beginAt}).
  */
-import { ZrsError } from "../../errors.ts";
 import type { BlockFile, Disk, ReadableFile } from "../../ports/mod.ts";
 import { type Beginning, JoinedReader, Segment } from "./joined_reader.ts";
 import { directoryOf } from "../open.ts";
 import { encodeHeader, type FoundSegment, SEGMENT, segmentPath } from "./segment.ts";
+import { removeIfPossible } from "../remove_if_possible.ts";
 
 /** From so many bytes on a segment is followed by another at the next transaction: 64 MiB. */
 export const SEGMENT_BYTES = 64 * 1024 * 1024;
@@ -266,13 +266,4 @@ async function syncSegment(disk: Disk, { path }: Segment): Promise<void> {
 /** As the file says: of what could not be written any part may be there. */
 function lengthOf(file: BlockFile): number {
   return Math.max(0, file.size() - SEGMENT.size);
-}
-
-/** The failure that is being reported says more than one of cleaning up. */
-function removeIfPossible(disk: Disk, path: string): void {
-  try {
-    disk.remove(path);
-  } catch (error) {
-    if (!(error instanceof ZrsError)) throw error;
-  }
 }

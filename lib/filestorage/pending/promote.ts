@@ -4,7 +4,7 @@
  *
  * A crash, or a failure, at any point leaves what waits where it is, so that it can be done again.
  */
-import { CorruptError, UsageError, ZrsError } from "../../errors.ts";
+import { CorruptError, UsageError } from "../../errors.ts";
 import type { Disk } from "../../ports/mod.ts";
 import { describeTid } from "../../zodb/mod.ts";
 import type { DelayedStorage } from "./delayed_storage.ts";
@@ -17,6 +17,7 @@ import { rewoundPath } from "../rewound_path.ts";
 import { missingSegment } from "./segment.ts";
 import { TransactionReader } from "../transaction.ts";
 import { Window } from "../window.ts";
+import { removeIfPossible } from "../remove_if_possible.ts";
 
 /** Some of the transactions that wait. */
 export interface Waiting {
@@ -104,15 +105,6 @@ export async function promote(
     throw error;
   }
   await storage.discardWaiting();
-}
-
-/** The failure that is being reported says more than one of cleaning up. */
-function removeIfPossible(disk: Disk, path: string): void {
-  try {
-    disk.remove(path);
-  } catch (error) {
-    if (!(error instanceof ZrsError)) throw error;
-  }
 }
 
 async function noPause(): Promise<void> {}

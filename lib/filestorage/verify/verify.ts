@@ -8,7 +8,7 @@
  */
 import type { Disk, ReadableFile } from "../../ports/mod.ts";
 import { BlobCheck } from "./blob_check.ts";
-import type { BlobKey } from "../blobs/blob_directory.ts";
+import { type BlobKey, revisionName } from "../blobs/blob_directory.ts";
 import { missingBlobsPath, readMissingBlobs } from "../blobs/missing_blobs.ts";
 import type { Finding } from "./finding.ts";
 import { FIRST_POSITION, TRANSACTION } from "../layout.ts";
@@ -203,13 +203,15 @@ export class Verification implements Disposable {
   }
 
   async *#checkBlobs(directory: string, pause: () => Promise<void>): AsyncGenerator<Finding> {
-    const marked = new Set(this.#markedBlobs().map(nameOf));
+    const marked = new Set(this.#markedBlobs().map(revisionName));
     const check = new BlobCheck(this.#disk, this.file, directory, this.#structure.lastTid);
     for (const step of check.run(this.#structure.ranges)) {
       this.#progress = { doing: "blobs", done: check.blobs, total: undefined };
       if (step === undefined) await pause();
       else if (!this.#isAtPath()) return; // a pack takes blobs away with what it drops from the file
-      else yield step.kind === "blob-missing" && marked.has(nameOf(step)) ? { ...step, marked: true } : step;
+      else {yield step.kind === "blob-missing" && marked.has(revisionName(step))
+          ? { ...step, marked: true }
+          : step;}
     }
     this.#blobs = check.blobs;
   }
@@ -253,7 +255,3 @@ export class Verification implements Disposable {
 }
 
 async function noPause(): Promise<void> {}
-
-function nameOf({ oid, tid }: BlobKey): string {
-  return `${oid} ${tid}`;
-}

@@ -4,7 +4,13 @@
  * their lengths. What a lost connection left is kept, to be gone on with.
  */
 import { DiskError, DiskFullError, ProtocolError, ZrsError } from "../../errors.ts";
-import { type BlobDirectory, type BlobKey, GrowingDigest, type MissingBlobs } from "../../filestorage/mod.ts";
+import {
+  type BlobDirectory,
+  type BlobKey,
+  GrowingDigest,
+  type MissingBlobs,
+  revisionName,
+} from "../../filestorage/mod.ts";
 import type { BegunBlob } from "../../native/mod.ts";
 import type { BlockFile } from "../../ports/mod.ts";
 import { describeTid, formatOid } from "../../zodb/mod.ts";
@@ -75,7 +81,7 @@ export class IncomingBlobs {
     const blobs = new IncomingBlobs(directory, missing);
     for (const key of directory.temporaryFiles()) {
       const bytes = directory.disk.status(directory.temporaryPathOf(key))?.size ?? 0;
-      blobs.#left.set(nameOf(key), { key, bytes });
+      blobs.#left.set(revisionName(key), { key, bytes });
     }
     if (lastTid !== undefined) blobs.forget(lastTid);
     return blobs;
@@ -87,7 +93,7 @@ export class IncomingBlobs {
    * @throws ProtocolError when so much is not here, or a hole is not to be taken
    */
   begin(key: BlobKey, from: number | undefined): void {
-    const name = nameOf(key);
+    const name = revisionName(key);
     const left = this.#left.get(name);
     if (from === undefined) return this.#beginMissing(key);
     if (from > 0 && from !== left?.bytes) {
@@ -124,7 +130,7 @@ export class IncomingBlobs {
         { oid: key.oid, tid: key.tid },
       );
     }
-    const name = nameOf(key);
+    const name = revisionName(key);
     const before = this.#arrived.get(name);
     if (before !== undefined) this.#close(before);
     if (before !== undefined || this.#left.delete(name)) this.#remove(key);
@@ -147,12 +153,12 @@ export class IncomingBlobs {
 
   /** Whether all of a revision's content has come, for a transaction that is not whole. */
   has(key: BlobKey): boolean {
-    return this.#arrived.get(nameOf(key))?.hasEnded ?? false;
+    return this.#arrived.get(revisionName(key))?.hasEnded ?? false;
   }
 
   /** The record of that revision belongs to a transaction that is whole now. */
   keep(key: BlobKey): void {
-    const name = nameOf(key);
+    const name = revisionName(key);
     const blob = this.#arrived.get(name);
     if (blob === undefined) return; // kept already, by another record of the same transaction
     this.#arrived.delete(name);
@@ -300,8 +306,4 @@ export class IncomingBlobs {
   #remove(key: BlobKey): void {
     this.directory.disk.remove(this.directory.temporaryPathOf(key));
   }
-}
-
-function nameOf({ oid, tid }: BlobKey): string {
-  return `${oid} ${tid}`;
 }

@@ -3,7 +3,7 @@
  * as well as the secondary's: whoever gets a blob's record alone, and did not ask for that, has half of it.
  */
 import { DiskError, NotFoundError, UnavailableError, UsageError } from "../../errors.ts";
-import { type BlobDirectory, type BlobKey, GrowingDigest } from "../../filestorage/mod.ts";
+import { type BlobDirectory, type BlobKey, GrowingDigest, revisionName } from "../../filestorage/mod.ts";
 import type { BegunBlob, WantedBlobs } from "../../native/mod.ts";
 import type { Log, ReadableFile } from "../../ports/mod.ts";
 import { type BlobSupply, describeBlob, IS_BLOB, MissingBlobError } from "../blob_use.ts";
@@ -62,7 +62,7 @@ export class OutgoingBlobs {
 
   constructor(options: OutgoingBlobsOptions) {
     this.#options = options;
-    this.#begun = new Map(options.begun?.map((each) => [nameOf(each), each]));
+    this.#begun = new Map(options.begun?.map((each) => [revisionName(each), each]));
   }
 
   /** Whether all records may go alone: nobody need look which are blobs'. */
@@ -157,8 +157,8 @@ export class OutgoingBlobs {
 
   /** How much the secondary has of it, if that is its beginning. */
   async #resumption(key: BlobKey, file: ReadableFile, length: number): Promise<number> {
-    const begun = this.#begun.get(nameOf(key));
-    this.#begun.delete(nameOf(key));
+    const begun = this.#begun.get(revisionName(key));
+    this.#begun.delete(revisionName(key));
     if (begun === undefined || begun.bytes > length) return 0;
     const digest = new GrowingDigest({
       readAt: (into, position) => this.#read(key, file, () => file.readAt(into, position)),
@@ -179,10 +179,6 @@ export class OutgoingBlobs {
   #missing(key: BlobKey, why: string, cause?: unknown): MissingBlobError {
     return missing(this.#options.supply as BlobDirectory, key, why, cause);
   }
-}
-
-function nameOf({ oid, tid }: BlobKey): string {
-  return `${oid} ${tid}`;
 }
 
 function reasonOf(error: unknown): string {
