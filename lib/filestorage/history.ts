@@ -13,7 +13,7 @@ import { findEnd, findWholeEnd } from "./file_end.ts";
 import { FIRST_POSITION, RECORD } from "./layout.ts";
 import { LOCATE_WINDOW_BYTES, locateTid, TidMap } from "./locate.ts";
 import { readMagic } from "./open.ts";
-import { isTornEnd } from "./recover.ts";
+import { isTornEnd, noPause } from "./recover.ts";
 import { RecordReader } from "./revision.ts";
 import { TransactionReader } from "./transaction.ts";
 import { DEFAULT_WINDOW_BYTES, Window } from "./window.ts";
@@ -272,5 +272,3 @@ function entryOf(reader: TransactionReader): TransactionEntry {
   const bytes = reader.end - reader.position;
   return { ...head, position: reader.position, bytes, records, isUndo: leadsBack && !hasData };
 }
-
-async function noPause(): Promise<void> {}

@@ -9,7 +9,13 @@ export {
 } from "./blobs/blob_directory.ts";
 export { MissingBlobs, missingBlobsPath, readMissingBlobs } from "./blobs/missing_blobs.ts";
 export { BlobFinder, blobKeyOf } from "./blobs/blob_finder.ts";
-export { type Comparison, type ComparisonOptions, FileComparison, saysTheSame } from "./compare/compare.ts";
+export {
+  type Comparison,
+  type ComparisonOptions,
+  FileComparison,
+  nothingCompared,
+  saysTheSame,
+} from "./compare/compare.ts";
 export { lastRecords } from "./compare/compare_records.ts";
 export { ComparedFile, mayLack, type Neighbour } from "./compare/compare_side.ts";
 export {

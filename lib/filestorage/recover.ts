@@ -31,6 +31,9 @@ export interface Patience {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** For who has no patience: nothing else runs meanwhile. */
+export async function noPause(): Promise<void> {}
+
 /** After so many transactions, or bytes, a walk lets others run. */
 const STEPS_BETWEEN_PAUSES = 20_000;
 const BYTES_BETWEEN_PAUSES = 64 * 1024 * 1024;

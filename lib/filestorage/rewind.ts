@@ -13,7 +13,7 @@ import { writeExcerpt } from "./excerpt.ts";
 import { inFile, type Readable } from "./history.ts";
 import { FIRST_POSITION } from "./layout.ts";
 import { LOCATE_WINDOW_BYTES, locateTid, type Location, TidMap } from "./locate.ts";
-import type { Patience } from "./recover.ts";
+import { noPause, type Patience } from "./recover.ts";
 import { rewoundPath } from "./rewound_path.ts";
 import { Storage } from "./storage.ts";
 import { TransactionReader } from "./transaction.ts";
@@ -168,5 +168,3 @@ function neighbours({ before, after }: Extract<Location, { kind: "between" }>): 
   if (after === undefined) return `the last one is ${describeTid(before.tid)}`;
   return `the one before is ${describeTid(before.tid)}, the one after ${describeTid(after.tid)}`;
 }
-
-async function noPause(): Promise<void> {}

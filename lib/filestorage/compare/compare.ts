@@ -36,6 +36,11 @@ export interface Comparison {
   readonly hasNewer: boolean;
 }
 
+/** Where every comparison begins. */
+export function nothingCompared(): { -readonly [Fact in keyof Comparison]: Comparison[Fact] } {
+  return { same: 0, lastSame: NO_TID, packedThere: 0, packedHere: 0, rewritten: 0, hasNewer: false };
+}
+
 export interface ComparisonOptions {
   /** Only transactions with this tid or a later one. */
   readonly since?: bigint | undefined;
@@ -61,14 +66,7 @@ export class FileComparison {
   readonly #here: Readable;
   readonly #there: Readable;
   readonly #options: ComparisonOptions;
-  readonly #facts = {
-    same: 0,
-    lastSame: NO_TID,
-    packedThere: 0,
-    packedHere: 0,
-    rewritten: 0,
-    hasNewer: false,
-  };
+  readonly #facts = nothingCompared();
 
   /** Both must stay open until all is compared. */
   constructor(here: Readable, there: Readable, options: ComparisonOptions) {

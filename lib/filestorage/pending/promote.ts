@@ -11,7 +11,7 @@ import type { DelayedStorage } from "./delayed_storage.ts";
 import { writeExcerpt } from "../excerpt.ts";
 import { inFile, type Readable } from "../history.ts";
 import { LOCATE_WINDOW_BYTES, locateTid, TidMap } from "../locate.ts";
-import type { Patience } from "../recover.ts";
+import { noPause, type Patience } from "../recover.ts";
 import { countFrom } from "../rewind.ts";
 import { rewoundPath } from "../rewound_path.ts";
 import { missingSegment } from "./segment.ts";
@@ -106,5 +106,3 @@ export async function promote(
   }
   await storage.discardWaiting();
 }
-
-async function noPause(): Promise<void> {}

@@ -18,6 +18,7 @@ import { isRewound } from "../rewound_path.ts";
 import { RecordScanner } from "./record_scanner.ts";
 import { StructureCheck } from "./structure_check.ts";
 import { compareIndex, lookAtIndex } from "./verify_index.ts";
+import { noPause } from "../recover.ts";
 
 export interface VerifyOptions {
   /** Whether every record's data must be two well-formed pickles. */
@@ -253,5 +254,3 @@ export class Verification implements Disposable {
     return this.#disk.status(this.path)?.identity === this.file.identity();
   }
 }
-
-async function noPause(): Promise<void> {}

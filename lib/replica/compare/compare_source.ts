@@ -16,6 +16,7 @@ import {
   FIRST_POSITION,
   type HistoryDigest,
   type Neighbour,
+  nothingCompared,
   type Readable,
   startOf,
 } from "../../filestorage/mod.ts";
@@ -66,14 +67,7 @@ export class SourceComparison {
   readonly #put: (question: CompareQuestion) => Promise<unknown>;
   readonly #options: SourceComparisonOptions;
   readonly #pair: PairComparison;
-  readonly #facts = {
-    same: 0,
-    lastSame: NO_TID,
-    packedThere: 0,
-    packedHere: 0,
-    rewritten: 0,
-    hasNewer: false,
-  };
+  readonly #facts = nothingCompared();
   #questions = 0;
   #isAhead = false;
 

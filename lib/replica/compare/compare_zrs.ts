@@ -11,6 +11,7 @@ import {
   type Comparison,
   ContentDigester,
   type Difference,
+  nothingCompared,
   type Readable,
   startOf,
 } from "../../filestorage/mod.ts";
@@ -43,14 +44,7 @@ export class StreamComparison {
   readonly #name: string;
   readonly #log: Readable;
   readonly #options: StreamComparisonOptions;
-  readonly #facts = {
-    same: 0,
-    lastSame: NO_TID,
-    packedThere: 0,
-    packedHere: 0,
-    rewritten: 0,
-    hasNewer: false,
-  };
+  readonly #facts = nothingCompared();
 
   private constructor(
     clock: Clock,
