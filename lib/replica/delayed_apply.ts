@@ -3,9 +3,10 @@
  * the time in its tid, and then the delay, have passed. A clock that is set, or tids from the future, change when
  * that is, and nothing else: all stays in order.
  */
-import { DiskFullError, ZrsError } from "../errors.ts";
+import { DiskFullError } from "../errors.ts";
 import type { DelayedStorage } from "../filestorage/mod.ts";
 import { timeOfTid } from "../zodb/mod.ts";
+import { IndexKeeper } from "./index_keeper.ts";
 import type { Ports } from "./ports.ts";
 import { FULL_RETRY_MS } from "./receiving/sink.ts";
 import type { DelayStatus } from "./status.ts";
@@ -26,17 +27,17 @@ export class DelayedApply {
   readonly #ports: Ports;
   readonly #storage: DelayedStorage;
   readonly #options: DelayOptions;
+  readonly #index: IndexKeeper;
   readonly #bell = new Bell();
   /** Settles when whoever works on the files now is done with them. */
   #turn: Promise<void> = Promise.resolve();
   #isIdle = true;
-  #nextSaveMs: number;
 
   constructor(ports: Ports, storage: DelayedStorage, options: DelayOptions) {
     this.#ports = ports;
     this.#storage = storage;
     this.#options = options;
-    this.#nextSaveMs = ports.clock.monotonic() + options.indexSaveMs;
+    this.#index = new IndexKeeper(ports, storage.applied, options.indexSaveMs);
   }
 
   status(): DelayStatus {
@@ -81,13 +82,13 @@ export class DelayedApply {
         const outcome = await this.#applyNext(signal);
         if (outcome === "full") await sleep(this.#ports.clock, FULL_RETRY_MS, signal);
         else if (outcome === "nothing") await this.#waitForNext(signal);
-        if (this.#ports.clock.monotonic() >= this.#nextSaveMs) await this.#saveIndex();
+        await this.#index.saveWhenDue();
       }
     } finally {
       signal.removeEventListener("abort", stop);
     }
     await this.#storage.applied.cut();
-    await this.#saveIndex();
+    await this.#index.save();
   }
 
   async #applyNext(signal: AbortSignal): Promise<"some" | "nothing" | "full"> {
@@ -126,17 +127,5 @@ export class DelayedApply {
 
   #dueMs(tid: bigint): number {
     return timeOfTid(tid) + this.#options.delayMs;
-  }
-
-  /** A replica without a saved index is as good, it only opens more slowly: failing is told, not fatal. */
-  async #saveIndex(): Promise<void> {
-    const { clock, log } = this.#ports;
-    this.#nextSaveMs = clock.monotonic() + this.#options.indexSaveMs;
-    try {
-      await this.#storage.applied.saveIndex();
-    } catch (error) {
-      if (!(error instanceof ZrsError)) throw error;
-      log.warning(`Cannot save the index of ${this.#storage.applied.path}: ${error.message}`);
-    }
   }
 }

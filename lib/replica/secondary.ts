@@ -14,7 +14,8 @@ import type { Ports } from "./ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "./primary.ts";
 import { Reception } from "./receiving/reception.ts";
 import { type Promotion, ReplicaFile } from "./replica_file.ts";
-import { DEFAULT_INDEX_SAVE_MS, type SecondaryOptions } from "./secondary_options.ts";
+import { DEFAULT_INDEX_SAVE_MS } from "./index_keeper.ts";
+import type { SecondaryOptions } from "./secondary_options.ts";
 import { Server } from "./sending/server.ts";
 import type { NodeStatus } from "./status.ts";
 import { Turn } from "./turn.ts";
@@ -99,7 +100,7 @@ export class Secondary {
     }
     const secondary = new Secondary(ports, options, file, blobs, server);
     // Should we be killed before it is due, the next start does not have to scan again.
-    if (file.scanned > MANY_SCANNED) await secondary.#reception.saveIndex();
+    if (file.scanned > MANY_SCANNED) await secondary.#reception.index.save();
     return secondary;
   }
 
@@ -161,7 +162,7 @@ export class Secondary {
     try {
       const drained = await this.#work(signal);
       await this.#storage.cut(); // so that nothing but whole transactions is left behind
-      if (drained) await this.#reception.saveIndex();
+      if (drained) await this.#reception.index.save();
       if (this.#promotion === undefined) await this.#file.tidy();
       else this.#promotion.done.resolve(await this.#promoteNow(this.#promotion.before));
     } catch (error) {

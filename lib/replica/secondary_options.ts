@@ -6,8 +6,6 @@ import type { BlobOptions } from "./blob_use.ts";
 import type { BufferSizes } from "./buffers.ts";
 import type { Compress } from "./sending/pace.ts";
 
-export const DEFAULT_INDEX_SAVE_MS = 60_000;
-
 export interface SecondaryOptions extends BlobOptions {
   readonly path: string;
   readonly replicateFrom: Address;

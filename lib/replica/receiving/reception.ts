@@ -3,7 +3,7 @@
  * Says in the log what keeps it from receiving.
  */
 import type { Storage } from "../../filestorage/mod.ts";
-import { DiskFullError, RefusedError, UnavailableError, ZrsError } from "../../errors.ts";
+import { DiskFullError, RefusedError, UnavailableError, type ZrsError } from "../../errors.ts";
 import { type Connection, formatAddress } from "../../ports/mod.ts";
 import { Approach, NotConnected } from "./approach.ts";
 import { attend } from "./attend.ts";
@@ -19,7 +19,8 @@ import type { Ports } from "../ports.ts";
 import { DEFAULT_PEER_TIMEOUT_MS, DEFAULT_SOFTWARE } from "../primary.ts";
 import type { ReplicaFile } from "../replica_file.ts";
 import { RetryDelay } from "./retry_delay.ts";
-import { DEFAULT_INDEX_SAVE_MS, type SecondaryOptions } from "../secondary_options.ts";
+import { IndexKeeper } from "../index_keeper.ts";
+import type { SecondaryOptions } from "../secondary_options.ts";
 import { Sink } from "./sink.ts";
 import { SourceWatch } from "./source_watch.ts";
 import type { SourceStatus } from "../status.ts";
@@ -41,11 +42,12 @@ export class Reception {
   readonly #rewinding: AutoRewind;
   readonly #approach: Approach;
   readonly #turn: Turn;
+  /** Saves the index of what has been received. */
+  readonly index: IndexKeeper;
   /** While running. */
   #sink: Sink | undefined;
   /** While connected. */
   #current: Intake | undefined;
-  #nextSaveMs: number;
 
   /** @param turn for work that nothing may be received during */
   constructor(ports: Ports, options: SecondaryOptions, file: ReplicaFile, blobs: BlobReception, turn: Turn) {
@@ -60,7 +62,7 @@ export class Reception {
     const protocol = options.secret === undefined ? options.protocol ?? "auto" : "native";
     const source = formatAddress(options.replicateFrom);
     this.#approach = new Approach(ports.clock, ports.log, source, protocol, options.blobs);
-    this.#nextSaveMs = ports.clock.monotonic() + this.#indexSaveMs;
+    this.index = new IndexKeeper(ports, file.storage, options.indexSaveMs);
   }
 
   /** How the source is, and how far we are behind it. */
@@ -75,10 +77,6 @@ export class Reception {
   /** Why what is received cannot be written now; undefined: it can. */
   get problem(): Sink["problem"] {
     return this.#sink?.problem;
-  }
-
-  get #indexSaveMs(): number {
-    return this.#options.indexSaveMs ?? DEFAULT_INDEX_SAVE_MS;
   }
 
   /**
@@ -152,7 +150,7 @@ export class Reception {
           tellFruitless(log, source, lastTid, fruitless, why);
         }
       }
-      await this.#saveIndexWhenDue();
+      await this.index.saveWhenDue();
       this.#watch.waiting(waitMs);
       await sleep(clock, waitMs, AbortSignal.any([signal, this.#turn.signal]));
       if (this.#turn.isWanted && !signal.aborted) sink = await this.#giveTurn(sink, signal);
@@ -223,7 +221,7 @@ export class Reception {
         compress: options.compress ?? "auto",
         secret: options.secret,
       },
-      saveIndexWhenDue: () => this.#saveIndexWhenDue(sink),
+      saveIndexWhenDue: () => this.index.saveWhenDue(() => sink.drain()),
       sourcePacked: (tid) => this.#heardPacked(tid),
     };
   }
@@ -233,22 +231,5 @@ export class Reception {
     if (tid === this.#watch.packedTo) return;
     this.#watch.packedTo = tid;
     tellPacked(this.#ports.log, formatAddress(this.#options.replicateFrom), tid);
-  }
-
-  async #saveIndexWhenDue(sink?: Sink): Promise<void> {
-    if (this.#ports.clock.monotonic() < this.#nextSaveMs) return;
-    await sink?.drain(); // the index holds what is whole: it must be in the file before
-    await this.saveIndex();
-  }
-
-  /** A replica without a saved index is as good, it only opens more slowly: failing is told, not fatal. */
-  async saveIndex(): Promise<void> {
-    this.#nextSaveMs = this.#ports.clock.monotonic() + this.#indexSaveMs;
-    try {
-      await this.#storage.saveIndex();
-    } catch (error) {
-      if (!(error instanceof ZrsError)) throw error;
-      this.#ports.log.warning(`Cannot save the index of ${this.#options.path}: ${error.message}`);
-    }
   }
 }
