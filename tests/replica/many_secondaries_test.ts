@@ -215,26 +215,3 @@ Deno.test("a primary stops at once, however many secondaries take nothing", asyn
   assert.deepEqual(scene.clock.delays, []);
   assert.deepEqual(primary.log.complaints(), []);
 });
-
-Deno.test("a chained node that has nothing yet serves each transaction as soon as it is on its disk", async () => {
-  const transactions = history(20, KIB);
-  const { scene, disk } = sceneWith(transactions);
-  await using middle = await startSecondary(
-    {
-      path: "/copy/middle.fs",
-      replicateFrom: HERE,
-      replicateTo: { transport: "tcp", host: "middle", port: 1 },
-    },
-    scene,
-  );
-  await using last = await startSecondary(
-    { path: COPY, replicateFrom: { transport: "tcp", host: "middle", port: 1 } },
-    scene,
-  );
-  await last.log.waitFor(/Connected to/);
-  await using _primary = await scene.startPrimary();
-  scene.clock.advance(1_000); // past the waits before connecting again
-  await last.waitForTid(transactions.at(-1)!.tid);
-  assert.equal(middle.lastTid, last.lastTid);
-  assertSameBytes(disk.bytes(COPY), disk.bytes(ORIGINAL));
-});

@@ -115,15 +115,14 @@ export class ConversationChecker implements NativeListener {
     if (hello === undefined) return;
     const about = [word, hello.file.length, replica.pastCount, source.live.end, source.pastCount].join();
     if (this.#ends.right.has(about)) return;
-    const past = source.past.filter(({ untilMs }) => untilMs >= hello.atMs - UNNOTICED_MS).map(({ view }) =>
-      view
-    );
+    const past = source.past.filter(({ untilMs }) => untilMs >= hello.atMs - UNNOTICED_MS);
     const right = new Set<Verdict>();
-    const wasReplaced = past.length > 0;
-    for (const view of [source.live, ...past.toReversed()]) {
+    const wasReplaced = past.some(({ untilMs }) => untilMs >= hello.atMs); // `durable` was of another file then
+    for (const view of [source.live, ...past.map(({ view }) => view).toReversed()]) {
       if (view.outcome === "damaged" || !view.rises) return; // what can be read of it is no matter of content
       const all = view.transactions.length;
-      const least = wasReplaced ? all - UNSYNCED : Math.min(all, hello.durable);
+      const isOther = wasReplaced || view !== source.live;
+      const least = isOther ? all - UNSYNCED : Math.min(all, hello.durable);
       for (let count = all; count >= Math.max(0, least); count--) {
         const verdict = verdictOf(view, count, hello.file);
         if (verdict === undefined) return;

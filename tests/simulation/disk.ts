@@ -92,8 +92,9 @@ export class MachineDisk {
 
   /** Makes a directory and its parents, all durable at once. Making it again is harmless. */
   makeDirectory(path: string): void {
+    if (path === "/") return;
+    this.makeDirectory(parentOf(path)); // a durable entry does not make durable the one it stands under
     if (this.names.durable(path) !== undefined) return;
-    this.makeDirectory(parentOf(path));
     this.names.place(path, this.names.get(path) ?? this.newInode("directory"));
   }
 

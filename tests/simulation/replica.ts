@@ -281,6 +281,7 @@ export class Replica implements Upstream {
     }
     if (message.startsWith("Connected to ")) this.rewinds.connected(this.#upstreamView());
     this.rewinds.told(message, this.#upstreamView(), (path) => this.machine.disk.bytes(path));
+    if (/ has all that the source has/.test(message)) this.refusal.forget(); // the source has come to agree
     const word = refusalWord(message);
     if (word === undefined) return;
     this.refusals.push({ timeMs: nowMs, word });

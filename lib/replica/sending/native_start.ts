@@ -50,7 +50,10 @@ export async function findStart(
     const generation = view.generation.hold();
     let keep = false;
     try {
-      const lineage = await compareLineage(view, { lastTid, digest }, ask, pause);
+      const compared = await compareLineage(view, { lastTid, digest }, ask, pause);
+      // What a chained node lacks at its end is not packed away there, however that looks: it has yet to come.
+      const lags = chained && compared.kind === "beyond the pack" && lastTid > view.lastTid;
+      const lineage = lags ? { kind: "ahead", common: compared.common } as const : compared;
       const words = describeLineage(lineage, lastTid, view.lastTid);
       if (lineage.kind === "shared" || lineage.kind === "beyond the pack") {
         keep = true;

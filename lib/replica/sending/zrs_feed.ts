@@ -147,7 +147,10 @@ export class ZrsFeed implements Service {
       let keep = false;
       try {
         const reader = new TransactionReader(new Window(view.generation.file, view.end, LOCATE_WINDOW_BYTES));
-        const comparison = await compareHistories(reader, view, tid, () => this.#pause());
+        const compared = await compareHistories(reader, view, tid, () => this.#pause());
+        // What a chained node lacks at its end is not packed away there, however that looks: it has yet to come.
+        const lags = this.#options.chained && compared.kind === "beyond the pack" && tid > view.lastTid;
+        const comparison = lags ? { kind: "ahead" } as const : compared;
         if (comparison.kind === "shared" || comparison.kind === "beyond the pack") {
           if (comparison.kind === "beyond the pack") this.#noteBeyondPack(tid, view);
           keep = true;

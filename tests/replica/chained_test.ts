@@ -1,0 +1,52 @@
+/** A secondary that serves others while it still gets what its own source has. */
+import assert from "node:assert/strict";
+import type { SecondaryOptions } from "../../lib/replica/mod.ts";
+import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
+import { startSecondary } from "../kit/node.ts";
+import { assertSameBytes } from "../kit/same_bytes.ts";
+import { COPY, HERE, ORIGINAL, Scene } from "./scene.ts";
+
+const TID = 0x036c_9000_0000_0001n;
+const MIDDLE = { transport: "tcp", host: "middle", port: 1 } as const;
+const MIDDLE_OPTIONS = { path: "/copy/middle.fs", replicateFrom: HERE, replicateTo: MIDDLE } as const;
+
+/** One object, once in each transaction. @param packed how many of the transactions a pack has left */
+function history(count: number, packed = 0): TransactionDescription[] {
+  return Array.from({ length: count }, (_, i) => ({
+    tid: TID + BigInt(i),
+    status: i < packed ? "p" : " ",
+    records: [{ oid: BigInt(i), data: `revision ${i}` }],
+  }));
+}
+
+Deno.test("a chained node that has nothing yet serves each transaction as soon as it is on its disk", async () => {
+  const scene = new Scene();
+  scene.disk.put(ORIGINAL, dataFs(history(20)).bytes);
+  await using middle = await startSecondary(MIDDLE_OPTIONS, scene);
+  await using last = await startSecondary({ path: COPY, replicateFrom: MIDDLE }, scene);
+  await last.log.waitFor(/Connected to/);
+  await using _primary = await scene.startPrimary();
+  scene.clock.advance(1_000); // past the waits before connecting again
+  await last.waitForTid(TID + 19n);
+  assert.equal(middle.lastTid, last.lastTid);
+  assertSameBytes(scene.disk.bytes(COPY), scene.disk.bytes(ORIGINAL));
+});
+
+for (const protocol of ["native", "zrs2"] as const) {
+  Deno.test(`a node whose end is packed only because the rest has yet to come lets others wait, by ${protocol}`, async () => {
+    const scene = new Scene();
+    const whole = dataFs(history(5, 3)).bytes;
+    scene.disk.put(MIDDLE_OPTIONS.path, dataFs(history(2, 2)).bytes);
+    scene.disk.put(COPY, dataFs(history(4, 3)).bytes);
+    scene.disk.put(ORIGINAL, whole);
+    await using middle = await startSecondary(MIDDLE_OPTIONS, scene);
+    const options: Partial<SecondaryOptions> = { protocol, peerTimeoutMs: 1e9 };
+    await using last = await startSecondary({ ...options, path: COPY, replicateFrom: MIDDLE }, scene);
+    await middle.log.waitFor(/ahead of this replica: has .*waits until this replica has caught up/);
+    await using _primary = await scene.startPrimary();
+    scene.clock.advance(1_000); // past the waits before connecting again
+    await last.waitForTid(TID + 4n);
+    assertSameBytes(scene.disk.bytes(COPY), whole);
+    for (const { log } of [middle, last]) assert.deepEqual(log.matching(/beyond the pack|refuse/), []);
+  });
+}
