@@ -182,6 +182,20 @@ Deno.test("a segment for which there is no room is not begun, and can be later",
   assert(done.lastIndexOf("syncDirectory") > done.lastIndexOf("sync"), "its name is durable, too");
 });
 
+Deno.test("a segment without a header that could not be taken away at once is made anew at the next attempt", async () => {
+  const disk = diskWith();
+  using file = open(disk, 10);
+  disk.fail({ operation: "write", error: "full", written: 5 });
+  disk.fail({ operation: "remove" });
+  assert.throws(() => file.beginAt(50, 7n), DiskFullError);
+  assert.equal(segmentPaths(disk, PATH).length, 1);
+  file.beginAt(50, 7n);
+  file.writeAt(new Uint8Array([1]), 50);
+  await file.sync();
+  const [found] = findSegments(disk, PATH).segments;
+  assert.deepEqual([found!.base, found!.lastTid, found!.length], [50, 7n, 1]);
+});
+
 Deno.test("what could be written before a failure counts as the file's size, so that it can be cut off", () => {
   const disk = diskWith();
   using file = open(disk, 1000);

@@ -173,7 +173,7 @@ Deno.test("whatever comes during a pack, the packed file is the one that a pack 
     ),
     { numRuns: 600 },
   );
-  assert.ok(seen.packed > 150 && seen.again > 5 && seen.nothing > 20, JSON.stringify(seen));
+  assert.ok(seen.packed > 50 && seen.again > 0 && seen.nothing > 50, JSON.stringify(seen));
 });
 
 /** How many bytes of the file have not come. */
