@@ -5,9 +5,8 @@ import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { MAX_RUN_BYTES } from "./appender.ts";
 import { readIndexPosition } from "./index/index_position.ts";
 import { FIRST_POSITION, TRAILER_SIZE } from "./layout.ts";
-import { hasUnfinishedBefore, lastTidAt, LOCATE_WINDOW_BYTES } from "./locate.ts";
+import { hasUnfinishedBefore, lastTidAt, walkingReader } from "./locate.ts";
 import { TransactionReader } from "./transaction.ts";
-import { Window } from "./window.ts";
 
 /** After so many transactions a walk lets others run. */
 const STEPS_BETWEEN_PAUSES = 20_000;
@@ -26,7 +25,7 @@ export interface FileEnd {
  */
 export function findWholeEnd(file: ReadableFile): FileEnd | undefined {
   const size = file.size();
-  return wholeEndOf(new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES)), size);
+  return wholeEndOf(walkingReader(file, size), size);
 }
 
 function wholeEndOf(reader: TransactionReader, size: number): FileEnd | undefined {
@@ -50,7 +49,7 @@ export function findEndBackwards(file: ReadableFile, reach: number): FileEnd | u
   const bytes = new Uint8Array(size - start);
   const view = viewOf(bytes);
   const count = file.readAt(bytes, start);
-  const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
+  const reader = walkingReader(file, size);
   for (let end = start + count; end > start; end--) {
     // A transaction's last 8 bytes are its length; the first of them are zeros in every file there is.
     const at = end - TRAILER_SIZE - start;
@@ -74,7 +73,7 @@ export async function findEnd(
   pause: () => Promise<void>,
 ): Promise<FileEnd> {
   const size = file.size();
-  const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
+  const reader = walkingReader(file, size);
   const found = wholeEndOf(reader, size);
   if (found !== undefined) return found;
   // A transaction under way, or a torn end: walk up to it from where the index was saved, or from the start.

@@ -12,7 +12,7 @@ import type { Disk } from "../ports/mod.ts";
 import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { findEnd } from "./file_end.ts";
 import { FIRST_POSITION } from "./layout.ts";
-import { LOCATE_WINDOW_BYTES, locateTid, TidMap } from "./locate.ts";
+import { locateTid, TidMap, walkingReader } from "./locate.ts";
 import { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 import { directoryOf, readMagic } from "./open.ts";
 import { TransactionReader } from "./transaction.ts";
@@ -202,7 +202,7 @@ export class FollowedFile implements TransactionLog {
     const { generation, end, lastTid } = view;
     const replaced: Change = { kind: "replaced", lastTid };
     if (old.lastTid === NO_TID) return replaced;
-    const reader = new TransactionReader(new Window(generation.file, end, LOCATE_WINDOW_BYTES));
+    const reader = walkingReader(generation.file, end);
     const location = await locateTid(reader, end, old.lastTid, generation.map, this.#pause);
     if (location.kind === "found") return replaced;
     const { before, after } = location;

@@ -11,12 +11,12 @@ import type { Disk, ReadableFile } from "../ports/mod.ts";
 import { STATUS, type TransactionHead } from "../zodb/mod.ts";
 import { findEnd, findWholeEnd } from "./file_end.ts";
 import { FIRST_POSITION, RECORD } from "./layout.ts";
-import { LOCATE_WINDOW_BYTES, locateTid, TidMap } from "./locate.ts";
+import { locateTid, TidMap, walkingReader } from "./locate.ts";
 import { readMagic } from "./open.ts";
 import { isTornEnd, noPause } from "./recover.ts";
 import { RecordReader } from "./revision.ts";
 import { TransactionReader } from "./transaction.ts";
-import { DEFAULT_WINDOW_BYTES, Window } from "./window.ts";
+import { Window } from "./window.ts";
 
 /** A file up to a transaction's end: a {@link History}, or a Storage. */
 export interface Readable {
@@ -188,7 +188,7 @@ export function inFile(path: string, { message, facts }: CorruptError): CorruptE
 
 function damageAt(file: ReadableFile, end: number): CorruptError | undefined {
   const size = file.size();
-  const reader = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
+  const reader = walkingReader(file, size);
   if (reader.read(end) !== "damaged" || isTornEnd(reader, file, size)) return undefined;
   return inFile(file.path, reader.notWhole("damaged"));
 }
@@ -196,7 +196,7 @@ function damageAt(file: ReadableFile, end: number): CorruptError | undefined {
 /** Where the first transaction begins that is not earlier than `since`. */
 export async function startOf(log: Readable, since: bigint | undefined): Promise<number> {
   if (since === undefined) return FIRST_POSITION;
-  const reader = new TransactionReader(new Window(log.file, log.end, LOCATE_WINDOW_BYTES));
+  const reader = walkingReader(log.file, log.end);
   const location = await locateTid(reader, log.end, since, new TidMap(), noPause);
   return location.kind === "found" ? location.place.position : location.before?.end ?? FIRST_POSITION;
 }
@@ -220,9 +220,7 @@ function back(
   { file, end }: Readable,
   { last, since, oid }: Selection & { readonly last: number },
 ): { positions: number[]; damage: CorruptError | undefined } {
-  // Whoever looks at records reads everything; a small window is cheaper for steps from header to header.
-  const windowBytes = oid === undefined ? LOCATE_WINDOW_BYTES : DEFAULT_WINDOW_BYTES;
-  const reader = new TransactionReader(new Window(file, end, windowBytes));
+  const reader = walkingReader(file, end);
   const positions: number[] = [];
   try {
     for (let position = end; position > FIRST_POSITION && positions.length < last;) {

@@ -8,6 +8,7 @@ import { CorruptError } from "../errors.ts";
 import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { FIRST_POSITION } from "./layout.ts";
 import { isFinalStatus, TransactionReader } from "./transaction.ts";
+import { type ByteSource, Window, windowBytesFor } from "./window.ts";
 
 /** A transaction's place. */
 export interface Place {
@@ -22,8 +23,8 @@ export type Location =
   | { readonly kind: "found"; readonly place: Place }
   | { readonly kind: "between"; readonly before: Place | undefined; readonly after: Place | undefined };
 
-/** For walks in either direction: large enough for several headers, cheap to load at every step back. */
-export const LOCATE_WINDOW_BYTES = 8 * 1024;
+/** What a walk reads at first, and at each step from one large transaction to another. */
+const FIRST_LOOK_BYTES = 8 * 1024;
 
 /** Bytes of file between two remembered transactions: 16 bytes of memory each. */
 const SAMPLE_SPACING = 4 * 1024 * 1024;
@@ -94,6 +95,15 @@ export class TidMap {
     }
     return low;
   }
+}
+
+/**
+ * A reader for walks in either direction: it reads little where transactions are large, and where they are small
+ * many at once.
+ * @param end the position that it reads up to
+ */
+export function walkingReader(source: ByteSource, end: number): TransactionReader {
+  return new TransactionReader(new Window(source, end, windowBytesFor(end), FIRST_LOOK_BYTES));
 }
 
 /**

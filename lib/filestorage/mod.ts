@@ -44,13 +44,13 @@ export {
 } from "./history.ts";
 export {
   countedBefore,
-  LOCATE_WINDOW_BYTES,
   locateTid,
   type Location,
   type Place,
   placeOf,
   readWhole,
   TidMap,
+  walkingReader,
 } from "./locate.ts";
 export { Generation, type LogView, Subscribers, type TransactionLog } from "./log.ts";
 export {

@@ -9,7 +9,7 @@ import type { BlockFile, Disk, ReadableFile } from "../ports/mod.ts";
 import { STATUS } from "../zodb/mod.ts";
 import { MAX_RUN_BYTES } from "./appender.ts";
 import { TRAILER_SIZE, TRANSACTION } from "./layout.ts";
-import { lastTidAt, LOCATE_WINDOW_BYTES } from "./locate.ts";
+import { lastTidAt, walkingReader } from "./locate.ts";
 import { ObjectIndex } from "./index/object_index.ts";
 import { directoryOf } from "./open.ts";
 import { TransactionReader } from "./transaction.ts";
@@ -132,7 +132,7 @@ function refuseLostLength(reader: TransactionReader, file: BlockFile, size: numb
   const problem = reader.corrupt(
     `it would end at ${end}, behind the end of the file at ${size}, but a whole transaction stands there`,
   );
-  const last = new TransactionReader(new Window(file, size, LOCATE_WINDOW_BYTES));
+  const last = walkingReader(file, size);
   if (last.startOf(size) > position && lastTidAt(last, size) !== undefined) throw cannotOpen(file, problem);
 }
 

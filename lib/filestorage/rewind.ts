@@ -12,12 +12,11 @@ import { describeTid, NO_TID, STATUS } from "../zodb/mod.ts";
 import { writeExcerpt } from "./excerpt.ts";
 import { inFile, type Readable } from "./history.ts";
 import { FIRST_POSITION } from "./layout.ts";
-import { LOCATE_WINDOW_BYTES, locateTid, type Location, TidMap } from "./locate.ts";
+import { locateTid, type Location, TidMap, walkingReader } from "./locate.ts";
 import { noPause, type Patience } from "./recover.ts";
 import { rewoundPath } from "./rewound_path.ts";
 import { Storage } from "./storage.ts";
 import { TransactionReader } from "./transaction.ts";
-import { Window } from "./window.ts";
 import { removeIfPossible } from "./remove_if_possible.ts";
 
 /** What rewinding to a transaction means. */
@@ -48,7 +47,7 @@ export async function planRewind(
   tid: bigint,
   { pause = noPause }: Patience = {},
 ): Promise<RewindPlan> {
-  const reader = new TransactionReader(new Window(log.file, log.end, LOCATE_WINDOW_BYTES));
+  const reader = walkingReader(log.file, log.end);
   try {
     const end = await endOf(reader, log, tid, pause);
     const { transactions, firstTid } = await countFrom(reader, end, log.end, pause);

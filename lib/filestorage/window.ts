@@ -16,6 +16,14 @@ export interface ByteSource {
 /** Enough to make the system call cheap against the parsing, small enough to stay in the processor's cache. */
 export const DEFAULT_WINDOW_BYTES = 256 * 1024;
 
+/** The smallest window worth having. */
+const SMALL_WINDOW_BYTES = 8 * 1024;
+
+/** The size of a window for all below a limit: a small file needs no large one. */
+export function windowBytesFor(limit: number): number {
+  return Math.min(Math.max(limit, SMALL_WINDOW_BYTES), DEFAULT_WINDOW_BYTES);
+}
+
 /** All there is has been loaded. */
 const NOTHING: ByteSource = { readAt: () => 0 };
 
@@ -27,16 +35,27 @@ export class Window {
   #limit: number;
   #start = 0;
   #filled = 0;
+  readonly #least: number;
+  /** How much the last load was to read. */
+  #reach: number;
 
   /**
    * @param limit the position that reading stops at, in bytes
    * @param room the window's size, or the bytes that it is to use
+   * @param least how much a load reads that has nothing to do with the one before; each that goes on from there,
+   * in either direction, reads twice as much as that one, up to the window's size
    */
-  constructor(source: ByteSource, limit: number, room: number | Uint8Array = DEFAULT_WINDOW_BYTES) {
+  constructor(
+    source: ByteSource,
+    limit: number,
+    room: number | Uint8Array = DEFAULT_WINDOW_BYTES,
+    least = Infinity,
+  ) {
     this.#source = source;
     this.#limit = limit;
     this.bytes = typeof room === "number" ? new Uint8Array(room) : room;
     this.view = viewOf(this.bytes);
+    this.#least = this.#reach = Math.min(least, this.bytes.length);
   }
 
   /** A window on what is in memory already: nothing is read, and nothing copied. @param start its position */
@@ -112,17 +131,24 @@ export class Window {
    * walks towards the beginning.
    */
   readU64Before(end: number): number {
-    const start = Math.max(0, end - this.bytes.length);
-    if (end - start < 8) return -1;
+    if (end < 8) return -1;
     const at = this.peek(end - 8, 8);
     if (at >= 0) return readU64(this.view, at);
-    const loaded = this.#load(start, end - start);
+    const start = Math.max(0, end - this.#reachAt(end));
+    const loaded = this.#load(start, end - start, end - start);
     return loaded < 0 ? -1 : readU64(this.view, end - 8 - start);
   }
 
-  #load(position: number, length: number): number {
+  /** How much to read at a position: more where that is no farther from what is loaded than the last load was long. */
+  #reachAt(position: number): number {
+    const isNear = this.#filled > 0 && position >= this.#start - this.#reach &&
+      position <= this.#start + this.#filled + this.#reach;
+    return this.#reach = isNear ? Math.min(2 * this.#reach, this.bytes.length) : this.#least;
+  }
+
+  #load(position: number, length: number, reach = Math.max(length, this.#reachAt(position))): number {
     if (position < 0 || length > this.bytes.length || position + length > this.#limit) return -1;
-    const wanted = Math.min(this.bytes.length, this.#limit - position);
+    const wanted = Math.min(reach, this.#limit - position);
     const into = wanted === this.bytes.length ? this.bytes : this.bytes.subarray(0, wanted);
     this.#filled = 0; // a read that throws leaves an empty window, not a wrong one
     const count = this.#source.readAt(into, position);

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { CorruptError } from "../../lib/errors.ts";
-import { FollowedFile, LOCATE_WINDOW_BYTES, locateTid, Storage, TidMap } from "../../lib/filestorage/mod.ts";
+import { FollowedFile, locateTid, Storage, TidMap, walkingReader } from "../../lib/filestorage/mod.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
-import { readerOf } from "./bytes_source.ts";
+import { readerOf, sourceOf } from "./bytes_source.ts";
 import { damagedFile } from "./damage.ts";
 import { tidAt } from "./random_history.ts";
 
@@ -55,7 +55,7 @@ Deno.test("a follower opens any damaged file, and sees no more than what is whol
 Deno.test("a search in any damaged file ends, with an answer or with where the damage is", async () => {
   await fc.assert(
     fc.asyncProperty(damagedFile, fc.nat(25), fc.nat(1000), async (bytes, number, spacing) => {
-      const reader = readerOf(bytes, LOCATE_WINDOW_BYTES);
+      const reader = walkingReader(sourceOf(bytes), bytes.length);
       const map = new TidMap(spacing);
       for (const tid of [tidAt(number), tidAt(number) + 1n, tidAt(number, 1n)]) {
         try {

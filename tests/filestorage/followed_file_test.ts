@@ -297,8 +297,8 @@ Deno.test("damage at the end is told once for each place, and nothing behind it 
 });
 
 Deno.test("an unfinished end is found from the index, and without one by walking through the file", async () => {
-  const transactions = history(...Array.from({ length: 200 }, (_, at) => at + 1));
-  const built = dataFs([...transactions, voted(201)]);
+  const transactions = history(...Array.from({ length: 5000 }, (_, at) => at + 1));
+  const built = dataFs([...transactions, voted(5001)]);
   const readBytes = async (savedAfter: number | undefined, indexBytes?: Uint8Array) => {
     const disk = new MemoryDisk();
     if (savedAfter !== undefined) {
@@ -310,12 +310,12 @@ Deno.test("an unfinished end is found from the index, and without one by walking
     disk.put(PATH, built.bytes);
     disk.performed.length = 0;
     const file = await FollowedFile.open(disk, PATH, noPause);
-    assert.equal(file.view.end, built.transactions[199]!.end);
-    assert.equal(file.view.lastTid, tidAt(200));
+    assert.equal(file.view.end, built.transactions[4999]!.end);
+    assert.equal(file.view.lastTid, tidAt(5000));
     return disk.performed.filter(({ operation }) => operation === "read").length;
   };
   const without = await readBytes(undefined);
-  const withIndex = await readBytes(199);
+  const withIndex = await readBytes(4999);
   assert(withIndex < without, `${withIndex} reads with an index, ${without} without`);
   // Indexes that do not fit are no help and no harm.
   await readBytes(undefined, new TextEncoder().encode("nonsense"));

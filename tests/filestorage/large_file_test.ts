@@ -2,15 +2,13 @@
 import assert from "node:assert/strict";
 import {
   FollowedFile,
-  LOCATE_WINDOW_BYTES,
   locateTid,
   MAGIC,
   RECORD,
   RecordReader,
   Storage,
   TRANSACTION,
-  TransactionReader,
-  Window,
+  walkingReader,
 } from "../../lib/filestorage/mod.ts";
 import { HostDisk } from "../../lib/host/disk.ts";
 import type { EnvironmentName } from "../kit/environments.ts";
@@ -131,7 +129,7 @@ Deno.test("a file beyond 4 GB is scanned, grows, is indexed, cut and followed", 
   assert.equal(followed.view.end, cutAt);
   assert.equal(followed.view.lastTid, tidAt(2));
   const { generation } = followed.view;
-  const reader = new TransactionReader(new Window(generation.file, cutAt, LOCATE_WINDOW_BYTES));
+  const reader = walkingReader(generation.file, cutAt);
   const location = await locateTid(reader, cutAt, tidAt(1), generation.map, () => Promise.resolve());
   assert.equal(location.kind === "found" && location.place.position, end);
   {

@@ -6,6 +6,18 @@ import { sourceOf } from "./bytes_source.ts";
 
 const BYTES = Uint8Array.from({ length: 1000 }, (_, at) => at % 251);
 
+/** The bytes, and how much each read asked for. */
+function counted(): { source: ByteSource; reads: number[] } {
+  const reads: number[] = [];
+  const source: ByteSource = {
+    readAt(into, position) {
+      reads.push(into.length);
+      return sourceOf(BYTES).readAt(into, position);
+    },
+  };
+  return { source, reads };
+}
+
 /** A question to a window: where, and for how many bytes. */
 const question = fc.record({
   position: fc.integer({ min: 0, max: 1010 }),
@@ -18,8 +30,9 @@ Deno.test("a window gives the bytes of the source below its limit, in any order"
       fc.array(question, { maxLength: 40 }),
       fc.integer({ min: 64, max: 300 }),
       fc.array(fc.nat(1000), { minLength: 1, maxLength: 10 }),
-      (questions, windowBytes, limits) => {
-        const window = new Window(sourceOf(BYTES), limits[0]!, windowBytes);
+      fc.integer({ min: 1, max: 300 }),
+      (questions, windowBytes, limits, least) => {
+        const window = new Window(sourceOf(BYTES), limits[0]!, windowBytes, least);
         for (const [index, { position, length }] of questions.entries()) {
           const limit = limits[index % limits.length]!;
           window.limit = limit;
@@ -64,16 +77,24 @@ Deno.test("numbers are read at a position and before one, and are -1 where there
 });
 
 Deno.test("a walk towards the beginning reads every byte about once", () => {
-  let bytesRead = 0;
-  const counted: ByteSource = {
-    readAt(into, position) {
-      bytesRead += into.length;
-      return sourceOf(BYTES).readAt(into, position);
-    },
-  };
-  const window = new Window(counted, 1000, 100);
+  const { source, reads } = counted();
+  const window = new Window(source, 1000, 100);
   for (let end = 1000; end >= 8; end -= 8) window.readU64Before(end);
+  const bytesRead = reads.reduce((sum, length) => sum + length, 0);
   assert(bytesRead < 1200, `${bytesRead} bytes were read`);
+});
+
+Deno.test("a window reads twice as much each time that it goes on, and little again after a jump", () => {
+  const { source, reads } = counted();
+  const window = new Window(source, 1000, 100, 16);
+  for (let position = 0; position < 300; position += 8) window.locate(position, 8);
+  assert.deepEqual(reads.splice(0), [16, 32, 64, 100, 100]);
+  for (const position of [900, 600, 700]) window.locate(position, 8);
+  assert.deepEqual(reads.splice(0), [16, 16, 16]);
+  for (let end = 690; end > 400; end -= 10) window.readU64Before(end);
+  assert.deepEqual(reads.splice(0), [32, 64, 100, 100]);
+  window.locate(0, 90);
+  assert.deepEqual(reads, [90], "all that is asked for");
 });
 
 Deno.test("a window that looks at another source has nothing left of the first", () => {

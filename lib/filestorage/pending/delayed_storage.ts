@@ -17,7 +17,7 @@ import type { Run } from "../appender.ts";
 import { JoinedFile } from "./joined_file.ts";
 import { JoinedReader, Segment } from "./joined_reader.ts";
 import { TRANSACTION } from "../layout.ts";
-import { lastTidAt, LOCATE_WINDOW_BYTES } from "../locate.ts";
+import { lastTidAt, walkingReader } from "../locate.ts";
 import type { Patience } from "../recover.ts";
 import { findSegments, type FoundSegment, missingSegment, segmentPaths } from "./segment.ts";
 import { Storage } from "../storage.ts";
@@ -259,7 +259,7 @@ function checkSame(disk: Disk, { path, file, end }: Storage, segment: FoundSegme
 function checkBoundaries(applied: Storage, received: Storage, segments: readonly FoundSegment[]): void {
   for (const { base, lastTid, path } of segments) {
     if (base <= applied.end || base > received.end) continue;
-    const reader = new TransactionReader(new Window(received.file, base, LOCATE_WINDOW_BYTES));
+    const reader = walkingReader(received.file, base);
     if (lastTidAt(reader, base) === lastTid) continue;
     throw new CorruptError(
       `Cannot read ${path}: it must go on behind ${

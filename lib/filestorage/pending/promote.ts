@@ -10,13 +10,11 @@ import { describeTid } from "../../zodb/mod.ts";
 import type { DelayedStorage } from "./delayed_storage.ts";
 import { writeExcerpt } from "../excerpt.ts";
 import { inFile, type Readable } from "../history.ts";
-import { LOCATE_WINDOW_BYTES, locateTid, TidMap } from "../locate.ts";
+import { locateTid, TidMap, walkingReader } from "../locate.ts";
 import { noPause, type Patience } from "../recover.ts";
 import { countFrom } from "../rewind.ts";
 import { rewoundPath } from "../rewound_path.ts";
 import { missingSegment } from "./segment.ts";
-import { TransactionReader } from "../transaction.ts";
-import { Window } from "../window.ts";
 import { removeIfPossible } from "../remove_if_possible.ts";
 
 /** Some of the transactions that wait. */
@@ -52,7 +50,7 @@ export async function planPromotion(
   { pause = noPause }: Patience = {},
 ): Promise<PromotionPlan> {
   const { path, end, file } = received;
-  const reader = new TransactionReader(new Window(file, end, LOCATE_WINDOW_BYTES));
+  const reader = walkingReader(file, end);
   try {
     let to = end;
     if (before !== undefined) {

@@ -9,7 +9,7 @@ import { NO_TID, STATUS } from "../../zodb/mod.ts";
 import { MAX_RUN_BYTES } from "../appender.ts";
 import type { Finding } from "./finding.ts";
 import { FIRST_POSITION, RECORD, TRAILER_SIZE, TRANSACTION } from "../layout.ts";
-import { LOCATE_WINDOW_BYTES } from "../locate.ts";
+import { walkingReader } from "../locate.ts";
 import { LostRanges } from "./lost_ranges.ts";
 import { ObjectIndex } from "../index/object_index.ts";
 import { hasRecords, RecordCheck } from "./record_check.ts";
@@ -17,7 +17,7 @@ import { isTornEnd } from "../recover.ts";
 import { Resync } from "./resync.ts";
 import { isFinalStatus, TransactionReader, type TransactionState } from "../transaction.ts";
 import { type FileRange, RangeList } from "./verify_ranges.ts";
-import { DEFAULT_WINDOW_BYTES, Window } from "../window.ts";
+import { Window, windowBytesFor } from "../window.ts";
 import type { ReadableFile } from "../../ports/mod.ts";
 
 /** After so many transactions, or bytes, a walk lets others run. */
@@ -62,10 +62,8 @@ export class StructureCheck {
   constructor(file: ReadableFile, limit: number) {
     this.#file = file;
     this.#limit = limit;
-    // A small file needs no large window.
-    const windowBytes = Math.min(Math.max(limit, LOCATE_WINDOW_BYTES), DEFAULT_WINDOW_BYTES);
-    this.#reader = new TransactionReader(new Window(file, limit, windowBytes));
-    this.#peek = new TransactionReader(new Window(file, limit, LOCATE_WINDOW_BYTES));
+    this.#reader = new TransactionReader(new Window(file, limit, windowBytesFor(limit)));
+    this.#peek = walkingReader(file, limit);
     this.#resync = new Resync(file, limit);
     this.#records = new RecordCheck(this.#reader.window, this.index, this.#resync, this.lost, this.#found);
   }

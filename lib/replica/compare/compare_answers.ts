@@ -10,11 +10,11 @@ import {
   digestBlob,
   digestHistory,
   FIRST_POSITION,
-  LOCATE_WINDOW_BYTES,
   locateTid,
   type LogView,
   type Place,
   TransactionReader,
+  walkingReader,
   Window,
 } from "../../filestorage/mod.ts";
 import { formatTid, parseTid, STATUS } from "../../zodb/mod.ts";
@@ -221,7 +221,7 @@ export class CompareAnswers {
   ): Promise<{ before: Place | undefined; from: number }> {
     if (after === null) return { before: undefined, from: FIRST_POSITION };
     const { end, generation } = this.#view;
-    const reader = new TransactionReader(new Window(generation.file, end, LOCATE_WINDOW_BYTES));
+    const reader = walkingReader(generation.file, end);
     const location = await locateTid(reader, end, parseTid(after), generation.map, this.#pause);
     const before = location.kind === "found" ? location.place : location.before;
     return { before, from: before?.end ?? FIRST_POSITION };

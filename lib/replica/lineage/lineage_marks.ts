@@ -6,7 +6,6 @@ import {
   ContentDigester,
   countedBefore,
   FIRST_POSITION,
-  LOCATE_WINDOW_BYTES,
   locateTid,
   type Location,
   type LogView,
@@ -14,7 +13,7 @@ import {
   placeOf,
   readWhole,
   TransactionReader,
-  Window,
+  walkingReader,
 } from "../../filestorage/mod.ts";
 import { formatTid, NO_TID, parseTid, STATUS } from "../../zodb/mod.ts";
 import {
@@ -87,7 +86,7 @@ export class MarkedHistory {
   constructor(view: LogView, pause: () => Promise<void>) {
     const { file } = view.generation;
     this.#view = view;
-    this.#reader = new TransactionReader(new Window(file, view.end, LOCATE_WINDOW_BYTES));
+    this.#reader = walkingReader(file, view.end);
     this.#digester = new ContentDigester(file, pause);
     this.#pause = pause;
   }

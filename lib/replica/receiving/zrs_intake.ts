@@ -1,7 +1,7 @@
 /** Receiving by zrs2: a greeting, then whatever the source sends; empty messages say that we are still there. */
 import { ProtocolError, UnavailableError, ZrsError } from "../../errors.ts";
 import type { Connection } from "../../ports/mod.ts";
-import { countedBefore, LOCATE_WINDOW_BYTES, TransactionReader, Window } from "../../filestorage/mod.ts";
+import { countedBefore, walkingReader } from "../../filestorage/mod.ts";
 import { describeTid, formatTid, NO_TID, STATUS, type TransactionHead } from "../../zodb/mod.ts";
 import { encodeGreeting, KEEP_ALIVE, StreamDecoder, type Version } from "../../zrs/mod.ts";
 import { Incoming } from "./incoming.ts";
@@ -131,7 +131,7 @@ export class ZrsIntake implements Intake {
   #isPacked(): boolean {
     const { view: { generation: { file }, end }, lastTid } = this.#context.storage;
     if (lastTid === NO_TID) return false;
-    return countedBefore(new TransactionReader(new Window(file, end, LOCATE_WINDOW_BYTES)), end)?.status ===
+    return countedBefore(walkingReader(file, end), end)?.status ===
       STATUS.packed;
   }
 

@@ -2,13 +2,7 @@
  * Where a source begins to send its file as it lies: behind what the secondary's file has, if that is a prefix of
  * ours (docs/native_protocol.md, "Runs").
  */
-import {
-  GrowingDigest,
-  LOCATE_WINDOW_BYTES,
-  type LogView,
-  TransactionReader,
-  Window,
-} from "../../filestorage/mod.ts";
+import { GrowingDigest, type LogView, walkingReader } from "../../filestorage/mod.ts";
 import type { Begun } from "../../native/mod.ts";
 import { STATUS } from "../../zodb/mod.ts";
 import type { Stretch } from "../still_there.ts";
@@ -21,7 +15,7 @@ import type { Stretch } from "../still_there.ts";
  */
 export function isPrefixEnd(view: LogView, position: number, end: number): boolean {
   if (end > view.end) return false;
-  const reader = new TransactionReader(new Window(view.generation.file, end, LOCATE_WINDOW_BYTES));
+  const reader = walkingReader(view.generation.file, end);
   let at = position;
   while (at < end && reader.read(at) === "whole" && reader.status === STATUS.undone) at = reader.end;
   return at === end;
@@ -49,7 +43,7 @@ export async function findResumption(
   pause: () => Promise<void>,
 ): Promise<Resumption | undefined> {
   const { file } = view.generation;
-  const reader = new TransactionReader(new Window(file, view.end, LOCATE_WINDOW_BYTES));
+  const reader = walkingReader(file, view.end);
   // What is claimed is bounded by the transaction before anything is read for it.
   if (reader.read(position) !== "whole" || reader.tid !== tid) return undefined;
   if (bytes === 0 || bytes > reader.end - position) return undefined;

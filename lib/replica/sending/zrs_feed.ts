@@ -3,14 +3,7 @@
  * its last one, oldest first, for as long as it stays. Holds two buffers and a window, however far behind or slow
  * the secondary is.
  */
-import {
-  type Generation,
-  LOCATE_WINDOW_BYTES,
-  type LogView,
-  type TransactionLog,
-  TransactionReader,
-  Window,
-} from "../../filestorage/mod.ts";
+import { type Generation, type LogView, type TransactionLog, walkingReader } from "../../filestorage/mod.ts";
 import { DivergedError, UnavailableError, ZrsError } from "../../errors.ts";
 import type { WantedBlobs } from "../../native/mod.ts";
 import { describeTid, formatTid } from "../../zodb/mod.ts";
@@ -146,7 +139,7 @@ export class ZrsFeed implements Service {
       const generation = view.generation.hold();
       let keep = false;
       try {
-        const reader = new TransactionReader(new Window(view.generation.file, view.end, LOCATE_WINDOW_BYTES));
+        const reader = walkingReader(view.generation.file, view.end);
         const compared = await compareHistories(reader, view, tid, () => this.#pause());
         // What a chained node lacks at its end is not packed away there, however that looks: it has yet to come.
         const lags = this.#options.chained && compared.kind === "beyond the pack" && tid > view.lastTid;

@@ -1,12 +1,5 @@
 /** How far a copy is to come that is brought up to date once. */
-import {
-  FIRST_POSITION,
-  LOCATE_WINDOW_BYTES,
-  locateTid,
-  type LogView,
-  TransactionReader,
-  Window,
-} from "../../filestorage/mod.ts";
+import { FIRST_POSITION, locateTid, type LogView, walkingReader } from "../../filestorage/mod.ts";
 import { NO_TID } from "../../zodb/mod.ts";
 
 /** Later than every transaction: all that there is. */
@@ -20,7 +13,7 @@ export const END_OF_TIME = 0xffff_ffff_ffff_ffffn;
 export async function viewUntil(view: LogView, tid: bigint, pause: () => Promise<void>): Promise<LogView> {
   const { generation, end, lastTid } = view;
   if (tid >= lastTid) return view;
-  const reader = new TransactionReader(new Window(generation.file, end, LOCATE_WINDOW_BYTES));
+  const reader = walkingReader(generation.file, end);
   const location = await locateTid(reader, end, tid, generation.map, pause);
   const last = location.kind === "found" ? location.place : location.before;
   return { generation, end: last?.end ?? FIRST_POSITION, lastTid: last?.tid ?? NO_TID };
