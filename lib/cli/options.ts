@@ -89,6 +89,13 @@ export function controlOption(use: "owned" | "followed") {
   }));
 }
 
+/** `--control`, for whoever asks the node that has a database open. */
+export function askedControlOption() {
+  return optional(option("--control", file("PATH"), {
+    description: message`The node that has it open listens on PATH, as its own ${text("--control")} says.`,
+  }));
+}
+
 /** What is said about blobs, the same for both ends of a stream. */
 export interface BlobsCommand {
   readonly blobDir?: string | undefined;

@@ -23,7 +23,7 @@ import { ask, UnreachableError } from "./control/control_client.ts";
 import { controlPathOf } from "./control/control_place.ts";
 import { isObject } from "./control/control_protocol.ts";
 import { Listing, openHistory } from "./listing.ts";
-import { usageLine } from "./options.ts";
+import { askedControlOption, usageLine } from "./options.ts";
 import { file, moment } from "./values.ts";
 
 export interface PromoteCommand {
@@ -32,6 +32,8 @@ export interface PromoteCommand {
   /** The tid from which on nothing is applied. */
   readonly before?: bigint | undefined;
   readonly all: boolean;
+  /** Where the secondary that keeps the copy listens; undefined: where it does unless told otherwise. */
+  readonly control?: string | undefined;
   readonly dryRun: boolean;
   readonly yes: boolean;
 }
@@ -52,6 +54,7 @@ export const promoteParser = command(
         message`Apply what comes before this transaction, or before this time (ISO 8601, local without a zone).`,
     })),
     all: withDefault(flag("--all", { description: message`Apply all that has been received.` }), false),
+    control: askedControlOption(),
     dryRun: withDefault(
       flag("--dry-run", { description: message`Show what would be done, and change nothing.` }),
       false,
@@ -91,7 +94,7 @@ export async function runPromote(options: PromoteCommand, host: Host): Promise<v
     const plan = await planPromotion(disk, received, applied.end, before);
     if (dryRun) return await showPlan(host, received, plan, "would");
   }
-  await using storage = await open(host, dataFs);
+  await using storage = await open(host, options);
   if (storage === undefined) return await promoteRunning(options, host);
   const { received, applied } = storage;
   const plan = await planPromotion(disk, received, applied.end, before);
@@ -118,7 +121,8 @@ function tellDone(
  * asked also where nothing waits.
  * @throws LockedError when no node has it; UnavailableError where it does not, or goes before it has answered
  */
-async function promoteRunning({ dataFs, before, all, yes }: PromoteCommand, host: Host): Promise<void> {
+async function promoteRunning(options: PromoteCommand, host: Host): Promise<void> {
+  const { dataFs, before, all, yes } = options;
   const { disk } = host;
   {
     using applied = await openHistory(host, dataFs);
@@ -127,7 +131,7 @@ async function promoteRunning({ dataFs, before, all, yes }: PromoteCommand, host
     await showPlan(host, received, plan, "will");
     if (before === undefined && !all && !yes) askFor(host, dataFs);
   }
-  const socket = socketOf(host, dataFs);
+  const socket = socketOf(host, options);
   host.err(`zrs promote: asking the node that keeps ${dataFs} to promote it, and to stop\n`);
   const request = { request: "promote", ...(before !== undefined && { before: formatTid(before) }) };
   const { lastTid, kept, savedTo } = await ask(host, socket, request, { timeoutMs: Infinity })
@@ -144,28 +148,37 @@ async function promoteRunning({ dataFs, before, all, yes }: PromoteCommand, host
   tellDone(host, dataFs, BigInt(`0x${lastTid}`), transactions, String(savedTo));
 }
 
-/** Where a node that keeps the copy listens, as a rule. */
-function socketOf({ disk }: Host, dataFs: string): string {
-  return controlPathOf(disk.realPath(dataFs));
+/** Where a node that keeps the copy listens. */
+function socketOf({ disk }: Host, { dataFs, control }: PromoteCommand): string {
+  return control ?? controlPathOf(disk.realPath(dataFs));
 }
 
 /** @returns undefined where a node keeps it that can be asked */
-async function open(host: Host, dataFs: string): Promise<DelayedStorage | undefined> {
+async function open(host: Host, options: PromoteCommand): Promise<DelayedStorage | undefined> {
   const { disk } = host;
+  const { dataFs } = options;
   try {
     return await DelayedStorage.open(disk, dataFs);
   } catch (error) {
     if (!(error instanceof LockedError)) throw error;
-    if (disk.status(socketOf(host, dataFs))?.kind === "socket") return undefined;
-    throw locked(dataFs, error);
+    if (disk.status(socketOf(host, options))?.kind === "socket") return undefined;
+    throw locked(
+      dataFs,
+      error,
+      "stop whoever has it, as a rule zrs secondary, or give --control where the node that has it open was given that",
+    );
   }
 }
 
-function locked(dataFs: string, cause: ZrsError): LockedError {
+function locked(
+  dataFs: string,
+  cause: ZrsError,
+  hint = "stop whoever has it, as a rule zrs secondary, and promote it then; zrs status names the process",
+): LockedError {
   return new LockedError(`Cannot promote ${dataFs}: ${cause.message}`, {
     path: dataFs,
     cause,
-    hint: "stop whoever has it, as a rule zrs secondary, and promote it then; zrs status names the process",
+    hint,
   });
 }
 

@@ -334,7 +334,7 @@ Deno.test("the help of each command has its usage, all its options and an exampl
     [
       "promote",
       /^Usage: zrs promote DATA_FS \[OPTION\.\.\.\]$/m,
-      ["--before TIME", "--all", "--dry-run", "--yes"],
+      ["--before TIME", "--all", "--control PATH", "--dry-run", "--yes"],
     ],
     [
       "rewind",
@@ -387,7 +387,7 @@ Deno.test("the help of each command has its usage, all its options and an exampl
       /^Usage: zrs pack DATA_FS \[OPTION\.\.\.\]$/m,
       [
         ...["--days N", "--to TIME", "--no-gc", "--no-keep-old", "--blob-dir DIR"],
-        ...["--keep-for N", "--ignore-secondaries", "--json", "-q, --quiet"],
+        ...["--keep-for N", "--ignore-secondaries", "--control PATH", "--json", "-q, --quiet"],
       ],
     ],
     [

@@ -63,10 +63,13 @@ Deno.test("zrs pack has a running secondary pack its file, and says so in the wo
 
   await using delayed = startZrs([
     ...["secondary", copy, "--replicate-from", directory.join("p"), "--apply-delay", "1h"],
-    ...["--ready-file", directory.join("d.ready")],
+    ...["--ready-file", directory.join("d.ready"), "--control", directory.join("d.control")],
   ]);
   await waitForReadyFile(directory.join("d.ready"), delayed);
-  const refused = await zrs("pack", copy);
+  const unfound = await zrs("pack", copy);
+  assert.equal(unfound.code, 5);
+  assert.match(unfound.err, /give --control where the node that has it open was given that/);
+  const refused = await zrs("pack", copy, "--control", directory.join("d.control"));
   assert.equal(refused.code, 2);
   assert.match(refused.err, /transactions wait beside it, for it runs with --apply-delay/);
 

@@ -98,12 +98,16 @@ peerTest(
     const refused = await runZrs("rewind", delayed!, "--to", old.tid, "--yes");
     assert.equal(refused.code, 2);
     assert.match(refused.err, /transactions that have been received wait beside it.*zrs promote/);
-    await using asked = await ZrsProcess.start(directory, "secondary", delayed!, ...options);
+    const control = ["--control", directory.join("elsewhere")];
+    await using asked = await ZrsProcess.start(directory, "secondary", delayed!, ...options, ...control);
+    const unfound = await runZrs("promote", delayed!, "--before", bad.tid);
+    assert.equal(unfound.code, 5);
+    assert.match(unfound.err, /give --control where the node that has it open was given that/);
     for (const before of [7, "", "03f594", "2024-01-31"]) {
       const request = { request: "promote", before };
-      await assert.rejects(ask(systemHost(), `${delayed}.zrs`, request), /refuses: .* must be a tid/);
+      await assert.rejects(ask(systemHost(), control[1]!, request), /refuses: .* must be a tid/);
     }
-    const promoted = await runZrs("promote", delayed!, "--before", bad.tid);
+    const promoted = await runZrs("promote", delayed!, "--before", bad.tid, ...control);
     assert.equal(promoted.code, 0, promoted.err);
     assert.match(promoted.err, /^zrs promote: asking the node that keeps .* to promote it, and to stop$/);
     disk.lock(`${delayed}.lock`)[Symbol.dispose](); // let go by the time that it is said

@@ -22,7 +22,7 @@ import { UnreachableError } from "../control/control_client.ts";
 import { findSocket } from "../control/control_place.ts";
 import type { ExitCode } from "../exit_codes.ts";
 import { interruptible } from "../interruptible.ts";
-import { usageLine } from "../options.ts";
+import { askedControlOption, usageLine } from "../options.ts";
 import { findReferences } from "./pack_references.ts";
 import { askToPack, factsOf, type PackListener, type PackPlan } from "./pack_request.ts";
 import { ProgressLine } from "../progress_line.ts";
@@ -43,6 +43,8 @@ export interface PackCommand {
   /** Who was not heard of for so many days is not regarded. */
   readonly keepFor: number;
   readonly ignoreSecondaries: boolean;
+  /** Where the node that has the database open listens; undefined: where it does unless told otherwise. */
+  readonly control?: string | undefined;
   readonly json: boolean;
   readonly quiet: boolean;
 }
@@ -98,6 +100,7 @@ export const packParser = command(
       flag("--ignore-secondaries", { description: message`Pack whatever secondaries still need.` }),
       false,
     ),
+    control: askedControlOption(),
     json: withDefault(flag("--json", { description: message`Write the result as one JSON object.` }), false),
     quiet: withDefault(
       flag("-q", "--quiet", { description: message`Write nothing unless it fails.` }),
@@ -118,9 +121,9 @@ export const packParser = command(
  * @throws ZrsError: the database is as it was then
  */
 export async function runPack(options: PackCommand, host: Host): Promise<ExitCode> {
-  const { dataFs, noGc, noKeepOld, blobDir } = options;
+  const { dataFs, noGc, noKeepOld, blobDir, control } = options;
   const keepForMs = options.ignoreSecondaries ? undefined : options.keepFor * DAY_MS;
-  const plan = { stop: stopOf(options, host), gc: !noGc, keepOld: !noKeepOld, keepForMs, blobDir };
+  const plan = { stop: stopOf(options, host), gc: !noGc, keepOld: !noKeepOld, keepForMs, blobDir, control };
   if (host.disk.status(dataFs) === undefined) {
     throw new NotFoundError(`Cannot pack ${dataFs}: there is no such file`, { path: dataFs });
   }
@@ -148,7 +151,7 @@ export async function runPack(options: PackCommand, host: Host): Promise<ExitCod
 async function pack(
   host: Host,
   dataFs: string,
-  plan: PackPlan & { readonly blobDir: string | undefined },
+  plan: PackPlan & { readonly blobDir: string | undefined; readonly control: string | undefined },
   listener: PackListener,
   asking: () => void,
 ): Promise<PackReport> {
@@ -160,8 +163,13 @@ async function pack(
     return await packHere(host, dataFs, plan, listener);
   } catch (error) {
     if (!(error instanceof LockedError)) throw error;
-    const socket = findSocket(dataFs, host.disk);
-    if (socket === undefined) throw error; // whoever has it open is no node of ours
+    const socket = plan.control ?? findSocket(dataFs, host.disk);
+    if (socket === undefined) {
+      throw new LockedError(error.message, {
+        ...error.facts,
+        hint: "stop the other process, or give --control where the node that has it open was given that",
+      });
+    }
     asking();
     try {
       return await askToPack(host, socket, plan, listener);
