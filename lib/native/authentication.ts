@@ -55,46 +55,59 @@ class Transcript {
   }
 }
 
-/** The handshake at a secondary that has a secret. */
+/** The handshake at a secondary, also at one that has no secret, and begins with its hello. */
 export class SecondaryHandshake {
-  /** The frame with which the secondary begins. */
-  readonly introduction: Uint8Array;
-  readonly #transcript: Transcript;
-  #state: "introduced" | "proved" | "done" = "introduced";
+  readonly #transcript: Transcript | undefined;
+  #state: "introduced" | "proved" | "done";
+  #next: Uint8Array | "hello" | undefined;
 
-  /** @param nonce {@link NONCE_BYTES} bytes that nobody can foretell */
-  constructor(secret: Secret, nonce: Uint8Array) {
-    this.#transcript = new Transcript(secret.bytes);
-    this.introduction = this.#transcript.add(encodeControl({
+  /** @param nonce gives {@link NONCE_BYTES} bytes that nobody can foretell */
+  constructor(secret: Secret | undefined, nonce: () => Uint8Array) {
+    this.#transcript = secret && new Transcript(secret.bytes);
+    this.#state = secret === undefined ? "done" : "introduced";
+    this.#next = this.#transcript?.add(encodeControl({
       type: "introduction",
-      nonce: nonce.toHex(),
+      nonce: nonce().toHex(),
       mustUnderstand: true,
-    }));
+    })) ?? "hello";
   }
 
-  /** Whether the source has proved that it has the secret. */
+  /** Whether the source has proved that it has the secret, or need not. */
   get isDone(): boolean {
     return this.#state === "done";
   }
 
+  /** What the secondary is to say next, a frame or its hello; undefined while the source is to speak. */
+  next(): Uint8Array | "hello" | undefined {
+    const next = this.#next;
+    this.#next = undefined;
+    return next;
+  }
+
   /**
-   * Takes what the source says in the handshake.
+   * Takes what the source says, if that is part of the handshake.
    * @param body the message as it came
-   * @returns the frame to answer with; undefined at the end
+   * @returns whether it was; otherwise it is for the conversation to take
    * @throws SecretError when the source does not prove that it has the secret
    */
-  take(message: Control, body: Uint8Array): Uint8Array | undefined {
+  take(message: Control, body: Uint8Array): boolean {
+    if (this.#transcript === undefined || this.isDone) return false;
+    if (message.type === "refused" || message.type === "bye") return false;
+    this.#next = this.#answer(this.#transcript, message, body);
+    return true;
+  }
+
+  #answer(transcript: Transcript, message: Control, body: Uint8Array): Uint8Array | "hello" {
     if (message.type === "challenge" && this.#state === "introduced") {
       this.#state = "proved";
-      this.#transcript.add(frame(body));
-      const proof = this.#transcript.proof("secondary").toHex();
-      return this.#transcript.add(encodeControl({ type: "proof", proof }));
+      transcript.add(frame(body));
+      return transcript.add(encodeControl({ type: "proof", proof: transcript.proof("secondary").toHex() }));
     }
-    if (message.type === "proof" && this.#state === "proved") {
-      if (this.#transcript.isProvedBy(message.proof, "source")) {
-        this.#state = "done";
-        return undefined;
-      }
+    if (
+      message.type === "proof" && this.#state === "proved" && transcript.isProvedBy(message.proof, "source")
+    ) {
+      this.#state = "done";
+      return "hello";
     }
     throw new SecretError("it has not proved that it has our secret: it has another secret, or none");
   }

@@ -2,18 +2,8 @@
  * A conversation of the native stream in which a source is only asked about its history, to compare a copy with it:
  * a hello that wants no transactions, and then question and answer. Writes nothing.
  */
-import { ProtocolError, UnavailableError } from "../../errors.ts";
-import {
-  type Control,
-  encodeControl,
-  NativeDecoder,
-  type NativeHandler,
-  NONCE_BYTES,
-  SecondaryHandshake,
-  type Secret,
-  VERSION,
-  type Welcome,
-} from "../../native/mod.ts";
+import { UnavailableError } from "../../errors.ts";
+import { type Control, type Hello, type Refused, VERSION, type Welcome } from "../../native/mod.ts";
 import type { Address, Clock, Connection, Network } from "../../ports/mod.ts";
 import { formatOidDigits, formatTid, NO_TID } from "../../zodb/mod.ts";
 import { Beats } from "../beats.ts";
@@ -21,11 +11,8 @@ import { DEFAULT_BUFFER_SIZES } from "../buffers.ts";
 import type { BlobKey, FoundBlob } from "../../filestorage/mod.ts";
 import { checkBlobsAnswer, type CompareQuestion } from "./compare_messages.ts";
 import type { SourceEnd } from "./compare_source.ts";
-import { readWithin } from "../receiving/intake.ts";
-import type { QueryOptions, QueryPorts } from "../lineage/lineage_query.ts";
-import { DEFAULT_PEER_TIMEOUT_MS } from "../primary.ts";
 import { refusalOf } from "../lineage/refusal.ts";
-import { Speaker } from "../speaker.ts";
+import { type QueryOptions, type QueryPorts, SourceQuery } from "../source_query.ts";
 import { networkSource, type SyncSource } from "../sync/sync_source.ts";
 
 const BEAT_MS = 5_000;
@@ -35,49 +22,23 @@ const COMPARE = "compare";
 const BLOBS = "blobs";
 
 /** A source that has agreed to answer. */
-export class ComparedSource implements NativeHandler, AsyncDisposable {
+export class ComparedSource implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #name: string;
-  readonly #connection: Connection;
-  readonly #timeoutMs: number;
-  readonly #speaker: Speaker;
-  readonly #decoder = new NativeDecoder();
-  readonly #handshake: SecondaryHandshake | undefined;
-  readonly #chunk = new Uint8Array(DEFAULT_BUFFER_SIZES.readBytes);
-  readonly #hello: Uint8Array;
-  #next: Uint8Array | undefined;
-  #heard = false;
+  readonly #query: SourceQuery;
   #welcome: Welcome | undefined;
   #isAsking = false;
   #answer: { readonly value: unknown } | undefined;
   #beats: Beats | undefined;
-  #trouble: string | undefined;
 
-  private constructor(
-    { clock, random }: QueryPorts,
-    name: string,
-    connection: Connection,
-    { software, secret, peerTimeoutMs }: QueryOptions,
-  ) {
-    this.#clock = clock;
+  private constructor(ports: QueryPorts, name: string, connection: Connection, options: QueryOptions) {
+    this.#clock = ports.clock;
     this.#name = name;
-    this.#connection = connection;
-    this.#timeoutMs = peerTimeoutMs ?? DEFAULT_PEER_TIMEOUT_MS;
-    this.#speaker = new Speaker({ clock }, connection, this.#timeoutMs);
-    this.#hello = encodeControl({
-      type: "hello",
-      version: VERSION,
-      software,
-      lastTid: NO_TID,
-      digest: undefined,
-      end: 0,
-      runBytes: DEFAULT_BUFFER_SIZES.runBytes,
-      beatMs: BEAT_MS,
-      capabilities: [COMPARE, BLOBS],
-      required: [COMPARE],
+    this.#query = new SourceQuery(ports, name, connection, options, {
+      hello: () => helloOf(options),
+      take: (message) => this.#take(message),
+      notNative: (cause) => this.#notNative(cause),
     });
-    this.#handshake = secret && new SecondaryHandshake(secret satisfies Secret, random.bytes(NONCE_BYTES));
-    this.#next = this.#handshake?.introduction ?? this.#hello;
   }
 
   /**
@@ -106,12 +67,7 @@ export class ComparedSource implements NativeHandler, AsyncDisposable {
     signal.addEventListener("abort", () => connection.close(), { once: true });
     const found = new ComparedSource(ports, name, connection, options);
     try {
-      while (found.#welcome === undefined) {
-        const next = found.#next;
-        found.#next = undefined;
-        if (next !== undefined) await found.#speaker.say(next);
-        await found.#read();
-      }
+      while (found.#welcome === undefined) await found.#query.advance();
     } catch (error) {
       connection.close();
       throw error;
@@ -151,8 +107,8 @@ export class ComparedSource implements NativeHandler, AsyncDisposable {
    */
   async ask(question: CompareQuestion): Promise<unknown> {
     this.#isAsking = true;
-    await this.#speaker.say(encodeControl({ type: "ask", question }));
-    while (this.#answer === undefined) await this.#read();
+    await this.#query.say({ type: "ask", question });
+    while (this.#answer === undefined) await this.#query.advance();
     const { value } = this.#answer;
     this.#answer = undefined;
     return value;
@@ -161,61 +117,36 @@ export class ComparedSource implements NativeHandler, AsyncDisposable {
   /** Says goodbye. Closing twice is harmless. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#beats?.[Symbol.dispose]();
-    const [code, reason] = this.#trouble === undefined
-      ? ["stopping", "the copy has been compared"]
-      : ["trouble", this.#trouble];
-    if (!this.#speaker.isBusy) await this.#speaker.say(encodeControl({ type: "bye", code, reason }));
-    this.#speaker.stop();
-    this.#connection.close();
+    if (!this.#query.isBusy) await this.#query.bye("the copy has been compared");
+    this.#query[Symbol.dispose]();
   }
 
-  control(message: Control, body: Uint8Array): void {
-    this.#heard = true;
-    const isUnproved = this.#handshake !== undefined && !this.#handshake.isDone;
-    if (isUnproved && message.type !== "refused" && message.type !== "bye") {
-      this.#next = this.#handshake!.take(message, body) ?? this.#hello;
-      return;
-    }
+  #take(message: Control): boolean {
     switch (message.type) {
       case "welcome":
-        if (this.#welcome !== undefined) break;
-        if (!message.capabilities.includes(COMPARE)) break;
+        if (this.#welcome !== undefined || !message.capabilities.includes(COMPARE)) return false;
         this.#welcome = message;
-        return;
+        return true;
       case "answer":
-        if (!this.#isAsking) break;
+        if (!this.#isAsking) return false;
         this.#isAsking = false;
         this.#answer = { value: message.answer };
-        return;
+        return true;
       case "beat":
-        return;
+        return true;
       case "refused":
         throw this.#refused(message);
-      case "bye":
-        throw new UnavailableError(`Cannot compare with ${this.#name}: it says goodbye: ${message.reason}`);
     }
-    throw new ProtocolError(`Cannot take message ${message.type}: no source says that here`);
+    return false;
   }
 
-  #refused(message: Extract<Control, { type: "refused" }>): Error {
+  #refused(message: Refused): Error {
     const refusal = refusalOf(message);
     if (message.code !== "capability") return refusal;
     return new UnavailableError(`Cannot compare with ${this.#name}: ${message.reason}`, {
       cause: refusal,
       hint: "Its zrs is too old to be asked: compare the files themselves, or copy one",
     });
-  }
-
-  async #read(): Promise<void> {
-    const silence = `${this.#name} has said nothing`;
-    try {
-      const count = await readWithin(this.#clock, this.#connection, this.#chunk, this.#timeoutMs, silence);
-      this.#decoder.push(this.#chunk, 0, count, this);
-    } catch (error) {
-      if (error instanceof ProtocolError) this.#trouble = error.message;
-      const isOther = error instanceof UnavailableError || error instanceof ProtocolError;
-      throw this.#heard || !isOther ? error : this.#notNative(error);
-    }
   }
 
   #notNative(cause: Error): NotNativeError {
@@ -229,10 +160,25 @@ export class ComparedSource implements NativeHandler, AsyncDisposable {
   }
 
   #beat(): void {
-    if (this.#speaker.isBusy) return;
-    const beat = { lastTid: NO_TID, end: 0, time: this.#clock.now() };
-    void this.#speaker.say(encodeControl({ type: "beat", ...beat }));
+    if (this.#query.isBusy) return;
+    void this.#query.say({ type: "beat", lastTid: NO_TID, end: 0, time: this.#clock.now() });
   }
+}
+
+/** A hello that wants answers, and no transactions. */
+function helloOf({ software }: QueryOptions): Hello {
+  return {
+    type: "hello",
+    version: VERSION,
+    software,
+    lastTid: NO_TID,
+    digest: undefined,
+    end: 0,
+    runBytes: DEFAULT_BUFFER_SIZES.runBytes,
+    beatMs: BEAT_MS,
+    capabilities: [COMPARE, BLOBS],
+    required: [COMPARE],
+  };
 }
 
 /** What answers is most likely no zrs. */

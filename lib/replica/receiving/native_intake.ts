@@ -62,6 +62,7 @@ const RUNS_IN_A_BUFFER = 3;
 
 /** How often one that catches up once wants to hear of the source. */
 const ONCE_BEAT_MS = 1_000;
+
 export class NativeIntake implements Intake, NativeHandler {
   readonly protocol = "native";
   readonly #context: IntakeContext;
@@ -75,9 +76,7 @@ export class NativeIntake implements Intake, NativeHandler {
   readonly #once: NativeOnce | undefined;
   readonly #start: bigint;
   /** Until it is done nothing is said of what we have, and nothing taken. */
-  readonly #handshake: SecondaryHandshake | undefined;
-  /** What is to be said next at the beginning of the connection: a frame, or the hello. */
-  #next: "hello" | Uint8Array | undefined;
+  readonly #handshake: SecondaryHandshake;
   #heard = false;
   #welcome = false;
   #question: { readonly value: unknown } | undefined;
@@ -104,8 +103,7 @@ export class NativeIntake implements Intake, NativeHandler {
     const { secret, once } = options;
     this.content = new NativeRuns(context, this.#decoder, { raw, until: once?.until });
     this.#once = once && new NativeOnce(once, this.#start);
-    this.#handshake = secret && new SecondaryHandshake(secret, ports.random.bytes(NONCE_BYTES));
-    this.#next = this.#handshake?.introduction ?? "hello";
+    this.#handshake = new SecondaryHandshake(secret, () => ports.random.bytes(NONCE_BYTES));
   }
 
   /** What the source has, as far as it has said; undefined before that. */
@@ -165,10 +163,7 @@ export class NativeIntake implements Intake, NativeHandler {
 
   control(message: Control, body: Uint8Array): void {
     this.#heard = true;
-    if (this.#isUnproved && message.type !== "refused" && message.type !== "bye") {
-      this.#next = this.#handshake!.take(message, body) ?? "hello";
-      return;
-    }
+    if (this.#handshake.take(message, body)) return;
     switch (message.type) {
       case "ask":
         if (this.#welcome || this.#question !== undefined) break;
@@ -202,15 +197,13 @@ export class NativeIntake implements Intake, NativeHandler {
 
   /** Whether the source has still to prove that it has our secret. */
   get #isUnproved(): boolean {
-    return this.#handshake !== undefined && !this.#handshake.isDone;
+    return !this.#handshake.isDone;
   }
 
   /** Says what the beginning of the connection still wants. */
   async #introduce(): Promise<void> {
-    const next = this.#next;
-    if (next === undefined) return;
-    this.#next = undefined;
-    await this.#speaker.say(next === "hello" ? await this.#hello() : next);
+    const next = this.#handshake.next();
+    if (next !== undefined) await this.#speaker.say(next === "hello" ? await this.#hello() : next);
   }
 
   async #hello(): Promise<Uint8Array> {
