@@ -2,14 +2,14 @@
 
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
-import { optional, withDefault } from "@optique/core/modifiers";
-import { argument, command, constant, flag, option } from "@optique/core/primitives";
+import { optional } from "@optique/core/modifiers";
+import { command, constant, option } from "@optique/core/primitives";
 import { UnavailableError } from "../errors.ts";
 import { listTransactions, openWithPending } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { Listing, openHistory } from "./listing.ts";
-import { usageLine } from "./options.ts";
-import { file, moment, oid, wholeNumber } from "./values.ts";
+import { readDataFs, toggle, usageLine } from "./options.ts";
+import { moment, oid, wholeNumber } from "./values.ts";
 import { tellWaiting } from "./waiting_note.ts";
 
 export interface LogCommand {
@@ -32,10 +32,7 @@ export const logParser = command(
   "log",
   object({
     command: constant("log"),
-    dataFs: argument(file("DATA_FS"), {
-      description: message`The database. It is only ever read, and may be in use.`,
-      errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
-    }),
+    dataFs: readDataFs,
     last: optional(option("--last", wholeNumber(), {
       description: message`Show only the newest N (default: 20, or all with --since).`,
     })),
@@ -46,22 +43,12 @@ export const logParser = command(
     oid: optional(option("--oid", oid(), {
       description: message`Show those that touch this object: 16 hexadecimal digits, or a decimal number.`,
     })),
-    pending: withDefault(
-      flag("--pending", {
-        description: message`Show also what a secondary with ${
-          text("--apply-delay")
-        } has received and not applied yet.`,
-      }),
-      false,
+    pending: toggle(
+      "--pending",
+      message`Show also what a secondary with ${text("--apply-delay")} has received and not applied yet.`,
     ),
-    records: withDefault(
-      flag("--records", { description: message`Show each record: its object, class, and length of data.` }),
-      false,
-    ),
-    json: withDefault(
-      flag("--json", { description: message`Write one JSON object per transaction, a line each.` }),
-      false,
-    ),
+    records: toggle("--records", message`Show each record: its object, class, and length of data.`),
+    json: toggle("--json", message`Write one JSON object per transaction, a line each.`),
   }),
   {
     brief: message`Show the transactions of a database.`,

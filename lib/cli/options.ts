@@ -1,10 +1,10 @@
-/** The options that every server command has, and what is checked about them before anything is touched. */
+/** The options that several commands have, and what is checked about them before anything is touched. */
 
-import { message, text } from "@optique/core/message";
+import { type Message, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
-import { flag, option } from "@optique/core/primitives";
+import { argument, flag, option } from "@optique/core/primitives";
 import { choice, string } from "@optique/core/valueparser";
-import type { Usage } from "@optique/core/usage";
+import type { OptionName, Usage } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
 import type { LogOptions, TlsFiles } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
@@ -33,6 +33,26 @@ export interface ServerOptions extends TlsOptions {
   readonly verbose: boolean;
 }
 
+/** The argument DATA_FS: what must be there, and what is said of it. */
+export function dataFsArgument(what: "database" | "copy", description: Message) {
+  return argument(file("DATA_FS"), {
+    description,
+    errors: { endOfInput: message`Missing DATA_FS, the path of the ${text(what)}` },
+  });
+}
+
+/** DATA_FS, for whoever only looks at it. */
+export const readDataFs = dataFsArgument(
+  "database",
+  message`The database. It is only ever read, and may be in use.`,
+);
+
+/** An option that is true where it is given. */
+export function toggle(names: OptionName | readonly [OptionName, OptionName], description: Message) {
+  const [name, ...others] = typeof names === "string" ? [names] as const : names;
+  return withDefault(flag(name, ...others, { description }), false);
+}
+
 /** Parsers for what stands at the end of every server command's help. */
 export const serverOptions = {
   authFile: optional(option("--auth-file", file("FILE"), {
@@ -55,20 +75,32 @@ export const serverOptions = {
   logFile: optional(option("--log-file", file("FILE"), {
     description: message`Append the log to FILE, opened anew on SIGHUP and SIGUSR2; standard error without.`,
   })),
-  quiet: withDefault(
-    flag("-q", "--quiet", { description: message`Log warnings and errors only.` }),
-    false,
-  ),
-  verbose: withDefault(
-    flag("-v", "--verbose", { description: message`Log details too.` }),
-    false,
-  ),
+  quiet: toggle(["-q", "--quiet"], message`Log warnings and errors only.`),
+  verbose: toggle(["-v", "--verbose"], message`Log details too.`),
 };
 
 /** `--tls-name`, for whoever connects to a primary. */
 export const tlsNameOption = optional(option("--tls-name", string({ metavar: "NAME" }), {
   description: message`The primary's certificate is for NAME, instead of the host we connect to.`,
 }));
+
+/**
+ * What somebody who asks a running node is told of secret and encryption.
+ * @param node who that is
+ */
+export function askingOptions(node: "source" | "running node") {
+  return {
+    authFile: optional(option("--auth-file", file("FILE"), {
+      description: message`The ${text(node)} has the same secret, the first line of FILE.`,
+    })),
+    tlsName: tlsNameOption,
+    tlsCert: optional(option("--tls-cert", file("FILE"), {
+      description: message`Encrypt the connection to the ${text(node)}, and show this certificate.`,
+    })),
+    tlsKey: serverOptions.tlsKey,
+    tlsCa: serverOptions.tlsCa,
+  };
+}
 
 /** How a command's help shows it in short: its name, DATA_FS, the options it needs, and that there are more. */
 export function usageLine(...needed: readonly (readonly [`--${string}`, "ADDR" | "TID"])[]): Usage {

@@ -2,8 +2,7 @@
 
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
-import { withDefault } from "@optique/core/modifiers";
-import { argument, command, constant, flag, option } from "@optique/core/primitives";
+import { command, constant, option } from "@optique/core/primitives";
 import type { Host } from "../host/mod.ts";
 import type { Address } from "../ports/mod.ts";
 import { Primary } from "../replica/mod.ts";
@@ -14,14 +13,16 @@ import {
   bwlimitOption,
   compressOption,
   controlOption,
+  dataFsArgument,
   maxSecondariesOption,
   type SendingOptions,
   type ServerOptions,
   serverOptions,
+  toggle,
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
-import { addressOrStdio, file } from "./values.ts";
+import { addressOrStdio } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
 export interface PrimaryCommand extends BlobsCommand, ServerOptions, SendingOptions {
@@ -35,10 +36,10 @@ export const primaryParser = command(
   "primary",
   object({
     command: constant("primary"),
-    dataFs: argument(file("DATA_FS"), {
-      description: message`The database to follow, such as /srv/zope/var/Data.fs. It is only ever read.`,
-      errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
-    }),
+    dataFs: dataFsArgument(
+      "database",
+      message`The database to follow, such as /srv/zope/var/Data.fs. It is only ever read.`,
+    ),
     replicateTo: option("--replicate-to", addressOrStdio(), {
       description: message`Listen here for secondaries; ${
         text("-")
@@ -46,13 +47,11 @@ export const primaryParser = command(
     }),
     ...blobsOptions,
     maxSecondaries: maxSecondariesOption,
-    remember: withDefault(
-      flag("--remember", {
-        description: message`Write to DATA_FS.secondaries how far secondaries are, so that ${
-          text("zrs pack")
-        } keeps what they need. Nothing else is ever written there.`,
-      }),
-      false,
+    remember: toggle(
+      "--remember",
+      message`Write to DATA_FS.secondaries how far secondaries are, so that ${
+        text("zrs pack")
+      } keeps what they need. Nothing else is ever written there.`,
     ),
     compress: compressOption,
     bwlimit: bwlimitOption,

@@ -5,8 +5,8 @@
 
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
-import { optional, withDefault } from "@optique/core/modifiers";
-import { argument, command, constant, flag, option } from "@optique/core/primitives";
+import { optional } from "@optique/core/modifiers";
+import { command, constant, option } from "@optique/core/primitives";
 import { LockedError, ProtocolError, UsageError, type ZrsError } from "../errors.ts";
 import {
   DelayedStorage,
@@ -23,8 +23,8 @@ import { ask, UnreachableError } from "./control/control_client.ts";
 import { controlPathOf } from "./control/control_place.ts";
 import { isObject } from "./control/control_protocol.ts";
 import { Listing, openHistory } from "./listing.ts";
-import { askedControlOption, usageLine } from "./options.ts";
-import { file, moment } from "./values.ts";
+import { askedControlOption, dataFsArgument, toggle, usageLine } from "./options.ts";
+import { moment } from "./values.ts";
 
 export interface PromoteCommand {
   readonly command: "promote";
@@ -45,26 +45,18 @@ export const promoteParser = command(
   "promote",
   object({
     command: constant("promote"),
-    dataFs: argument(file("DATA_FS"), {
-      description: message`The copy. A secondary that keeps it is asked to promote it, and stops.`,
-      errors: { endOfInput: message`Missing DATA_FS, the path of the copy` },
-    }),
+    dataFs: dataFsArgument(
+      "copy",
+      message`The copy. A secondary that keeps it is asked to promote it, and stops.`,
+    ),
     before: optional(option("--before", moment(), {
       description:
         message`Apply what comes before this transaction, or before this time (ISO 8601, local without a zone).`,
     })),
-    all: withDefault(flag("--all", { description: message`Apply all that has been received.` }), false),
+    all: toggle("--all", message`Apply all that has been received.`),
     control: askedControlOption(),
-    dryRun: withDefault(
-      flag("--dry-run", { description: message`Show what would be done, and change nothing.` }),
-      false,
-    ),
-    yes: withDefault(
-      flag("--yes", {
-        description: message`Do not ask; without ${text("--before")} all is applied.`,
-      }),
-      false,
-    ),
+    dryRun: toggle("--dry-run", message`Show what would be done, and change nothing.`),
+    yes: toggle("--yes", message`Do not ask; without ${text("--before")} all is applied.`),
   }),
   {
     brief: message`Make a copy ready to be opened in place of the original.`,

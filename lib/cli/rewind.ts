@@ -5,8 +5,8 @@
 
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message } from "@optique/core/message";
-import { optional, withDefault } from "@optique/core/modifiers";
-import { argument, command, constant, flag, option } from "@optique/core/primitives";
+import { optional } from "@optique/core/modifiers";
+import { command, constant, option } from "@optique/core/primitives";
 import { UsageError } from "../errors.ts";
 import {
   checkRoomForRewind,
@@ -22,9 +22,9 @@ import type { Host } from "../host/mod.ts";
 import type { Address } from "../ports/mod.ts";
 import { describeTid, NO_TID } from "../zodb/mod.ts";
 import { Listing, openHistory } from "./listing.ts";
-import { serverOptions, tlsNameOption, type TlsOptions } from "./options.ts";
+import { askingOptions, dataFsArgument, type TlsOptions, toggle } from "./options.ts";
 import { askSource } from "./rewind_source.ts";
-import { address, file, tid } from "./values.ts";
+import { address, tid } from "./values.ts";
 
 export interface RewindCommand extends TlsOptions {
   readonly command: "rewind";
@@ -46,10 +46,7 @@ export const rewindParser = command(
   "rewind",
   object({
     command: constant("rewind"),
-    dataFs: argument(file("DATA_FS"), {
-      description: message`The database, which nobody may have open for writing.`,
-      errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
-    }),
+    dataFs: dataFsArgument("database", message`The database, which nobody may have open for writing.`),
     to: optional(option("--to", tid(), {
       description:
         message`The transaction that shall be the last: 16 hexadecimal digits, or 0 to leave none.`,
@@ -58,23 +55,9 @@ export const rewindParser = command(
       description:
         message`Ask this primary or secondary, of zrs, for the last transaction that both have, and rewind to that.`,
     })),
-    dryRun: withDefault(
-      flag("--dry-run", { description: message`Show what would go, and change nothing.` }),
-      false,
-    ),
-    yes: withDefault(
-      flag("--yes", { description: message`Do not ask; needed where nobody is at a terminal to answer.` }),
-      false,
-    ),
-    authFile: optional(option("--auth-file", file("FILE"), {
-      description: message`The source has the same secret, the first line of FILE.`,
-    })),
-    tlsName: tlsNameOption,
-    tlsCert: optional(option("--tls-cert", file("FILE"), {
-      description: message`Encrypt the connection, and show this certificate.`,
-    })),
-    tlsKey: serverOptions.tlsKey,
-    tlsCa: serverOptions.tlsCa,
+    dryRun: toggle("--dry-run", message`Show what would go, and change nothing.`),
+    yes: toggle("--yes", message`Do not ask; needed where nobody is at a terminal to answer.`),
+    ...askingOptions("source"),
   }),
   {
     brief: message`Take back the last transactions of a database.`,

@@ -3,7 +3,7 @@
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
-import { argument, command, constant, option } from "@optique/core/primitives";
+import { command, constant, option } from "@optique/core/primitives";
 import { choice, string } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
 import type { Host } from "../host/mod.ts";
@@ -18,6 +18,7 @@ import {
   checkMissingBlobs,
   compressOption,
   controlOption,
+  dataFsArgument,
   maxSecondariesOption,
   missingBlobsOption,
   type SendingOptions,
@@ -27,7 +28,7 @@ import {
   usageLine,
 } from "./options.ts";
 import { serve } from "./server.ts";
-import { address, duration, file, seconds, wholeNumber } from "./values.ts";
+import { address, duration, seconds, wholeNumber } from "./values.ts";
 import { SOFTWARE } from "./version.ts";
 
 export interface SecondaryCommand extends BlobsCommand, ServerOptions, SendingOptions {
@@ -53,10 +54,10 @@ export const secondaryParser = command(
   "secondary",
   object({
     command: constant("secondary"),
-    dataFs: argument(file("DATA_FS"), {
-      description: message`The copy, which is made if there is none. Nobody else may write to it.`,
-      errors: { endOfInput: message`Missing DATA_FS, the path of the copy` },
-    }),
+    dataFs: dataFsArgument(
+      "copy",
+      message`The copy, which is made if there is none. Nobody else may write to it.`,
+    ),
     replicateFrom: option("--replicate-from", address("connect"), {
       description: message`The primary, or a secondary that sends on what it gets.`,
     }),

@@ -3,7 +3,7 @@
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
-import { argument, command, constant, flag, option } from "@optique/core/primitives";
+import { command, constant, option } from "@optique/core/primitives";
 import { LockedError, NotFoundError, UsageError } from "../../errors.ts";
 import {
   BlobDirectory,
@@ -22,7 +22,7 @@ import { UnreachableError } from "../control/control_client.ts";
 import { findSocket } from "../control/control_place.ts";
 import type { ExitCode } from "../exit_codes.ts";
 import { interruptible } from "../interruptible.ts";
-import { askedControlOption, usageLine } from "../options.ts";
+import { askedControlOption, dataFsArgument, toggle, usageLine } from "../options.ts";
 import { findReferences } from "./pack_references.ts";
 import { askToPack, factsOf, type PackListener, type PackPlan } from "./pack_request.ts";
 import { ProgressLine } from "../progress_line.ts";
@@ -62,11 +62,10 @@ export const packParser = command(
   "pack",
   object({
     command: constant("pack"),
-    dataFs: argument(file("DATA_FS"), {
-      description:
-        message`The database. Nobody but a zrs node may have it open for writing; a node packs it while it goes on.`,
-      errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
-    }),
+    dataFs: dataFsArgument(
+      "database",
+      message`The database. Nobody but a zrs node may have it open for writing; a node packs it while it goes on.`,
+    ),
     days: optional(option("--days", days(), {
       description: message`Keep the history of the last N days (default: none).`,
     })),
@@ -74,16 +73,8 @@ export const packParser = command(
       description:
         message`Keep the history behind this time: ISO 8601, local time without a zone; or behind this tid.`,
     })),
-    noGc: withDefault(
-      flag("--no-gc", {
-        description: message`Drop old revisions only, and no object, even if nothing refers to it.`,
-      }),
-      false,
-    ),
-    noKeepOld: withDefault(
-      flag("--no-keep-old", { description: message`Do not keep the unpacked file as DATA_FS.old.` }),
-      false,
-    ),
+    noGc: toggle("--no-gc", message`Drop old revisions only, and no object, even if nothing refers to it.`),
+    noKeepOld: toggle("--no-keep-old", message`Do not keep the unpacked file as DATA_FS.old.`),
     blobDir: optional(option("--blob-dir", file("DIR"), {
       description:
         message`The blob directory: files of dropped revisions go, or are kept in DIR.old beside the unpacked file. A node that packs knows its own.`,
@@ -96,16 +87,10 @@ export const packParser = command(
       7,
       { message: message`7` },
     ),
-    ignoreSecondaries: withDefault(
-      flag("--ignore-secondaries", { description: message`Pack whatever secondaries still need.` }),
-      false,
-    ),
+    ignoreSecondaries: toggle("--ignore-secondaries", message`Pack whatever secondaries still need.`),
     control: askedControlOption(),
-    json: withDefault(flag("--json", { description: message`Write the result as one JSON object.` }), false),
-    quiet: withDefault(
-      flag("-q", "--quiet", { description: message`Write nothing unless it fails.` }),
-      false,
-    ),
+    json: toggle("--json", message`Write the result as one JSON object.`),
+    quiet: toggle(["-q", "--quiet"], message`Write nothing unless it fails.`),
   }),
   {
     brief: message`Drop old revisions and garbage from a database.`,

@@ -2,8 +2,8 @@
 
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
-import { optional, withDefault } from "@optique/core/modifiers";
-import { argument, command, constant, flag, option } from "@optique/core/primitives";
+import { optional } from "@optique/core/modifiers";
+import { argument, command, constant, option } from "@optique/core/primitives";
 import { UnavailableError, UsageError, ZrsError } from "../../errors.ts";
 import { segmentPaths } from "../../filestorage/mod.ts";
 import type { Host } from "../../host/mod.ts";
@@ -16,6 +16,7 @@ import { oneLine } from "../quantities.ts";
 import { readAnswer } from "./status_answer.ts";
 import { findings, isLimited } from "./status_findings.ts";
 import { formatStatus } from "./status_text.ts";
+import { toggle } from "../options.ts";
 import { file, lagSeconds, size } from "../values.ts";
 
 export interface StatusCommand {
@@ -39,22 +40,16 @@ export const statusParser = command(
       }).`,
       errors: { endOfInput: message`Missing DATA_FS or SOCKET, the path of a node's file or control socket` },
     }),
-    json: withDefault(
-      flag("--json", { description: message`Print one JSON object; docs/control_protocol.md describes it.` }),
-      false,
-    ),
+    json: toggle("--json", message`Print one JSON object; docs/control_protocol.md describes it.`),
     maxLag: optional(option("--max-lag", lagSeconds(), {
       description: message`Fail when the node's copy, or one of a primary's secondaries, is farther behind.`,
     })),
     maxLagBytes: optional(option("--max-lag-bytes", size(), {
       description: message`The same in bytes; ${text("K")}, ${text("M")} and ${text("G")} may follow.`,
     })),
-    nagios: withDefault(
-      flag("--nagios", {
-        description:
-          message`Print one line as Nagios takes it, and exit with 0, 2 (critical) or 3 (unknown).`,
-      }),
-      false,
+    nagios: toggle(
+      "--nagios",
+      message`Print one line as Nagios takes it, and exit with 0, 2 (critical) or 3 (unknown).`,
     ),
   }),
   {

@@ -3,7 +3,7 @@
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
-import { argument, command, constant, flag, option } from "@optique/core/primitives";
+import { argument, command, constant, option } from "@optique/core/primitives";
 import { choice, string } from "@optique/core/valueparser";
 import { UsageError, ZrsError } from "../../errors.ts";
 import type { Host, SystemLog } from "../../host/mod.ts";
@@ -28,11 +28,13 @@ import {
   checkMissingBlobs,
   checkOutputs,
   compressOption,
+  dataFsArgument,
   missingBlobsOption,
   serverOptions,
   tlsFiles,
   tlsNameOption,
   type TlsOptions,
+  toggle,
 } from "../options.ts";
 import { type Progress, ProgressLine } from "../progress_line.ts";
 import { pushReplica } from "./replica_push.ts";
@@ -96,25 +98,20 @@ export const replicaSyncParser = command(
         message`What to copy: the path of a Data.fs, which may be in use, here or on another machine that ssh leads to, ${"[USER@]HOST:PATH"} or ${"ssh://[USER@]HOST[:PORT]/PATH"}; or a running node, ${"zrs://HOST:PORT"} or ${"zrs+unix:PATH"}.`,
       errors: { endOfInput: message`Missing SOURCE, what to copy` },
     }),
-    dataFs: argument(file("DATA_FS"), {
-      description: message`The copy, which is made if there is none. Nobody may have it open for writing.`,
-      errors: { endOfInput: message`Missing DATA_FS, the path of the copy` },
-    }),
+    dataFs: dataFsArgument(
+      "copy",
+      message`The copy, which is made if there is none. Nobody may have it open for writing.`,
+    ),
     until: optional(option("--until", moment(), {
       description: message`Copy nothing later than this time, ISO 8601, or this tid.`,
     })),
-    repack: withDefault(
-      flag("--repack", {
-        description:
-          message`Where the source has been packed, make a complete new copy of it, even if what is missing could be appended.`,
-      }),
-      false,
+    repack: toggle(
+      "--repack",
+      message`Where the source has been packed, make a complete new copy of it, even if what is missing could be appended.`,
     ),
-    keepOld: withDefault(
-      flag("--keep-old", {
-        description: message`When a complete new copy is made, keep the one before as DATA_FS.old.`,
-      }),
-      false,
+    keepOld: toggle(
+      "--keep-old",
+      message`When a complete new copy is made, keep the one before as DATA_FS.old.`,
     ),
     check: withDefault(
       option("--check", choice(["quick", "full"], { metavar: "HOW" }), {
@@ -125,16 +122,10 @@ export const replicaSyncParser = command(
       "quick" as const,
       { message: message`${text("quick")}` },
     ),
-    dryRun: withDefault(
-      flag("--dry-run", { description: message`Compare both, say what would be done, and write nothing.` }),
-      false,
-    ),
-    push: withDefault(
-      flag("--push", {
-        description:
-          message`The copy is on another machine, ${"[USER@]HOST:PATH"}, where zrs is installed, too.`,
-      }),
-      false,
+    dryRun: toggle("--dry-run", message`Compare both, say what would be done, and write nothing.`),
+    push: toggle(
+      "--push",
+      message`The copy is on another machine, ${"[USER@]HOST:PATH"}, where zrs is installed, too.`,
     ),
     step: optional(option("--step", choice(STEPS, { metavar: "STEP" }), { hidden: true })),
     askZeo: optional(option("--ask-zeo", address("connect"), {
@@ -182,24 +173,15 @@ export const replicaSyncParser = command(
       description:
         message`The path of zrs on the other machine, where it is not on the PATH; without zrs there its own tools do.`,
     })),
-    json: withDefault(
-      flag("--json", { description: message`Write what has been done as one JSON object.` }),
-      false,
-    ),
+    json: toggle("--json", message`Write what has been done as one JSON object.`),
     authFile: serverOptions.authFile,
     tlsName: tlsNameOption,
     tlsCert: serverOptions.tlsCert,
     tlsKey: serverOptions.tlsKey,
     tlsCa: serverOptions.tlsCa,
     logFile: serverOptions.logFile,
-    quiet: withDefault(
-      flag("-q", "--quiet", { description: message`Say nothing unless something is wrong.` }),
-      false,
-    ),
-    verbose: withDefault(
-      flag("-v", "--verbose", { description: message`Say what is done, step by step.` }),
-      false,
-    ),
+    quiet: toggle(["-q", "--quiet"], message`Say nothing unless something is wrong.`),
+    verbose: toggle(["-v", "--verbose"], message`Say what is done, step by step.`),
   }),
   {
     brief: message`Bring a copy of a database up to date once, as from cron.`,

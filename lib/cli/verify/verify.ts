@@ -2,13 +2,13 @@
 
 import { object } from "@optique/core/constructs";
 import { commandLine, lineBreak, message } from "@optique/core/message";
-import { optional, withDefault } from "@optique/core/modifiers";
-import { argument, command, constant, flag, option } from "@optique/core/primitives";
+import { optional } from "@optique/core/modifiers";
+import { argument, command, constant, option } from "@optique/core/primitives";
 import { UnavailableError, UsageError } from "../../errors.ts";
 import { gravityOf, Verification } from "../../filestorage/mod.ts";
 import type { Host } from "../../host/mod.ts";
 import { EXIT, type ExitCode } from "../exit_codes.ts";
-import { serverOptions, tlsNameOption, type TlsOptions } from "../options.ts";
+import { askingOptions, readDataFs, type TlsOptions, toggle } from "../options.ts";
 import { ProgressLine } from "../progress_line.ts";
 import { isSourceUrl } from "../sync/source_url.ts";
 import { file, tid, wholeNumber } from "../values.ts";
@@ -53,26 +53,15 @@ export const verifyParser = command(
   "verify",
   object({
     command: constant("verify"),
-    dataFs: argument(file("DATA_FS"), {
-      description: message`The database. It is only ever read, and may be in use.`,
-      errors: { endOfInput: message`Missing DATA_FS, the path of the database` },
-    }),
+    dataFs: readDataFs,
     other: optional(argument(file("OTHER"), {
       description:
         message`Compare DATA_FS, a copy, with this, which it should be a copy of: a file, or a running primary or secondary as zrs://host:port or zrs+unix:PATH.`,
     })),
-    pickles: withDefault(
-      flag("--pickles", {
-        description: message`Read all data, too: every record must be two well-formed pickles.`,
-      }),
-      false,
-    ),
-    refs: withDefault(
-      flag("--refs", {
-        description:
-          message`Follow the references between objects: all that are referred to must be there. Counts what cannot be reached.`,
-      }),
-      false,
+    pickles: toggle("--pickles", message`Read all data, too: every record must be two well-formed pickles.`),
+    refs: toggle(
+      "--refs",
+      message`Follow the references between objects: all that are referred to must be there. Counts what cannot be reached.`,
     ),
     blobDir: optional(option("--blob-dir", file("DIR"), {
       description:
@@ -85,15 +74,10 @@ export const verifyParser = command(
       description:
         message`Show the first N findings, and only count the others; 1000 unless told otherwise. With OTHER, stop after N; 20 unless told otherwise.`,
     })),
-    bytes: withDefault(
-      flag("--bytes", { description: message`With OTHER, a file: every byte must be the same.` }),
-      false,
-    ),
-    digest: withDefault(
-      flag("--digest", {
-        description: message`Only print a digest of the history, short enough to be read to another site.`,
-      }),
-      false,
+    bytes: toggle("--bytes", message`With OTHER, a file: every byte must be the same.`),
+    digest: toggle(
+      "--digest",
+      message`Only print a digest of the history, short enough to be read to another site.`,
     ),
     since: optional(option("--since", tid(), {
       description: message`With OTHER or --digest: only this transaction and later ones.`,
@@ -101,21 +85,8 @@ export const verifyParser = command(
     to: optional(option("--to", tid(), {
       description: message`With --digest: up to this transaction, which must be there.`,
     })),
-    json: withDefault(
-      flag("--json", {
-        description: message`Write one JSON object per finding, a line each, and a summary.`,
-      }),
-      false,
-    ),
-    authFile: optional(option("--auth-file", file("FILE"), {
-      description: message`The running node has the same secret, the first line of FILE.`,
-    })),
-    tlsName: tlsNameOption,
-    tlsCert: optional(option("--tls-cert", file("FILE"), {
-      description: message`Encrypt the connection to a running node, and show this certificate.`,
-    })),
-    tlsKey: serverOptions.tlsKey,
-    tlsCa: serverOptions.tlsCa,
+    json: toggle("--json", message`Write one JSON object per finding, a line each, and a summary.`),
+    ...askingOptions("running node"),
   }),
   {
     brief: message`Check a database for damage, or compare two.`,
