@@ -1,23 +1,15 @@
 /** Transactions and their records as lines: for people in columns, for programs as JSON (docs/checking.md, "Looking into a database"). */
 
-import {
-  History,
-  listRecords,
-  type Readable,
-  type RecordEntry,
-  type TransactionEntry,
-} from "../filestorage/mod.ts";
+import { listRecords, type Readable, type RecordEntry, type TransactionEntry } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import { formatOidDigits, formatTid, formatTidTime, STATUS } from "../zodb/mod.ts";
+import { OutputPieces } from "./output_pieces.ts";
 
 export interface ListingOptions {
   /** Each transaction's records, too. */
   readonly records: boolean;
   readonly json: boolean;
 }
-
-/** Text is handed to the system in pieces of about so many characters: a transaction may have many records. */
-const PIECE_CHARACTERS = 64 * 1024;
 
 const HEADING = "TID               TIME (UTC)                RECORDS       BYTES  USER: DESCRIPTION";
 
@@ -27,28 +19,17 @@ const STATUS_WORDS: ReadonlyMap<number, string> = new Map([
   [STATUS.undone, "cancelled"],
 ]);
 
-/** Commits take milliseconds, as a rule. */
-const COMMIT_WAIT_MS = 50;
-
-/** Opens a database for looking at it, also while it is in use. @throws as {@link History.open} */
-export async function openHistory({ disk, clock }: Host, dataFs: string): Promise<History> {
-  return await History.open(disk, dataFs, () => {
-    return new Promise<void>((resolve) => void clock.schedule(COMMIT_WAIT_MS, resolve));
-  });
-}
-
-/** Writes a list to standard output, piece by piece. */
+/** Writes a list to standard output, piece by piece: a single transaction may have many records. */
 export class Listing {
-  readonly #host: Host;
+  readonly #output: OutputPieces;
   readonly #log: Readable;
   readonly #options: ListingOptions;
   /** The longest line, where a person looks at it on a terminal. */
   readonly #width: number;
-  #waiting = "";
   #begun = false;
 
   constructor(host: Host, log: Readable, options: ListingOptions) {
-    this.#host = host;
+    this.#output = new OutputPieces(host);
     this.#log = log;
     this.#options = options;
     // A terminal that does not know its width says 0.
@@ -67,29 +48,22 @@ export class Listing {
 
   /** Hands on what is left. Also before a failure is told: what could be read comes first. */
   flush(): void {
-    const text = this.#waiting;
-    this.#waiting = "";
-    if (text !== "") this.#host.out(text);
+    this.#output.flush();
   }
 
   #addJson(entry: TransactionEntry): void {
     const facts = JSON.stringify(factsOf(entry));
-    if (!this.#options.records) return this.#put(`${facts}\n`);
+    if (!this.#options.records) return this.#output.add(`${facts}\n`);
     let separator = `${facts.slice(0, -1)},"objects":[`;
     for (const record of listRecords(this.#log, entry.position)) {
-      this.#put(`${separator}${JSON.stringify(recordFactsOf(record))}`);
+      this.#output.add(`${separator}${JSON.stringify(recordFactsOf(record))}`);
       separator = ",";
     }
-    this.#put(separator === "," ? "]}\n" : `${separator}]}\n`);
+    this.#output.add(separator === "," ? "]}\n" : `${separator}]}\n`);
   }
 
   #line(text: string): void {
-    this.#put(`${shortened(text, this.#width)}\n`);
-  }
-
-  #put(text: string): void {
-    this.#waiting += text;
-    if (this.#waiting.length >= PIECE_CHARACTERS) this.flush();
+    this.#output.add(`${shortened(text, this.#width)}\n`);
   }
 }
 

@@ -22,7 +22,8 @@ import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { ask, UnreachableError } from "./control/control_client.ts";
 import { controlPathOf } from "./control/control_place.ts";
 import { isObject } from "./control/control_protocol.ts";
-import { Listing, openHistory } from "./listing.ts";
+import { Listing } from "./listing.ts";
+import { openHistory } from "./open_history.ts";
 import { askedControlOption, dataFsArgument, toggle, usageLine } from "./options.ts";
 import { moment } from "./values.ts";
 

@@ -21,7 +21,8 @@ import {
 import type { Host } from "../host/mod.ts";
 import type { Address } from "../ports/mod.ts";
 import { describeTid, NO_TID } from "../zodb/mod.ts";
-import { Listing, openHistory } from "./listing.ts";
+import { Listing } from "./listing.ts";
+import { openHistory } from "./open_history.ts";
 import { askingOptions, dataFsArgument, type TlsOptions, toggle } from "./options.ts";
 import { askSource } from "./rewind_source.ts";
 import { address, tid } from "./values.ts";

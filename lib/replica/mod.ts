@@ -50,5 +50,5 @@ export { lowerFirst } from "./lower_first.ts";
 export { inOneLine } from "./far/process_connection.ts";
 export { type PushEnd, pushFar, type PushOptions } from "./far/far_push.ts";
 export { type FarSyncOptions, type FarSyncResult, syncFarFile } from "./far/far_sync.ts";
-export { politePauser } from "./waiting.ts";
+export { pauser, politePauser, sleep } from "./waiting.ts";
 export { FarReplacedError } from "./far/far_shell.ts";

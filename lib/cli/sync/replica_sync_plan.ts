@@ -28,7 +28,7 @@ import {
   type Verdict,
 } from "../../replica/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../../zodb/mod.ts";
-import { openHistory } from "../listing.ts";
+import { openHistory } from "../open_history.ts";
 import { formatBytes } from "../quantities.ts";
 import { checkFacts } from "./replica_sync_report.ts";
 import { SOFTWARE } from "../version.ts";

@@ -7,8 +7,10 @@ import { argument, command, constant, option } from "@optique/core/primitives";
 import { UnavailableError, UsageError } from "../../errors.ts";
 import { gravityOf, Verification } from "../../filestorage/mod.ts";
 import type { Host } from "../../host/mod.ts";
+import { pauser } from "../../replica/mod.ts";
 import { EXIT, type ExitCode } from "../exit_codes.ts";
 import { askingOptions, readDataFs, type TlsOptions, toggle } from "../options.ts";
+import { commitWait } from "../open_history.ts";
 import { ProgressLine } from "../progress_line.ts";
 import { isSourceUrl } from "../sync/source_url.ts";
 import { file, tid, wholeNumber } from "../values.ts";
@@ -45,9 +47,6 @@ const DOING = {
   records: "looking into records",
   blobs: "comparing blobs",
 } as const;
-
-/** A commit takes milliseconds, as a rule. */
-const COMMIT_WAIT_MS = 50;
 
 export const verifyParser = command(
   "verify",
@@ -122,7 +121,7 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
   using verification = Verification.open(host.disk, dataFs);
   const lines = new FindingLines(host, { ...options, maxFindings });
   using progress = new ProgressLine(host, DOING, ["blobs"]);
-  const wait = (ms: number) => new Promise<void>((resolve) => void host.clock.schedule(ms, resolve));
+  const letOthersRun = pauser(host.clock);
   let isDamaged = false;
   let isDone = false;
   try {
@@ -133,9 +132,9 @@ export async function runVerify(options: VerifyCommand, host: Host): Promise<Exi
       pause: async () => {
         progress.show(verification.progress);
         lines.flush();
-        await wait(0);
+        await letOthersRun();
       },
-      wait: () => wait(COMMIT_WAIT_MS),
+      wait: commitWait(host),
     });
     for await (const finding of findings) {
       progress.hide();

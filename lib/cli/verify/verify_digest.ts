@@ -3,8 +3,9 @@
 import { UsageError } from "../../errors.ts";
 import { digestHistory, type HistoryDigest, spokenDigest, startOf } from "../../filestorage/mod.ts";
 import type { Host } from "../../host/mod.ts";
+import { pauser } from "../../replica/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../../zodb/mod.ts";
-import { openHistory } from "../listing.ts";
+import { openHistory } from "../open_history.ts";
 import { ProgressLine } from "../progress_line.ts";
 
 export interface VerifyDigestOptions {
@@ -27,9 +28,10 @@ export async function verifyDigest(options: VerifyDigestOptions, host: Host): Pr
   const through = to ?? history.lastTid;
   const from = await startOf(history, since);
   using line = new ProgressLine(host, { digest: "digesting" });
+  const letOthersRun = pauser(host.clock);
   const found = await digestHistory(history, { from, through }, async (position) => {
     line.show({ doing: "digest", done: position, total: history.end });
-    await new Promise<void>((resolve) => void host.clock.schedule(0, resolve));
+    await letOthersRun();
   });
   line.hide();
   if (to !== undefined && found.lastTid !== to) {

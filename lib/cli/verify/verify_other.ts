@@ -19,10 +19,17 @@ import {
 } from "../../filestorage/mod.ts";
 import type { Host } from "../../host/mod.ts";
 import type { Address } from "../../ports/mod.ts";
-import { ComparedSource, NotNativeError, SourceComparison, StreamComparison } from "../../replica/mod.ts";
+import {
+  ComparedSource,
+  NotNativeError,
+  pauser,
+  SourceComparison,
+  StreamComparison,
+} from "../../replica/mod.ts";
 import { describeTid, formatOidDigits, formatTid, formatTidTime, NO_TID } from "../../zodb/mod.ts";
 import { AuthFile } from "../auth_file.ts";
-import { escapeControls, openHistory, textOf } from "../listing.ts";
+import { escapeControls, textOf } from "../listing.ts";
+import { openHistory } from "../open_history.ts";
 import type { TlsOptions } from "../options.ts";
 import { ProgressLine } from "../progress_line.ts";
 import { networkFor } from "../secure_network.ts";
@@ -100,13 +107,13 @@ async function verifyWithFile(
     throw new UsageError(`Cannot compare ${options.dataFs} with ${options.other}: they are the same file`);
   }
   const progress = progressOf(copy, line);
-  const comparison = new FileComparison(copy, other, { since, bytes, progress, pause: pauseOf(host) });
+  const comparison = new FileComparison(copy, other, { since, bytes, progress, pause: pauser(host.clock) });
   const { otherBlobDir } = options;
   if (otherBlobDir === undefined) return await report(options, host, comparison, other, line);
   const directory = BlobDirectory.open(host.disk, otherBlobDir);
   const ask: AskBlobs = async (keys) => {
     const found: FoundBlob[] = [];
-    for (const key of keys) found.push(await digestBlob(directory, key, pauseOf(host)));
+    for (const key of keys) found.push(await digestBlob(directory, key, pauser(host.clock)));
     return found;
   };
   return await report(options, host, comparison, other, line, blobsOf(options, copy, host, line, ask));
@@ -124,7 +131,7 @@ function blobsOf(
   return new BlobComparison(copy, BlobDirectory.open(host.disk, blobDir), ask, {
     since,
     marked: readMissingBlobs(host.disk, dataFs),
-    pause: pauseOf(host),
+    pause: pauser(host.clock),
     progress: progressOf(copy, line),
   });
 }
@@ -146,7 +153,7 @@ async function verifyWithNode(
   const secret = authFile === undefined ? undefined : AuthFile.open(disk, authFile);
   const network = await networkFor(options, host);
   const settings = { software: SOFTWARE, secret };
-  const how = { since, progress: progressOf(copy, line), pause: pauseOf(host) };
+  const how = { since, progress: progressOf(copy, line), pause: pauser(host.clock) };
   const source = await connectOrNot({ network, clock, random }, address, settings);
   if (options.blobDir !== undefined && source?.hasBlobs !== true) {
     await source?.[Symbol.asyncDispose]();
@@ -178,10 +185,6 @@ async function connectOrNot(
     if (error instanceof NotNativeError && settings.secret === undefined) return undefined;
     throw error;
   }
-}
-
-function pauseOf({ clock }: Host): () => Promise<void> {
-  return () => new Promise<void>((resolve) => void clock.schedule(0, resolve));
 }
 
 function progressOf({ end }: History, line: ProgressLine<"comparison">): (position: number) => void {

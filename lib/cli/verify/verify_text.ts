@@ -3,6 +3,7 @@
 import { describe, type Finding, gravityOf, type Verified } from "../../filestorage/mod.ts";
 import type { Host } from "../../host/mod.ts";
 import { describeTid, formatOidDigits, formatTid, formatTidTime } from "../../zodb/mod.ts";
+import { OutputPieces } from "../output_pieces.ts";
 import { formatBytes, oneLine } from "../quantities.ts";
 
 export interface FindingLineOptions {
@@ -11,19 +12,15 @@ export interface FindingLineOptions {
   readonly maxFindings: number;
 }
 
-/** Text is handed to the system in pieces of about so many characters. */
-const PIECE_CHARACTERS = 64 * 1024;
-
 /** Writes findings to standard output, piece by piece, and counts them. */
 export class FindingLines {
-  readonly #host: Host;
+  readonly #output: OutputPieces;
   readonly #options: FindingLineOptions;
-  #waiting = "";
   #shown = 0;
   readonly #counts = { damage: 0, torn: 0, note: 0 };
 
   constructor(host: Host, options: FindingLineOptions) {
-    this.#host = host;
+    this.#output = new OutputPieces(host);
     this.#options = options;
   }
 
@@ -35,35 +32,30 @@ export class FindingLines {
     if (gravity === "note" && !this.#options.json) return;
     if (this.#shown === this.#options.maxFindings) return;
     this.#shown++;
-    this.#waiting += this.#options.json
-      ? `${JSON.stringify(factsOf(finding))}\n`
-      : `${oneLine(lineOf(finding))}\n`;
-    if (this.#waiting.length >= PIECE_CHARACTERS) this.flush();
+    const line = this.#options.json ? JSON.stringify(factsOf(finding)) : oneLine(lineOf(finding));
+    this.#output.add(`${line}\n`);
   }
 
   summarize(path: string, verified: Verified): void {
     const { damage, torn, note } = this.#counts;
     const { json } = this.#options;
     const hidden = damage + torn + (json ? note : 0) - this.#shown;
-    this.#waiting += json
-      ? `${
-        JSON.stringify({
-          ...summaryOf(path, verified),
-          findings: damage + torn,
-          damage,
-          tornTail: torn > 0,
-          hidden,
-        })
-      }\n`
-      : `${oneLine(summaryLine(path, verified, damage, torn, hidden))}\n`;
+    const line = json
+      ? JSON.stringify({
+        ...summaryOf(path, verified),
+        findings: damage + torn,
+        damage,
+        tornTail: torn > 0,
+        hidden,
+      })
+      : oneLine(summaryLine(path, verified, damage, torn, hidden));
+    this.#output.add(`${line}\n`);
     this.flush();
   }
 
   /** Hands on what is left. */
   flush(): void {
-    const text = this.#waiting;
-    this.#waiting = "";
-    if (text !== "") this.#host.out(text);
+    this.#output.flush();
   }
 }
 
