@@ -142,7 +142,6 @@ async function make(bench: Bench, { name, transactions, blobs, bytes }: Shape): 
     path: join(unfinished, "Data.fs"),
     blobDir: join(unfinished, "blobs"),
     create: true,
-    fsync: false,
   });
   for (let made = 0; made < transactions; made++) {
     await writer.commitBlobs(

@@ -61,7 +61,7 @@ function nameOf({ name, transactions, records, bytes }: Shape): string {
 async function make(shape: Shape, path: string): Promise<void> {
   const unfinished = `${path}.making`;
   for (const suffix of ["", ".index", ".lock", ".tmp"]) await removeIfThere(unfinished + suffix);
-  await using writer = await ZodbWriter.start("zodb55", { path: unfinished, create: true, fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path: unfinished, create: true });
   const { records, bytes } = shape;
   const atOnce = Math.max(
     1,

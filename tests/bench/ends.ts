@@ -48,7 +48,7 @@ export function killAll(): void {
 export async function startPrimary(maker: Maker, start: Start): Promise<End> {
   if (maker === "ours") return await startOurs("primary", start, ["--replicate-to", ANY_PORT]);
   const { path, blobDir } = start;
-  return new PythonEnd(await ZrsPrimary.start({ path, blobDir, replicateTo: ANY_PORT }));
+  return new PythonEnd(await ZrsPrimary.start({ path, blobDir, replicateTo: ANY_PORT, fsync: true }));
 }
 
 /**
@@ -68,7 +68,9 @@ export async function startSecondary(
   }
   const { path, blobDir } = start;
   const chain = chained ? { replicateTo: ANY_PORT } : {};
-  return new PythonEnd(await ZrsSecondary.start({ path, blobDir, replicateFrom: from, ...chain }));
+  return new PythonEnd(
+    await ZrsSecondary.start({ path, blobDir, replicateFrom: from, ...chain, fsync: true }),
+  );
 }
 
 async function startOurs(command: string, start: Start, options: readonly string[]): Promise<End> {

@@ -104,7 +104,7 @@ async function measureSlow(bench: Bench, idle: number): Promise<Measurement> {
   const path = join(directory, "source.fs");
   await removeCopy(path);
   for (const suffix of ["", ".index"]) await Deno.copyFile(file.path + suffix, path + suffix);
-  await using writer = await ZodbWriter.start("zodb55", { path });
+  await using writer = await ZodbWriter.start("zodb55", { path, fsync: true });
   await using primary = await startPrimary("ours", { path, directory, profile: undefined });
   using stack = new DisposableStack();
   const [hostname, port] = primary.address!.split(":") as [string, string];

@@ -10,7 +10,7 @@ for (const environment of ["zodb55", "zodb6"] satisfies EnvironmentName[]) {
   peerTest(`a pack by ${environment} leaves the digests of what it leaves`, [environment], async () => {
     await using directory = await TempDirectory.make();
     const path = directory.join("Data.fs");
-    await using writer = await ZodbWriter.start(environment, { path, fsync: false });
+    await using writer = await ZodbWriter.start(environment, { path });
     await writer.commit([["a", 100], ["b", 200]], { user: "bob", extension: { note: [1, "kept"] } });
     await writer.commit([["a", 300], ["c", 70_000]]);
     const changed = await writer.commit([["a", 100], ["b", null]]);

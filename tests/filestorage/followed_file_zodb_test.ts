@@ -22,7 +22,7 @@ for (const environment of ["zodb55", "zodb6"] satisfies EnvironmentName[]) {
   peerTest(`a file is followed while ${environment} writes it`, [environment], async () => {
     await using directory = await TempDirectory.make();
     const path = directory.join("Data.fs");
-    const start = () => ZodbWriter.start(environment, { path, fsync: false });
+    const start = () => ZodbWriter.start(environment, { path });
     await using writer = await start();
     const file = await FollowedFile.open(new HostDisk(), path, () => Promise.resolve());
     let end = await writer.commitMany({ count: 20, size: 100 });

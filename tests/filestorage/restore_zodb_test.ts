@@ -34,7 +34,7 @@ for (const environment of ["zodb55", "zodb6"] satisfies EnvironmentName[]) {
   peerTest(`what ${environment} wrote is restored byte for byte`, [environment], async () => {
     await using directory = await TempDirectory.make();
     const path = directory.join("Data.fs");
-    await using writer = await ZodbWriter.start(environment, { path, fsync: false });
+    await using writer = await ZodbWriter.start(environment, { path });
     await using check = await OpenCheck.start(environment);
 
     await writer.commit([["a", 100], ["b", "text"], ["c", 50_000]], {

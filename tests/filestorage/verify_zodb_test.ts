@@ -34,7 +34,7 @@ for (const environment of ENVIRONMENTS) {
     await using directory = await TempDirectory.make();
     const path = directory.join("Data.fs");
     const blobDir = directory.join("blobs");
-    const options = { path, blobDir, fsync: false };
+    const options = { path, blobDir };
     const sound = (what: string) => assertSound(path, what, { blobDir });
     {
       await using writer = await ZodbWriter.start(environment, options);
@@ -81,7 +81,7 @@ for (const environment of ENVIRONMENTS) {
   peerTest(`nothing is found while ${environment} writes, undoes and packs`, [environment], async () => {
     await using directory = await TempDirectory.make();
     const path = directory.join("Data.fs");
-    await using writer = await ZodbWriter.start(environment, { path, fsync: false });
+    await using writer = await ZodbWriter.start(environment, { path });
     await writer.commitMany({ count: 200, size: 200, objects: 5, keys: 100 });
     let isBusy = true;
     const work = async () => {
@@ -169,7 +169,7 @@ for (const environment of ENVIRONMENTS) {
     const path = directory.join("Data.fs");
     const oid = (number: number) => number.toString(16).padStart(16, "0");
     const referring = (...targets: number[]) => ({ base64: recordReferringTo(targets).toBase64() });
-    await using writer = await ZodbWriter.start(environment, { path, fsync: false });
+    await using writer = await ZodbWriter.start(environment, { path });
     await writer.store([
       { records: [{ oid: oid(0), ...referring(1, 2, 3, 99) }, { oid: oid(1), ...referring(0) }] },
       { records: [{ oid: oid(2), ...referring(98) }, { oid: oid(3), ...referring() }] },

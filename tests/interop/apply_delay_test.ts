@@ -29,7 +29,7 @@ peerTest(
     const [data, delayed, chained] = ["Data.fs", "delayed.fs", "chained.fs"].map((name) =>
       directory.join(name)
     );
-    await using writer = await ZodbWriter.start("zodb55", { path: data!, fsync: false });
+    await using writer = await ZodbWriter.start("zodb55", { path: data! });
     // Long ago; then just now, by this machine's clock.
     const old = await writer.store(
       Array.from({ length: 5 }, (_, at) => ({

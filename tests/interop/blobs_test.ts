@@ -11,6 +11,79 @@ import { TempDirectory } from "../kit/temp.ts";
 import { walk } from "../kit/walk.ts";
 import { assertSameFile } from "./sameness.ts";
 
+/** A database with blobs that a real ZODB writes, and room for copies of it. */
+class Scene implements AsyncDisposable {
+  readonly #directory: TempDirectory;
+  readonly writer: ZodbWriter;
+  readonly #owned: AsyncDisposableStack;
+
+  private constructor(directory: TempDirectory, writer: ZodbWriter, owned: AsyncDisposableStack) {
+    this.#directory = directory;
+    this.writer = writer;
+    this.#owned = owned;
+  }
+
+  /** @param layout of the blob directories of the source and of `copy` */
+  static async start(
+    { environment = "zodb55", replicates = false, layout }: {
+      environment?: "zodb55" | "zodb6";
+      replicates?: boolean;
+      layout?: string;
+    } = {},
+  ): Promise<Scene> {
+    await using owned = new AsyncDisposableStack();
+    const directory = owned.use(await TempDirectory.make());
+    for (const name of layout === undefined ? [] : ["source", "copy"]) {
+      await Deno.mkdir(directory.join(name));
+      await Deno.writeTextFile(directory.join(name, ".layout"), layout!);
+    }
+    const writer = owned.use(
+      await ZodbWriter.start(environment, {
+        path: directory.join("source.fs"),
+        blobDir: directory.join("source"),
+        ...(replicates && { replicateTo: "127.0.0.1:0" }),
+      }),
+    );
+    return new Scene(directory, writer, owned.move());
+  }
+
+  /** The database of this name. */
+  file(name: string): string {
+    return this.#directory.join(`${name}.fs`);
+  }
+
+  /** Its blobs. */
+  blobs(name: string): string {
+    return this.#directory.join(name);
+  }
+
+  /** The options of a node that has both. */
+  with(name: string) {
+    return { path: this.file(name), blobDir: this.blobs(name), blobs: "replicate" } as const;
+  }
+
+  /** The records of the copy are those of the source. */
+  async assertSameRecords(copy: string): Promise<void> {
+    await assertSameFile(this.file(copy), this.file("source"));
+  }
+
+  /** The copy is the source up to there. */
+  async assertEndsAt(copy: string, end: LogEnd): Promise<void> {
+    const source = await Deno.readFile(this.file("source"));
+    assertSameBytes(await Deno.readFile(this.file(copy)), source.slice(0, end.size));
+  }
+
+  /** Records and blobs of the copy are those of the source. */
+  async assertSame(copy: string): Promise<void> {
+    await this.assertSameRecords(copy);
+    await assertSameBlobs(this.blobs(copy), this.blobs("source"));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#owned.disposeAsync();
+  }
+}
+
 /** Commits, then blobs of all kinds of sizes and an undo of one, then a commit. @returns the ends before and after */
 async function writeBlobs(writer: ZodbWriter): Promise<{ before: LogEnd; after: LogEnd }> {
   const before = await writer.commit([["a", 100]]);
@@ -24,66 +97,47 @@ peerTest(
   "the first blob of a zc.zrs primary ends the stream, and everything before is kept",
   ["zodb55"],
   async () => {
-    await using directory = await TempDirectory.make();
-    const path = (name: string) => directory.join(name);
-    await using writer = await ZodbWriter.start("zodb55", {
-      path: path("Data.fs"),
-      blobDir: path("blobs"),
-      replicateTo: "127.0.0.1:0",
-      fsync: false,
-    });
-    await using secondary = await startSecondary({ path: path("copy.fs"), replicateFrom: writer.address });
+    await using scene = await Scene.start({ replicates: true });
+    const { writer } = scene;
+    await using secondary = await startSecondary({ path: scene.file("copy"), replicateFrom: writer.address });
     const { before } = await writeBlobs(writer);
     const { message } = await secondary.log.waitFor(/it is a blob, and there is no directory for blobs/);
     assert.match(message, /give --blob-dir to replicate blobs, or --blobs none/);
     await secondary.log.waitFor(/3 connections in a row .* What follows there cannot be taken/);
     await secondary.stop();
-    const source = await Deno.readFile(path("Data.fs"));
-    assertSameBytes(await Deno.readFile(path("copy.fs")), source.slice(0, before.size));
+    await scene.assertEndsAt("copy", before);
   },
 );
 
 peerTest("with --blobs none our copy of a zc.zrs primary has all records", ["zodb55"], async () => {
-  await using directory = await TempDirectory.make();
-  const path = (name: string) => directory.join(name);
-  await using writer = await ZodbWriter.start("zodb55", {
-    path: path("Data.fs"),
-    blobDir: path("blobs"),
-    replicateTo: "127.0.0.1:0",
-    fsync: false,
-  });
+  await using scene = await Scene.start({ replicates: true });
+  const { writer } = scene;
   await using secondary = await startSecondary({
-    path: path("copy.fs"),
+    path: scene.file("copy"),
     replicateFrom: writer.address,
     blobs: "none",
   });
   const { after } = await writeBlobs(writer);
   await secondary.waitForTid(after.tid);
-  await assertSameFile(path("copy.fs"), path("Data.fs"));
+  await scene.assertSameRecords("copy");
 });
 
 peerTest(
   "by zrs2 our primary ends the stream at the first blob, and says why to copies of both kinds",
   ["zodb55"],
   async () => {
-    await using directory = await TempDirectory.make();
-    const path = (name: string) => directory.join(name);
-    await using writer = await ZodbWriter.start("zodb55", {
-      path: path("Data.fs"),
-      blobDir: path("blobs"),
-      fsync: false,
-    });
+    await using scene = await Scene.start();
+    const { writer } = scene;
     const { before } = await writeBlobs(writer);
-    await using primary = await startPrimary({ path: path("Data.fs") });
+    await using primary = await startPrimary({ path: scene.file("source") });
     await using ours = await startSecondary({
-      path: path("ours.fs"),
+      path: scene.file("ours"),
       replicateFrom: primary.address,
       protocol: "zrs2",
     });
     await using python = await ZrsSecondary.start({
-      path: path("python.fs"),
+      path: scene.file("python"),
       replicateFrom: primary.address,
-      fsync: false,
     });
     const reason =
       /Cannot send object .* it is a blob, .* start the source with --blob-dir, or both ends with --blobs none/;
@@ -92,8 +146,7 @@ peerTest(
     await primary.log.waitFor(reason);
     assert.equal((await python.status()).tid, before.tid);
     await ours.stop();
-    const source = await Deno.readFile(path("Data.fs"));
-    assertSameBytes(await Deno.readFile(path("ours.fs")), source.slice(0, before.size));
+    await scene.assertEndsAt("ours", before);
   },
 );
 
@@ -101,29 +154,23 @@ peerTest(
   "with --blobs none our primary sends all records to copies of both kinds",
   ["zodb55", "zodb6"],
   async () => {
-    await using directory = await TempDirectory.make();
-    const path = (name: string) => directory.join(name);
-    await using writer = await ZodbWriter.start("zodb6", {
-      path: path("Data.fs"),
-      blobDir: path("blobs"),
-      fsync: false,
-    });
-    await using primary = await startPrimary({ path: path("Data.fs"), blobs: "none" });
+    await using scene = await Scene.start({ environment: "zodb6" });
+    const { writer } = scene;
+    await using primary = await startPrimary({ path: scene.file("source"), blobs: "none" });
     const options = { replicateFrom: primary.address, blobs: "none" } as const;
-    await using ours = await startSecondary({ path: path("ours.fs"), ...options });
+    await using ours = await startSecondary({ path: scene.file("ours"), ...options });
     await using python = await ZrsSecondary.start({
-      path: path("python.fs"),
+      path: scene.file("python"),
       replicateFrom: primary.address,
-      fsync: false,
     });
     const { after } = await writeBlobs(writer);
     await ours.waitForTid(after.tid);
     await python.waitFor(after.tid);
     await python.close();
-    await assertSameFile(path("ours.fs"), path("Data.fs"));
-    await assertSameFile(path("python.fs"), path("Data.fs"));
+    await scene.assertSameRecords("ours");
+    await scene.assertSameRecords("python");
     await using zodb = await OpenCheck.start("zodb6");
-    assert.equal((await zodb.check(path("ours.fs"))).fstest, null);
+    assert.equal((await zodb.check(scene.file("ours"))).fstest, null);
   },
 );
 
@@ -132,84 +179,47 @@ for (const layout of ["bushy", "lawn"]) {
     `a copy of a zc.zrs primary has its blobs, too, and ZODB loads them: ${layout}`,
     ["zodb55"],
     async () => {
-      await using directory = await TempDirectory.make();
-      const path = (name: string) => directory.join(name);
-      await Deno.mkdir(path("blobs"));
-      await Deno.writeTextFile(path("blobs/.layout"), layout);
-      await using writer = await ZodbWriter.start("zodb55", {
-        path: path("Data.fs"),
-        blobDir: path("blobs"),
-        replicateTo: "127.0.0.1:0",
-        fsync: false,
-      });
-      await Deno.mkdir(path("copy"));
-      await Deno.writeTextFile(path("copy/.layout"), layout);
-      await using secondary = await startSecondary({
-        path: path("copy.fs"),
-        replicateFrom: writer.address,
-        blobs: "replicate",
-        blobDir: path("copy"),
-      });
+      await using scene = await Scene.start({ replicates: true, layout });
+      const { writer } = scene;
+      await using secondary = await startSecondary({ ...scene.with("copy"), replicateFrom: writer.address });
       const { after } = await writeBlobs(writer);
       await secondary.waitForTid(after.tid);
       await secondary.stop();
-      await assertSameFile(path("copy.fs"), path("Data.fs"));
-      await assertSameBlobs(path("copy"), path("blobs"));
-      assert.equal((await blobFilesOf(path("copy"))).size, 6);
+      await scene.assertSame("copy");
+      assert.equal((await blobFilesOf(scene.blobs("copy"))).size, 6);
       await using zodb = await OpenCheck.start("zodb55");
-      const { tid } = await zodb.check(path("copy.fs"), { readOnly: false, blobDir: path("copy") });
+      const { tid } = await zodb.check(scene.file("copy"), { readOnly: false, blobDir: scene.blobs("copy") });
       assert.equal(tid, after.tid);
     },
   );
 }
 
 peerTest("a zc.zrs secondary gets our blobs, the empty one as well", ["zodb55"], async () => {
-  await using directory = await TempDirectory.make();
-  const path = (name: string) => directory.join(name);
-  await using writer = await ZodbWriter.start("zodb55", {
-    path: path("Data.fs"),
-    blobDir: path("blobs"),
-    fsync: false,
-  });
-  await using primary = await startPrimary({
-    path: path("Data.fs"),
-    blobs: "replicate",
-    blobDir: path("blobs"),
-  });
+  await using scene = await Scene.start();
+  const { writer } = scene;
+  await using primary = await startPrimary(scene.with("source"));
   await using python = await ZrsSecondary.start({
-    path: path("python.fs"),
-    blobDir: path("python"),
+    path: scene.file("python"),
+    blobDir: scene.blobs("python"),
     replicateFrom: primary.address,
-    fsync: false,
   });
   const { after } = await writeBlobs(writer);
   await python.waitFor(after.tid);
   await python.close();
-  await assertSameFile(path("python.fs"), path("Data.fs"));
-  await assertSameBlobs(path("python"), path("blobs"));
-  assert([...(await blobFilesOf(path("python"))).values()].some(({ size }) => size === 0));
+  await scene.assertSame("python");
+  assert([...(await blobFilesOf(scene.blobs("python"))).values()].some(({ size }) => size === 0));
 });
 
 peerTest(
   "a zc.zrs secondary without a blob directory is refused by a source with blobs",
   ["zodb55"],
   async () => {
-    await using directory = await TempDirectory.make();
-    const path = (name: string) => directory.join(name);
-    await using writer = await ZodbWriter.start("zodb55", {
-      path: path("Data.fs"),
-      blobDir: path("blobs"),
-      fsync: false,
-    });
-    await using primary = await startPrimary({
-      path: path("Data.fs"),
-      blobs: "replicate",
-      blobDir: path("blobs"),
-    });
+    await using scene = await Scene.start();
+    const { writer } = scene;
+    await using primary = await startPrimary(scene.with("source"));
     await using python = await ZrsSecondary.start({
-      path: path("python.fs"),
+      path: scene.file("python"),
       replicateFrom: primary.address,
-      fsync: false,
     });
     await writer.commit([["a", 100]]);
     const reason = /zrs2\.0 cannot carry: give the secondary a blob directory/;
@@ -224,40 +234,25 @@ for (const protocol of ["native", "zrs2"] as const) {
     `blobs travel along a chain of ours, to a zc.zrs secondary at its end: ${protocol}`,
     ["zodb55"],
     async () => {
-      await using directory = await TempDirectory.make();
-      const path = (name: string) => directory.join(name);
-      await using writer = await ZodbWriter.start("zodb55", {
-        path: path("Data.fs"),
-        blobDir: path("blobs"),
-        fsync: false,
-      });
-      await using primary = await startPrimary({
-        path: path("Data.fs"),
-        blobs: "replicate",
-        blobDir: path("blobs"),
-      });
+      await using scene = await Scene.start();
+      const { writer } = scene;
+      await using primary = await startPrimary(scene.with("source"));
       await using middle = await startSecondary({
-        path: path("middle.fs"),
+        ...scene.with("middle"),
         replicateFrom: primary.address,
         replicateTo: ANY_PORT,
-        blobs: "replicate",
-        blobDir: path("middle"),
         protocol,
       });
       await using python = await ZrsSecondary.start({
-        path: path("python.fs"),
-        blobDir: path("python"),
+        path: scene.file("python"),
+        blobDir: scene.blobs("python"),
         replicateFrom: middle.address,
-        fsync: false,
       });
       const { after } = await writeBlobs(writer);
       await middle.waitForTid(after.tid);
       await python.waitFor(after.tid);
       await python.close();
-      for (const copy of ["middle", "python"]) {
-        await assertSameFile(path(`${copy}.fs`), path("Data.fs"));
-        await assertSameBlobs(path(copy), path("blobs"));
-      }
+      for (const copy of ["middle", "python"]) await scene.assertSame(copy);
     },
   );
 }
@@ -266,31 +261,21 @@ peerTest(
   "a packed source's blobs reach a new copy record by record and as they lie",
   ["zodb55"],
   async () => {
-    await using directory = await TempDirectory.make();
-    const path = (name: string) => directory.join(name);
-    await using writer = await ZodbWriter.start("zodb55", {
-      path: path("Data.fs"),
-      blobDir: path("blobs"),
-      fsync: false,
-    });
-    await using primary = await startPrimary({
-      path: path("Data.fs"),
-      blobs: "replicate",
-      blobDir: path("blobs"),
-    });
-    const options = { replicateFrom: primary.address, blobs: "replicate", protocol: "native" } as const;
+    await using scene = await Scene.start();
+    const { writer } = scene;
+    await using primary = await startPrimary(scene.with("source"));
+    const options = { replicateFrom: primary.address, protocol: "native" } as const;
     // Its file lies otherwise once the source has been packed, so what follows comes record by record.
-    await using old = await startSecondary({ path: path("old.fs"), blobDir: path("old"), ...options });
+    await using old = await startSecondary({ ...scene.with("old"), ...options });
     const { after } = await writeBlobs(writer);
     await old.waitForTid(after.tid);
     await writer.pack();
     const { tid } = await writer.commitBlobs([["small", 30], ["new", 200_000]]);
     await old.waitForTid(tid);
-    await using fresh = await startSecondary({ path: path("fresh.fs"), blobDir: path("fresh"), ...options });
+    await using fresh = await startSecondary({ ...scene.with("fresh"), ...options });
     await fresh.waitForTid(tid);
-    await assertSameFile(path("fresh.fs"), path("Data.fs"));
-    await assertSameBlobs(path("fresh"), path("blobs"));
-    const [kept, all] = [await blobFilesOf(path("blobs")), await blobFilesOf(path("old"))];
+    await scene.assertSame("fresh");
+    const [kept, all] = [await blobFilesOf(scene.blobs("source")), await blobFilesOf(scene.blobs("old"))];
     assert(all.size > kept.size);
     for (const [name, { size }] of kept) assert.equal(all.get(name)?.size, size, name);
   },
@@ -300,34 +285,29 @@ peerTest(
   "a copy that shares the source's directory has all records, writes no blob, and ZODB loads them",
   ["zodb55"],
   async () => {
-    await using directory = await TempDirectory.make();
-    const path = (name: string) => directory.join(name);
-    await using writer = await ZodbWriter.start("zodb55", {
-      path: path("Data.fs"),
-      blobDir: path("blobs"),
-      fsync: false,
-    });
+    await using scene = await Scene.start();
+    const { writer } = scene;
     const { after } = await writeBlobs(writer);
     const stamps = async () =>
-      await Promise.all((await walk(path("blobs"))).map(async (name) => {
-        const { ino, ctime, mode } = await Deno.stat(path(`blobs/${name}`));
+      await Promise.all((await walk(scene.blobs("source"))).map(async (name) => {
+        const { ino, ctime, mode } = await Deno.stat(`${scene.blobs("source")}/${name}`);
         return { name, ino, ctime, mode };
       }));
     const before = await stamps();
-    const blobs = { blobs: "shared", blobDir: path("blobs") } as const;
-    await using primary = await startPrimary({ path: path("Data.fs"), ...blobs });
+    const blobs = { blobs: "shared", blobDir: scene.blobs("source") } as const;
+    await using primary = await startPrimary({ path: scene.file("source"), ...blobs });
     await using ours = await startSecondary({
-      path: path("copy.fs"),
+      path: scene.file("copy"),
       replicateFrom: primary.address,
       ...blobs,
     });
     await ours.waitForTid(after.tid);
     assert.equal(ours.node.status().blobs, "shared");
     await ours.stop();
-    await assertSameFile(path("copy.fs"), path("Data.fs"));
+    await scene.assertSameRecords("copy");
     assert.deepEqual(await stamps(), before);
     await using zodb = await OpenCheck.start("zodb55");
-    const { tid } = await zodb.check(path("copy.fs"), { readOnly: false, blobDir: path("blobs") });
+    const { tid } = await zodb.check(scene.file("copy"), { readOnly: false, blobDir: scene.blobs("source") });
     assert.equal(tid, after.tid);
   },
 );

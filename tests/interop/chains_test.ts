@@ -30,16 +30,12 @@ async function writeOfEverything(writer: ZodbWriter): Promise<string> {
 
 peerTest("our secondary copies a zc.zrs primary byte by byte, live and late", ["zodb55"], async () => {
   await using directory = await TempDirectory.make();
-  const [source, live, late] = ["Data.fs", "live.fs", "late.fs"].map((name) => directory.join(name)) as [
-    string,
-    string,
-    string,
+  const [source, live, late] = [
+    directory.join("Data.fs"),
+    directory.join("live.fs"),
+    directory.join("late.fs"),
   ];
-  await using writer = await ZodbWriter.start("zodb55", {
-    path: source,
-    replicateTo: "127.0.0.1:0",
-    fsync: false,
-  });
+  await using writer = await ZodbWriter.start("zodb55", { path: source, replicateTo: "127.0.0.1:0" });
   await using follows = await startSecondary({ path: live, replicateFrom: writer.address, keepAliveMs: 20 });
   const tid = await writeOfEverything(writer);
   await using catchesUp = await startSecondary({ path: late, replicateFrom: writer.address });
@@ -52,25 +48,20 @@ peerTest("our secondary copies a zc.zrs primary byte by byte, live and late", ["
 
 peerTest("a zc.zrs secondary copies our primary byte by byte, live and late", ["zodb55"], async () => {
   await using directory = await TempDirectory.make();
-  const [source, live, late] = ["Data.fs", "live.fs", "late.fs"].map((name) => directory.join(name)) as [
-    string,
-    string,
-    string,
+  const [source, live, late] = [
+    directory.join("Data.fs"),
+    directory.join("live.fs"),
+    directory.join("late.fs"),
   ];
-  await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path: source });
   await using primary = await startPrimary({ path: source });
   await using follows = await ZrsSecondary.start({
     path: live,
     replicateFrom: primary.address,
     keepAliveDelay: 1,
-    fsync: false,
   });
   const tid = await writeOfEverything(writer);
-  await using catchesUp = await ZrsSecondary.start({
-    path: late,
-    replicateFrom: primary.address,
-    fsync: false,
-  });
+  await using catchesUp = await ZrsSecondary.start({ path: late, replicateFrom: primary.address });
   await follows.waitFor(tid);
   await catchesUp.waitFor(tid);
   await follows.close();
@@ -86,18 +77,13 @@ peerTest("Python, ours, Python: each has the same file, over Unix sockets too", 
   await using writer = await ZodbWriter.start("zodb55", {
     path: path("Data.fs"),
     replicateTo: path("first"),
-    fsync: false,
   });
   await using ours = await startSecondary({
     path: path("ours.fs"),
     replicateFrom: writer.address,
     replicateTo: addressOf(path("second")),
   });
-  await using last = await ZrsSecondary.start({
-    path: path("last.fs"),
-    replicateFrom: ours.address,
-    fsync: false,
-  });
+  await using last = await ZrsSecondary.start({ path: path("last.fs"), replicateFrom: ours.address });
   const tid = await writeOfEverything(writer);
   const end = await last.waitFor(tid);
   assert.deepEqual(await writer.status(), end);
@@ -109,13 +95,12 @@ peerTest("Python, ours, Python: each has the same file, over Unix sockets too", 
 peerTest("ours, Python, ours, ours: each has the same file", ["zodb55"], async () => {
   await using directory = await TempDirectory.make();
   const path = (name: string) => directory.join(name);
-  await using writer = await ZodbWriter.start("zodb55", { path: path("Data.fs"), fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path: path("Data.fs") });
   await using primary = await startPrimary({ path: path("Data.fs") });
   await using python = await ZrsSecondary.start({
     path: path("python.fs"),
     replicateFrom: primary.address,
     replicateTo: "127.0.0.1:0",
-    fsync: false,
   });
   await using third = await startSecondary({
     path: path("third.fs"),
@@ -143,14 +128,12 @@ for (const duplicates of [false, true]) {
     await using writer = await ZodbWriter.start("zodb55", {
       path: path("Data.fs"),
       replicateTo: "127.0.0.1:0",
-      fsync: false,
     });
     await using primary = await startPrimary({ path: path("Data.fs") });
     await using ours = await startSecondary({ path: path("ours.fs"), replicateFrom: writer.address });
     await using python = await ZrsSecondary.start({
       path: path("python.fs"),
       replicateFrom: primary.address,
-      fsync: false,
     });
     const { tid } = await take(randomSteps({ seed: 4, count: 300, duplicates }), writer);
     await ours.waitForTid(tid);
@@ -173,7 +156,6 @@ peerTest(
     await using writer = await ZodbWriter.start("zodb55", {
       path: path("Data.fs"),
       replicateTo: "127.0.0.1:0",
-      fsync: false,
     });
     await using ours = await startSecondary({ path: path("ours.fs"), replicateFrom: writer.address });
     await using primary = await startPrimary({ path: path("Data.fs") });
@@ -181,7 +163,6 @@ peerTest(
       path: path("python.fs"),
       replicateFrom: primary.address,
       reconnectDelay: 0.05,
-      fsync: false,
     });
     const { tid } = await writer.commit([["a", 10]]);
     await ours.waitForTid(tid);
@@ -194,7 +175,7 @@ peerTest(
     const { address } = writer;
     await writer.kill();
     await ours.log.waitFor(/closed the connection|Cannot (read|connect)/);
-    await using offline = await ZodbWriter.start("zodb55", { path: path("Data.fs"), fsync: false });
+    await using offline = await ZodbWriter.start("zodb55", { path: path("Data.fs") });
     const end = await offline.commit([["a", 20]]);
     await offline.close();
     await using again = await ZrsPrimary.start({ path: path("Data.fs"), replicateTo: address });

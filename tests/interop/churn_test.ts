@@ -65,7 +65,7 @@ class Churn implements AsyncDisposable {
 
   static async begin(directory: TempDirectory): Promise<Churn> {
     const path = directory.join("Data.fs");
-    const writer = await ZodbWriter.start("zodb55", { path, fsync: false });
+    const writer = await ZodbWriter.start("zodb55", { path });
     for (let i = 0; i < 8; i++) await writer.commit([["key 0", 10]]);
     return new Churn(directory, writer, await startPrimary({ path }));
   }
@@ -119,7 +119,7 @@ class Churn implements AsyncDisposable {
 
   async #reopen(environment: EnvironmentName, kill: boolean): Promise<void> {
     await (kill ? this.#writer.kill() : this.#writer.close());
-    this.#writer = await ZodbWriter.start(environment, { path: this.path("Data"), fsync: false });
+    this.#writer = await ZodbWriter.start(environment, { path: this.path("Data") });
   }
 
   async #start(name: string): Promise<void> {
@@ -131,7 +131,7 @@ class Churn implements AsyncDisposable {
       this.#far ??= await startSecondary({ path: this.path("far"), replicateFrom: chain });
     } else {
       const path = this.path("python");
-      this.#python ??= await ZrsSecondary.start({ path, replicateFrom, reconnectDelay: 0.05, fsync: false });
+      this.#python ??= await ZrsSecondary.start({ path, replicateFrom, reconnectDelay: 0.05 });
     }
   }
 

@@ -9,7 +9,7 @@ import { ZrsProcess } from "./processes.ts";
 
 /** Commits, with undos and undone undos, so that there are back pointers and chains of them. */
 async function commitTo(path: string, count: number): Promise<void> {
-  await using writer = await ZodbWriter.start("zodb55", { path, fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path });
   for (let round = 0; round < 3; round++) {
     await writer.commitMany({ count, size: 300, objects: 3, keys: 10 });
     await writer.undo([1]);
@@ -20,7 +20,7 @@ async function commitTo(path: string, count: number): Promise<void> {
 
 /** Packs all but what is committed afterwards. */
 async function packAt(path: string): Promise<void> {
-  await using writer = await ZodbWriter.start("zodb55", { path, fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path });
   await writer.pack();
   await writer.commitMany({ count: 5, size: 300, objects: 3, keys: 10 });
   await writer.undo([1]);
@@ -74,7 +74,7 @@ peerTest(
     const original = directory.join("original.fs");
     await commitTo(original, 40);
     await Deno.copyFile(original, copy);
-    await using writer = await ZodbWriter.start("zodb55", { path: copy, fsync: false });
+    await using writer = await ZodbWriter.start("zodb55", { path: copy });
     await writer.pack();
     await writer.close();
     const packedCopy = await compare(copy, original);

@@ -51,7 +51,7 @@ export async function startCopies(replicateFrom: string, path: (name: string) =>
   await using owned = new AsyncDisposableStack();
   // Python takes longest to start: the others begin when it does.
   const python = owned.use(
-    await ZrsSecondary.start({ path: path("python"), replicateFrom, reconnectDelay: 0.05, fsync: false }),
+    await ZrsSecondary.start({ path: path("python"), replicateFrom, reconnectDelay: 0.05 }),
   );
   const zrs2 = owned.use(await startSecondary({ path: path("zrs2"), replicateFrom, protocol: "zrs2" }));
   const native = owned.use(

@@ -8,7 +8,7 @@ import { assertSameFile } from "./sameness.ts";
 
 /** A source with some transactions, and a copy of it. @returns the last tid */
 async function makeSourceAndCopies(source: string, ...copies: string[]): Promise<string> {
-  await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path: source });
   await writer.commitMany({ count: 10, size: 100, objects: 3 });
   const { tid } = await writer.close();
   for (const copy of copies) await Deno.copyFile(source, copy);
@@ -17,7 +17,7 @@ async function makeSourceAndCopies(source: string, ...copies: string[]): Promise
 
 /** Commits to a file that nobody else has open. @returns the last tid */
 async function commitAlone(path: string, key: string): Promise<string> {
-  await using writer = await ZodbWriter.start("zodb55", { path, fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path });
   await writer.commit([[key, 100]]);
   return (await writer.close()).tid;
 }
@@ -32,11 +32,7 @@ peerTest("a forked copy is refused in words, with where it parted, and left alon
 
   await using primary = await startPrimary({ path: path("Data.fs") });
   await using ours = await startSecondary({ path: path("ours.fs"), replicateFrom: primary.address });
-  await using python = await ZrsSecondary.start({
-    path: path("python.fs"),
-    replicateFrom: primary.address,
-    fsync: false,
-  });
+  await using python = await ZrsSecondary.start({ path: path("python.fs"), replicateFrom: primary.address });
   const reason = (tid: string) => new RegExp(`forked: .*${tid}.*common.*${common}.*followed by ${after}`);
   const { level, message, facts } = await ours.log.waitFor(/refuses this replica: .*forked/);
   assert.equal(level, "error");
@@ -60,11 +56,7 @@ peerTest("a copy that is ahead is refused in words, and left alone", ["zodb55"],
 
   await using primary = await startPrimary({ path: path("Data.fs") });
   await using ours = await startSecondary({ path: path("ours.fs"), replicateFrom: primary.address });
-  await using python = await ZrsSecondary.start({
-    path: path("python.fs"),
-    replicateFrom: primary.address,
-    fsync: false,
-  });
+  await using python = await ZrsSecondary.start({ path: path("python.fs"), replicateFrom: primary.address });
   const reason = (tid: string) => new RegExp(`ahead: .*${tid}.*ends with ${last}`);
   assert.match((await ours.log.waitFor(/refuses this replica/)).message, reason(ahead[0]!));
   assert.match((await python.waitForLog(/refused: ahead/)).message, reason(ahead[1]!));
@@ -87,12 +79,11 @@ for (
     await using python = await ZrsSecondary.start({
       path: path("python.fs"),
       replicateFrom: primary.address,
-      fsync: false,
     });
     await using late = await startSecondary({ path: path("late.fs"), replicateFrom: primary.address });
     await late.waitForTid(kept);
     await late.stop();
-    await using writer = await ZodbWriter.start("zodb55", { path: path("Data.fs"), fsync: false });
+    await using writer = await ZodbWriter.start("zodb55", { path: path("Data.fs") });
     await writer.commitMany({ count: 5, size: 100 });
     const lost = (await writer.close()).tid;
     await ours.waitForTid(lost);
@@ -152,11 +143,7 @@ peerTest("a zc.zrs primary that cannot send a transaction is recognised", ["zodb
   const path = (name: string) => directory.join(name);
   let before: string;
   {
-    await using writer = await ZodbWriter.start("zodb55", {
-      path: path("Data.fs"),
-      blobDir: path("blobs"),
-      fsync: false,
-    });
+    await using writer = await ZodbWriter.start("zodb55", { path: path("Data.fs"), blobDir: path("blobs") });
     before = (await writer.commit([["a", 10]])).tid;
     await writer.commitBlobs([["blob", 100]]);
     await writer.close();
@@ -188,11 +175,7 @@ peerTest("a copy that is ahead of a chained node waits for it, whoever wrote it"
     replicateTo: { transport: "unix", path: path("middle-socket") },
   });
   await using ours = await startSecondary({ path: path("ours.fs"), replicateFrom: middle.address });
-  await using python = await ZrsSecondary.start({
-    path: path("python.fs"),
-    replicateFrom: middle.address,
-    fsync: false,
-  });
+  await using python = await ZrsSecondary.start({ path: path("python.fs"), replicateFrom: middle.address });
   await middle.log.lines.waitFor(
     "both to wait",
     () => middle.log.matching(new RegExp(`ahead of this replica: has ${ahead}.*waits`)).length === 2,

@@ -94,11 +94,7 @@ peerTest("by zrs2 our copy has the very extensions, zc.zrs's copies what they sa
     replicateFrom: primary.address,
     protocol: "zrs2",
   });
-  await using python = await ZrsSecondary.start({
-    path: path("python.fs"),
-    replicateFrom: primary.address,
-    fsync: false,
-  });
+  await using python = await ZrsSecondary.start({ path: path("python.fs"), replicateFrom: primary.address });
   await ours.waitForTid(lastTid);
   await python.waitFor(lastTid.toString(16).padStart(16, "0"));
   await python.close();
@@ -124,11 +120,7 @@ peerTest("by zrs2 an extension that nobody could load stops no stream", ["zodb55
     replicateFrom: primary.address,
     protocol: "zrs2",
   });
-  await using python = await ZrsSecondary.start({
-    path: path("python.fs"),
-    replicateFrom: primary.address,
-    fsync: false,
-  });
+  await using python = await ZrsSecondary.start({ path: path("python.fs"), replicateFrom: primary.address });
   await ours.waitForTid(lastTid);
   await python.waitFor(lastTid.toString(16).padStart(16, "0"));
   await python.close();

@@ -13,7 +13,7 @@ peerTest(
   async () => {
     await using directory = await TempDirectory.make();
     const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-    await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
+    await using writer = await ZodbWriter.start("zodb55", { path: source });
     await using primary = await startPrimary({ path: source });
     await using secondary = await startSecondary({ path: copy, replicateFrom: primary.address });
     await writer.commit([["a", 100], ["b", "text"]], {
@@ -52,7 +52,7 @@ peerTest(
   async () => {
     await using directory = await TempDirectory.make();
     const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-    await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
+    await using writer = await ZodbWriter.start("zodb55", { path: source });
     await using primary = await startPrimary({ path: source });
     await using secondary = await startSecondary({ path: copy, replicateFrom: primary.address });
     const oid = "0000000000000007";
@@ -71,7 +71,7 @@ peerTest(
 peerTest("records and transactions larger than any buffer are copied byte by byte", ["zodb55"], async () => {
   await using directory = await TempDirectory.make();
   const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-  await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path: source });
   await using primary = await startPrimary({ path: source });
   await using secondary = await startSecondary({ path: copy, replicateFrom: primary.address });
   const [small, big, huge] = ["0000000000000001", "0000000000000002", "0000000000000003"];
@@ -94,7 +94,7 @@ peerTest("records and transactions larger than any buffer are copied byte by byt
 peerTest("any oid and any tid are copied, far beyond what a number holds exactly", ["zodb55"], async () => {
   await using directory = await TempDirectory.make();
   const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-  await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path: source });
   await using primary = await startPrimary({ path: source });
   await using secondary = await startSecondary({ path: copy, replicateFrom: primary.address });
   const oids = [

@@ -65,7 +65,7 @@ peerTest(
     await using source = await TempDirectory.make();
     await using place = await TempDirectory.make();
     const [original, copy] = [source.join("Data.fs"), place.join("Data.fs")];
-    await using writer = await ZodbWriter.start("zodb55", { path: original, fsync: false });
+    await using writer = await ZodbWriter.start("zodb55", { path: original });
     await using primary = await ZrsProcess.start(ready, "primary", original, "--replicate-to", "127.0.0.1:0");
     await using zodb = await OpenCheck.start("zodb55");
     const busy = new BusyWriter(writer);
@@ -106,7 +106,7 @@ peerTest("a primary that is killed at any moment is found again by its secondari
   await using place = await TempDirectory.make();
   await using second = await TempDirectory.make();
   const [original, copy, chained] = [source.join("Data.fs"), place.join("Data.fs"), second.join("Data.fs")];
-  await using writer = await ZodbWriter.start("zodb55", { path: original, fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path: original });
   const follow = ["primary", original, "--replicate-to", `127.0.0.1:${freePort()}`];
   let primary = await ZrsProcess.start(ready, ...follow);
   await using secondary = await ZrsProcess.start(

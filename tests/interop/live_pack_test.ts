@@ -46,7 +46,6 @@ for (const [what, environment, kind] of SOURCES) {
       const path = (name: string) => directory.join(`${name}.fs`);
       await using writer = await ZodbWriter.start(environment, {
         path: path("source"),
-        fsync: false,
         ...(kind === "zc.zrs" && { replicateTo: "127.0.0.1:0" }),
       });
       const first = await write(writer, 0);
@@ -67,7 +66,6 @@ for (const [what, environment, kind] of SOURCES) {
         path: path("python"),
         replicateFrom,
         reconnectDelay: 0.05,
-        fsync: false,
       });
       await middle.waitForTid(first);
       let last = first;
@@ -115,7 +113,7 @@ peerTest(
     await using directory = await TempDirectory.make();
     const path = (name: string) => directory.join(name);
     const [fs, blobDir] = [path("source.fs"), path("source")];
-    await using writer = await ZodbWriter.start("zodb6", { path: fs, blobDir, fsync: false });
+    await using writer = await ZodbWriter.start("zodb6", { path: fs, blobDir });
     await writer.commitBlobs([["a", 10], ["b", 200_000], ["garbage", 30]]);
     await writer.commitBlobs([["a", 11]]);
     const { tid } = await writer.commit([["garbage", null]]);

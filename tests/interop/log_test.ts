@@ -17,7 +17,7 @@ for (const environment of ["zodb55", "zodb6"] satisfies EnvironmentName[]) {
   peerTest(`a log of a file that ${environment} writes is its history`, [environment], async () => {
     await using directory = await TempDirectory.make();
     const path = directory.join("Data.fs");
-    await using writer = await ZodbWriter.start(environment, { path, fsync: false });
+    await using writer = await ZodbWriter.start(environment, { path });
     await writer.commit([["a", 10], ["b", 20]], { user: "zoë", description: "two\nlines" });
     await writer.commitMany({ count: 10, size: 50, objects: 2, keys: 5 });
     await writer.pack();

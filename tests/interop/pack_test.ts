@@ -18,7 +18,7 @@ async function writeHistory(
   isPacked: boolean,
 ): Promise<string[]> {
   const tids: string[] = [];
-  await using writer = await ZodbWriter.start(environment, { path, fsync: false });
+  await using writer = await ZodbWriter.start(environment, { path });
   const note = ({ tid }: { tid: string }) => void tids.push(tid);
   note(await writer.commit([["a", 500], ["b", 20], ["c", 100]], { user: "zoë", extension: { n: 1 } }));
   note(await writer.commitMany({ count: 8, size: 60, objects: 2, keys: 5 }));
@@ -107,7 +107,7 @@ function current(
 
 /** @returns false when ZODB fails to pack: without gc it drops what later undos point back to */
 async function packs(environment: EnvironmentName, path: string, tid: string, gc: boolean): Promise<boolean> {
-  await using writer = await ZodbWriter.start(environment, { path, fsync: false });
+  await using writer = await ZodbWriter.start(environment, { path });
   try {
     await writer.pack({ tid, gc });
   } catch (error) {
@@ -131,7 +131,6 @@ for (const environment of ["zodb55", "zodb6"] satisfies EnvironmentName[]) {
         await using writer = await ZodbWriter.start(environment, {
           path: at("ours.fs"),
           blobDir: at("ours"),
-          fsync: false,
         });
         await writer.commitBlobs([["a", 10], ["b", 20], ["garbage", 30]]);
         await writer.commitBlobs([["a", 11], ["b", 21]]);
@@ -158,7 +157,6 @@ for (const environment of ["zodb55", "zodb6"] satisfies EnvironmentName[]) {
         await using writer = await ZodbWriter.start(environment, {
           path: at("theirs.fs"),
           blobDir: at("theirs"),
-          fsync: false,
         });
         await writer.pack({ tid, keepOld });
         await writer.close();

@@ -56,7 +56,7 @@ for (const environment of ["zodb55", "zodb6"] as const) {
     async () => {
       await using directory = await TempDirectory.make();
       const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-      await using writer = await ZodbWriter.start(environment, { path: source, zeo: true, fsync: false });
+      await using writer = await ZodbWriter.start(environment, { path: source, zeo: true });
       await using primary = await startPrimary({ path: source });
       await using secondary = await startSecondary({ path: copy, replicateFrom: primary.address });
       const seen = new EverSeen();
@@ -84,7 +84,7 @@ for (const environment of ["zodb55", "zodb6"] as const) {
     async () => {
       await using directory = await TempDirectory.make();
       const path = (name: string) => directory.join(`${name}.fs`);
-      await using writer = await ZodbWriter.start(environment, { path: path("source"), fsync: false });
+      await using writer = await ZodbWriter.start(environment, { path: path("source") });
       await using primary = await startPrimary({ path: path("source") });
       await using copies = await startCopies(primary.address, path);
       const seen = new EverSeen();
@@ -122,7 +122,7 @@ for (const environment of ["zodb55", "zodb6"] as const) {
       await using place = await TempDirectory.make();
       const source = directory.join("source.fs");
       const path = (name: string) => place.join(`${name}.fs`);
-      await using writer = await ZodbWriter.start(environment, { path: source, fsync: false });
+      await using writer = await ZodbWriter.start(environment, { path: source });
       await writer.commitMany({ count: 400, size: 5_000, objects: 2, keys: 40 });
       await writer.undo([1]);
       // So slow that the pack is over long before they are.
@@ -153,7 +153,7 @@ for (const environment of ["zodb55", "zodb6"] as const) {
   peerTest(`a copy that begins after a pack is byte-identical (${environment})`, [environment], async () => {
     await using directory = await TempDirectory.make();
     const source = directory.join("Data.fs");
-    await using writer = await ZodbWriter.start(environment, { path: source, fsync: false });
+    await using writer = await ZodbWriter.start(environment, { path: source });
     await using primary = await startPrimary({ path: source });
     for (let round = 0; round < 3; round++) {
       const tid = await writeBetweenPacks(writer, round);
@@ -174,7 +174,7 @@ for (const environment of ["zodb55", "zodb6"] as const) {
       await using directory = await TempDirectory.make();
       const source = directory.join("Data.fs");
       const path = (name: string) => directory.join(`${name}.fs`);
-      await using writer = await ZodbWriter.start(environment, { path: source, fsync: false });
+      await using writer = await ZodbWriter.start(environment, { path: source });
       await using primary = await startPrimary({ path: source });
       for (let round = 0; round < 3; round++) {
         await writeBetweenPacks(writer, round);
@@ -221,8 +221,8 @@ for (const environment of ["zodb55", "zodb6"] as const) {
       await using directory = await TempDirectory.make();
       const path = (name: string) => directory.join(`${name}.fs`);
       const other = (name: string) => path(`other ${name}`);
-      await using writer = await ZodbWriter.start(environment, { path: path("source"), fsync: false });
-      await using stranger = await ZodbWriter.start(environment, { path: path("stranger"), fsync: false });
+      await using writer = await ZodbWriter.start(environment, { path: path("source") });
+      await using stranger = await ZodbWriter.start(environment, { path: path("stranger") });
       await using primary = await startPrimary({ path: path("source") });
       for (const [source, name, copy] of [[writer, "source", path], [stranger, "stranger", other]] as const) {
         const { tid } = await source.commit([["a", 10], ["b", 20]]);
@@ -247,7 +247,7 @@ for (const environment of ["zodb55", "zodb6"] as const) {
   peerTest(`voted transactions wait until they are finished (${environment})`, [environment], async () => {
     await using directory = await TempDirectory.make();
     const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-    await using writer = await ZodbWriter.start(environment, { path: source, fsync: false });
+    await using writer = await ZodbWriter.start(environment, { path: source });
     await using primary = await startPrimary({ path: source });
     await using secondary = await startSecondary({ path: copy, replicateFrom: primary.address });
     const held = (size: number) => ({ records: [{ oid: "0000000000000009", size }], description: "held" });
@@ -266,7 +266,7 @@ for (const environment of ["zodb55", "zodb6"] as const) {
     }
     await writer.hold(held(100));
     await writer.kill();
-    await using successor = await ZodbWriter.start(environment, { path: source, fsync: false });
+    await using successor = await ZodbWriter.start(environment, { path: source });
     const { tid } = await successor.commit([["a", 100]]);
     await secondary.waitForTid(tid);
     await assertSameFile(copy, source);
@@ -280,14 +280,13 @@ peerTest(
   async () => {
     await using directory = await TempDirectory.make();
     const path = (name: string) => directory.join(name);
-    await using writer = await ZodbWriter.start("zodb6", { path: path("Data.fs"), fsync: false });
+    await using writer = await ZodbWriter.start("zodb6", { path: path("Data.fs") });
     await using primary = await startPrimary({ path: path("Data.fs") });
     await using ours = await startSecondary({ path: path("ours.fs"), replicateFrom: primary.address });
     await using python = await ZrsSecondary.start({
       path: path("python.fs"),
       replicateFrom: primary.address,
       reconnectDelay: 0.05,
-      fsync: false,
     });
     const empty = { user: "nobody", description: "nothing", extension: { k: 1 }, records: [] };
     await writer.store([empty, empty]);
@@ -311,7 +310,6 @@ peerTest("a zc.zrs primary is packed while we copy it, are away, or begin", ["zo
   await using writer = await ZodbWriter.start("zodb55", {
     path: path("Data.fs"),
     replicateTo: "127.0.0.1:0",
-    fsync: false,
   });
   await using attached = await startSecondary({ path: path("attached.fs"), replicateFrom: writer.address });
   const seen = new EverSeen();

@@ -61,7 +61,6 @@ class Drill implements AsyncDisposable {
       await using writer = await ZodbWriter.start(environment, {
         path: machines.database("db1"),
         blobDir: machines.blobs("db1"),
-        fsync: false,
       });
       if (blobs) await writer.commitBlobs([["old", 100_000], ["empty", 0]]);
       const { tid } = await writer.commitMany({ count: 50, size: 300, objects: 3, keys: 20 });

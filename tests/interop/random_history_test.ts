@@ -14,7 +14,7 @@ for (const environment of ["zodb55", "zodb6"] as const) {
       for (let seed = 1; seed <= 3; seed++) {
         const source = directory.join(`${seed}.fs`);
         const [live, late] = [directory.join(`${seed}-live.fs`), directory.join(`${seed}-late.fs`)];
-        await using writer = await ZodbWriter.start(environment, { path: source, fsync: false });
+        await using writer = await ZodbWriter.start(environment, { path: source });
         await using primary = await startPrimary({ path: source });
         await using follows = await startSecondary({ path: live, replicateFrom: primary.address });
         const { tid } = await take(randomSteps({ seed, count: 150, duplicates }), writer);

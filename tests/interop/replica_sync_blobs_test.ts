@@ -40,7 +40,7 @@ class Place implements AsyncDisposable {
   static async make(environment: "zodb55" | "zodb6" = "zodb55"): Promise<Place> {
     const directory = await TempDirectory.make();
     const [path, blobDir] = [directory.join("Data.fs"), directory.join(BLOBS)];
-    return new Place(directory, await ZodbWriter.start(environment, { path, blobDir, fsync: false }));
+    return new Place(directory, await ZodbWriter.start(environment, { path, blobDir }));
   }
 
   /** What names the source and the copy, on one of the ways between them. */
@@ -312,7 +312,6 @@ peerTest("a primary of zc.zrs gives a copy its blobs, too", ["zodb55"], async ()
     path: path("Data.fs"),
     blobDir: path("blobs"),
     replicateTo: "127.0.0.1:0",
-    fsync: false,
   });
   const { tid } = await writeBlobs(writer);
   const url = `zrs://${writer.address}`;

@@ -1,6 +1,6 @@
 /** `zrs replica-sync` as a process, with real ZODB, ZEO and zc.zrs: writers that go on and pack, kills, and exit codes. */
 import assert from "node:assert/strict";
-import { OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
+import { type LogEnd, OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
 import { type ChildProcess, startZrs } from "../kit/process.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { sizeOf, waitForChanges, ZrsProcess } from "./processes.ts";
@@ -15,6 +15,18 @@ interface Ended {
 async function endOf(process: ChildProcess): Promise<Ended> {
   const { code } = await process.exited;
   return { code, out: process.stdout.items.join("\n"), err: process.stderr.items.join("\n") };
+}
+
+/** Small transactions, of a few objects. @returns the end */
+async function commitSome(writer: ZodbWriter, count: number): Promise<LogEnd> {
+  return await writer.commitMany({ count, size: 500, objects: 3, keys: 10 });
+}
+
+/** Has a database written, which then nobody has open. */
+async function writeFile(path: string, write: (writer: ZodbWriter) => Promise<unknown>): Promise<void> {
+  await using writer = await ZodbWriter.start("zodb55", { path });
+  await write(writer);
+  await writer.close();
 }
 
 /** Runs it to its end. */
@@ -36,7 +48,7 @@ peerTest(
   async () => {
     await using directory = await TempDirectory.make();
     const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-    await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
+    await using writer = await ZodbWriter.start("zodb55", { path: source });
     await writer.commitMany({ count: 300, size: 2000, objects: 3, keys: 20 });
     const committing = writer.commitMany({ count: 300, size: 2000, objects: 3, keys: 20 });
     const first = await syncWell(source, copy);
@@ -60,9 +72,9 @@ peerTest(
   async () => {
     await using directory = await TempDirectory.make();
     const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-    await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
+    await using writer = await ZodbWriter.start("zodb55", { path: source });
     await using zodb = await OpenCheck.start("zodb55");
-    const more = async () => await writer.commitMany({ count: 30, size: 500, objects: 3, keys: 10 });
+    const more = async () => await commitSome(writer, 30);
     const { tid } = await more();
     await more();
     await syncWell(source, copy);
@@ -92,11 +104,7 @@ peerTest(
 peerTest("killed again and again, it completes the copy in the end", ["zodb55"], async () => {
   await using directory = await TempDirectory.make();
   const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-  {
-    await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
-    await writer.fill({ transactions: 3000, records: 5, size: 3000 });
-    await writer.close();
-  }
+  await writeFile(source, (writer) => writer.fill({ transactions: 3000, records: 5, size: 3000 }));
   await using primary = await ZrsProcess.start(directory, "primary", source, "--replicate-to", "0");
   await using zodb = await OpenCheck.start("zodb55");
   let kills = 0;
@@ -124,11 +132,7 @@ peerTest(
   async () => {
     await using directory = await TempDirectory.make();
     const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-    {
-      await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
-      await writer.fill({ transactions: 2000, records: 5, size: 3000 });
-      await writer.close();
-    }
+    await writeFile(source, (writer) => writer.fill({ transactions: 2000, records: 5, size: 3000 }));
     await using first = startZrs(["replica-sync", source, copy, "--json", "--bwlimit", "2M"]);
     await waitForChanges(
       "the copy to begin",
@@ -155,13 +159,9 @@ peerTest(
   async () => {
     await using directory = await TempDirectory.make();
     const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-    await using writer = await ZodbWriter.start("zodb55", {
-      path: source,
-      fsync: false,
-      replicateTo: "127.0.0.1:0",
-    });
-    const { tid: early } = await writer.commitMany({ count: 50, size: 500, objects: 3, keys: 10 });
-    const { tid: last } = await writer.commitMany({ count: 50, size: 500, objects: 3, keys: 10 });
+    await using writer = await ZodbWriter.start("zodb55", { path: source, replicateTo: "127.0.0.1:0" });
+    const { tid: early } = await commitSome(writer, 50);
+    const { tid: last } = await commitSome(writer, 50);
     const url = `zrs://${writer.address}`;
     const until = await syncWell(url, copy, "--until", early);
     assert.deepEqual([until.restsOn, until.after.tid, until.protocol], ["reached", early, "zrs2.1"]);
@@ -178,9 +178,9 @@ peerTest(
     assert.equal((await syncWell(url, copy, "--settle", "0.5")).after.tid, last);
 
     await writer.pack();
-    await writer.commitMany({ count: 5, size: 500, objects: 3, keys: 10 });
+    await commitSome(writer, 5);
     await syncWell(url, copy, "--settle", "0.5"); // it had all that was packed
-    await writer.commitMany({ count: 5, size: 500, objects: 3, keys: 10 });
+    await commitSome(writer, 5);
     await writer.pack();
     const packed = await sync(url, copy, "--settle", "0.5");
     assert.equal(packed.code, 0, packed.err);
@@ -193,11 +193,7 @@ peerTest(
 peerTest("bad input has its exit code, and leaves the copy as it is", ["zodb55"], async () => {
   await using directory = await TempDirectory.make();
   const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-  {
-    await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
-    await writer.commitMany({ count: 20, size: 500, objects: 3, keys: 10 });
-    await writer.close();
-  }
+  await writeFile(source, (writer) => commitSome(writer, 20));
   await syncWell(source, copy);
   const [text, alias, damaged, other] = ["text", "alias.fs", "damaged.fs", "other.fs"].map((name) =>
     directory.join(name)
@@ -208,11 +204,7 @@ peerTest("bad input has its exit code, and leaves the copy as it is", ["zodb55"]
   const firstLength = Number(new DataView(bytes.buffer).getBigUint64(4 + 8));
   bytes.fill(0xff, 4 + firstLength, 4 + firstLength + 8);
   Deno.writeFileSync(damaged, bytes);
-  {
-    await using writer = await ZodbWriter.start("zodb55", { path: other, fsync: false });
-    await writer.commitMany({ count: 5, size: 500, objects: 3, keys: 10 });
-    await writer.close();
-  }
+  await writeFile(other, (writer) => commitSome(writer, 5));
   const before = Deno.readFileSync(copy);
   const table: readonly (readonly [args: string[], code: number, words: RegExp])[] = [
     [[text, copy], 2, /it is not a FileStorage/],
@@ -253,18 +245,17 @@ peerTest(
     const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
     await using writer = await ZodbWriter.start("zodb55", {
       path: source,
-      fsync: false,
       replicateTo: "127.0.0.1:0",
       zeo: true,
     });
     const url = `zrs://${writer.address}`;
     const args = [url, copy, "--ask-zeo", writer.zeoAddress, "--settle", "600"];
     for (let round = 0; round < 2; round++) {
-      const { tid } = await writer.commitMany({ count: 50, size: 500, objects: 3, keys: 10 });
+      const { tid } = await commitSome(writer, 50);
       const { restsOn, after } = await syncWell(...args);
       assert.deepEqual([restsOn, after.tid], ["reached", tid]);
     }
-    const committing = writer.commitMany({ count: 300, size: 500, objects: 3, keys: 10 });
+    const committing = commitSome(writer, 300);
     const { after } = await syncWell(...args);
     await committing;
     await assertSameStretch(copy, source, after.bytes);

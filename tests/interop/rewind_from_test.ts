@@ -8,7 +8,7 @@ import { assertSameDatabase, assertSameFile } from "./sameness.ts";
 
 /** Commits to a file that nobody else has open. */
 async function commitTo(path: string, count: number, size: number): Promise<void> {
-  await using writer = await ZodbWriter.start("zodb55", { path, fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path });
   await writer.commitMany({ count, size, objects: 3, keys: 10 });
   await writer.undo([1]);
   await writer.close();

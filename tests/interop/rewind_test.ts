@@ -18,7 +18,7 @@ const { disk } = systemHost();
 
 /** A file with everything: packed and unpacked, extensions, undo and redo, a creation undone, a deletion. */
 async function writeEverything(environment: EnvironmentName, path: string): Promise<void> {
-  await using writer = await ZodbWriter.start(environment, { path, fsync: false });
+  await using writer = await ZodbWriter.start(environment, { path });
   await writer.commitMany({ count: 8, size: 60, objects: 2, keys: 5 });
   await writer.pack();
   await writer.commit([["a", 500], ["b", 20]], { user: "zoë", description: "after the pack" });
@@ -103,11 +103,11 @@ peerTest("a replica that is refused goes on when it is rewound to where it says"
   for (const how of ["ahead", "forked"] as const) {
     await using directory = await TempDirectory.make();
     const [source, copy] = [directory.join("Data.fs"), directory.join("copy.fs")];
-    await using writer = await ZodbWriter.start("zodb55", { path: source, fsync: false });
+    await using writer = await ZodbWriter.start("zodb55", { path: source });
     await writer.commitMany({ count: 10, size: 100, objects: 3 });
     await Deno.copyFile(source, copy);
     {
-      await using other = await ZodbWriter.start("zodb55", { path: copy, fsync: false });
+      await using other = await ZodbWriter.start("zodb55", { path: copy });
       await other.commitMany({ count: 3, size: 100, objects: 2 });
       await other.undo([2]);
       await other.close();

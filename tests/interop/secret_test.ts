@@ -11,7 +11,7 @@ const MAGIC_BYTES = 4;
 const secret = { bytes: new TextEncoder().encode("the secret of all our nodes") };
 
 async function makeSource(path: string): Promise<void> {
-  await using writer = await ZodbWriter.start("zodb55", { path, fsync: false });
+  await using writer = await ZodbWriter.start("zodb55", { path });
   await writer.commitMany({ count: 10, size: 100, objects: 3 });
   await writer.close();
 }
@@ -21,7 +21,7 @@ peerTest("a secondary of zc.zrs logs why a source with a secret refuses it", ["z
   await makeSource(directory.join("Data.fs"));
   await using primary = await startPrimary({ path: directory.join("Data.fs"), secret });
   const copy = directory.join("copy.fs");
-  await using python = await ZrsSecondary.start({ path: copy, replicateFrom: primary.address, fsync: false });
+  await using python = await ZrsSecondary.start({ path: copy, replicateFrom: primary.address });
   await python.waitForLog(/refused: this source demands a secret, and zrs2 knows none/);
   await primary.log.waitFor(/dropped: .* zrs2 knows none/);
   await python.close();

@@ -57,7 +57,7 @@ for (const environment of ["zodb55", "zodb6"] as const) {
   peerTest(`undos come from our primary byte by byte (${environment})`, ["zodb55", environment], async () => {
     await using directory = await TempDirectory.make();
     const path = (name: string) => directory.join(`${name}.fs`);
-    await using writer = await ZodbWriter.start(environment, { path: path("source"), fsync: false });
+    await using writer = await ZodbWriter.start(environment, { path: path("source") });
     await using primary = await startPrimary({ path: path("source") });
     await using live = await startCopies(primary.address, (name) => path(`${name} live`));
     const { tid, merged } = await writeUndos(writer);
@@ -87,7 +87,6 @@ for (const environment of ["zodb55", "zodb6"] as const) {
       const isLive = environment === "zodb55";
       await using writer = await ZodbWriter.start(environment, {
         path: path("source"),
-        fsync: false,
         ...isLive && { replicateTo: "127.0.0.1:0" },
       });
       await using copies = new AsyncDisposableStack();
@@ -103,11 +102,7 @@ for (const environment of ["zodb55", "zodb6"] as const) {
           await startSecondary({ path: path(`native ${name}`), replicateFrom: middle.address }),
         );
         const python = copies.use(
-          await ZrsSecondary.start({
-            path: path(`python ${name}`),
-            replicateFrom: middle.address,
-            fsync: false,
-          }),
+          await ZrsSecondary.start({ path: path(`python ${name}`), replicateFrom: middle.address }),
         );
         return async (tid: string) => {
           for (const each of [middle, native]) await each.waitForTid(tid);

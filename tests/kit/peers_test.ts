@@ -14,7 +14,6 @@ peerTest(
       path: path("primary.fs"),
       blobDir: path("primary-blobs"),
       replicateTo: "127.0.0.1:0",
-      fsync: false,
     });
     await writer.commit([["a", 100], ["b", "text"]], { user: "bob", description: "né", extension: { k: 1 } });
     await using near = await ZrsSecondary.start({
@@ -82,7 +81,7 @@ for (const environment of ["zodb55", "zodb6"] as const) {
   peerTest(`the writer does what its commands say (${environment})`, [environment], async () => {
     await using directory = await TempDirectory.make();
     const path = directory.join("Data.fs");
-    await using writer = await ZodbWriter.start(environment, { path, fsync: false });
+    await using writer = await ZodbWriter.start(environment, { path });
     const oid = "0020000000000001"; // beyond what a number holds exactly
     const { tids } = await writer.store([
       { tid: "0000000000000010", user: "u", records: [{ oid, text: "one" }, { oid, text: "two" }] },

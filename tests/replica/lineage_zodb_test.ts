@@ -19,7 +19,7 @@ for (const environment of ["zodb55", "zodb6"] satisfies EnvironmentName[]) {
     async () => {
       await using directory = await TempDirectory.make();
       const path = directory.join("Data.fs");
-      await using writer = await ZodbWriter.start(environment, { path, fsync: false });
+      await using writer = await ZodbWriter.start(environment, { path });
       await writer.commitMany({ count: 30, size: 200, objects: 3, keys: 12 });
       await writer.undo([1]);
       const packTo = await writer.commitMany({ count: 10, size: 100, objects: 2, keys: 40 });
@@ -54,7 +54,7 @@ for (const environment of ["zodb55", "zodb6"] satisfies EnvironmentName[]) {
       const grown = Deno.readFileSync(path);
       const restored = directory.join("Restored.fs");
       Deno.writeFileSync(restored, unpacked);
-      await using other = await ZodbWriter.start(environment, { path: restored, fsync: false });
+      await using other = await ZodbWriter.start(environment, { path: restored });
       await other.commitMany({ count: 3, size: 50 });
       const { lineage } = await compare(cutsOf(grown).at(-1)!, cutsOf(Deno.readFileSync(restored)).at(-1)!);
       assert(lineage.kind === "forked" && lineage.exact);
