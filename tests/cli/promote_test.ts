@@ -167,8 +167,7 @@ Deno.test("whatever fails while promoting, what waits is still there, and it can
       const label = `${operation} ${nth}`;
       if (code === 0) continue;
       assert.equal(code, 6, label);
-      const after = new MemoryDisk();
-      for (const path of disk.paths()) after.put(path, disk.bytes(path));
+      const after = disk.copy();
       const again = await zrs(after, ["promote", PATH, "--before", TIDS[2]]);
       assert.deepEqual([again.code, again.err], [0, ""], label);
       assertSameBytes(after.bytes(PATH), FILE.bytes.slice(0, FILE.transactions[1]!.end));

@@ -11,7 +11,6 @@ import {
 } from "../../lib/errors.ts";
 import { checkIndex, readIndexFile } from "../../lib/filestorage/index/index_file.ts";
 import {
-  DelayedStorage,
   History,
   listTransactions,
   openWithPending,
@@ -19,55 +18,14 @@ import {
   Storage,
 } from "../../lib/filestorage/mod.ts";
 import { segmentPaths } from "../../lib/filestorage/pending/segment.ts";
-import type { Disk } from "../../lib/ports/mod.ts";
 import { dataFs } from "../kit/data_fs.ts";
-import { MemoryDisk, type Operation } from "../kit/memory_disk.ts";
+import type { MemoryDisk, Operation } from "../kit/memory_disk.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
-import { MachineDisk } from "../simulation/disk.ts";
-import { Life } from "../simulation/life.ts";
-import { SeededRandom } from "../simulation/random.ts";
-import { Scheduler } from "../simulation/scheduler.ts";
+import { apply, diskWith, ENDS, FILE, open, PATH, receive, segmentsOf } from "./delayed_kit.ts";
+import { onMachine } from "./on_machine.ts";
 import { randomHistory, tidAt } from "./random_history.ts";
 import { replay } from "./replay.ts";
-
-const PATH = "/data/Data.fs";
-/** Small enough for several segments in a file of a few transactions. */
-const SEGMENT_BYTES = 400;
-
-const FILE = dataFs(Array.from({ length: 9 }, (_, at) => ({
-  tid: tidAt(at),
-  user: "bob",
-  records: [
-    { oid: BigInt(at % 3), data: new Uint8Array(60 + 35 * at).fill(0x61 + at) },
-    at > 4 ? { oid: 9n, backPointer: [at - 4, 1] as const } : { oid: 9n, data: `revision ${at}` },
-  ],
-})));
-const ENDS = FILE.transactions.map(({ end }) => end);
-
-function diskWith(bytes: Uint8Array = new Uint8Array(0)): MemoryDisk {
-  const disk = new MemoryDisk();
-  disk.put(PATH, bytes);
-  return disk;
-}
-
-async function open(disk: Disk): Promise<DelayedStorage> {
-  return await DelayedStorage.open(disk, PATH, { segmentBytes: SEGMENT_BYTES });
-}
-
-/** Receives what of the file is not there yet, up to a number of transactions, a run for each. */
-async function receive(storage: DelayedStorage, transactions = FILE.transactions.length): Promise<void> {
-  const bytes = FILE.bytes.slice(0, ENDS[transactions - 1] ?? 4);
-  await replay(bytes, storage.received, { after: storage.received.lastTid, runBytes: () => 1 });
-}
-
-async function apply(storage: DelayedStorage, lastTid = tidAt(100)): Promise<void> {
-  while (await storage.applyNext((tid) => tid <= lastTid));
-}
-
-function segmentsOf(disk: MemoryDisk): string[] {
-  return disk.paths().filter((path) => path.includes(".pending."));
-}
 
 Deno.test("what is received is there at once, and the Data.fs gets what is due, and is then as ever", async () => {
   const disk = diskWith(FILE.bytes.slice(0, ENDS[1]));
@@ -191,151 +149,12 @@ Deno.test("what waits can be taken back, across segments, and something else rec
   }
 });
 
-Deno.test("a power loss at any moment loses nothing that was told of, and the Data.fs gets nothing that is not due", async () => {
-  let images = 0;
-  let behind = 0;
-  for (let seed = 1; seed <= 25; seed++) {
-    const random = new SeededRandom(seed);
-    const scheduler = new Scheduler(random);
-    await using _ = scheduler;
-    const disk = new MachineDisk(scheduler, random, "m");
-    disk.place(PATH, FILE.bytes.slice(0, ENDS[0]));
-    const port = disk.port(new Life("m/delayed#1", "delayed"));
-    const draws = new SeededRandom(seed + 1000);
-    const losses: { files: Map<string, Uint8Array>; received: number; applied: number; due: number }[] = [];
-    let told = { received: ENDS[0]!, applied: ENDS[0]! };
-    let due = ENDS[0]!;
-    disk.observers.add({ operated: () => void losses.push({ files: disk.crashImage(draws), ...told, due }) });
-    let done = false;
-    const work = (async () => {
-      await using storage = await open(port);
-      const note = () => told = { received: storage.received.end, applied: storage.applied.end };
-      using _received = storage.received.subscribe(note);
-      using _applied = storage.applied.subscribe(note);
-      for (const upTo of [4, 6, 9]) {
-        // Both at once, as a node does it.
-        const receiving = replay(FILE.bytes.slice(0, ENDS[upTo - 1]), storage.received, {
-          after: storage.received.lastTid,
-          runBytes: () => 200 + seed * 10,
-        });
-        due = ENDS[upTo - 3]!;
-        await apply(storage, tidAt(upTo - 3));
-        await receiving;
-        await apply(storage, tidAt(upTo - 3));
-      }
-      await rewindStorage(port, storage.received, tidAt(7));
-      told = { received: ENDS[7]!, applied: storage.applied.end };
-      due = FILE.end;
-      await apply(storage);
-      await storage.tidy();
-    })().finally(() => done = true);
-    const settled = work.catch((error) => error);
-    await scheduler.runUntil(() => done);
-    assert.equal(await settled, undefined);
-
-    for (const { files, received, applied, due } of losses) {
-      const label = `seed ${seed}, image ${images++}`;
-      const after = new MemoryDisk();
-      for (const [path, bytes] of files) after.put(path, bytes);
-      await using storage = await open(after).catch((error) => {
-        throw new Error(`${label} does not open: ${after.paths().join(" ")}`, { cause: error });
-      });
-      const bytes = after.bytes(PATH);
-      assertSameBytes(bytes, FILE.bytes.slice(0, bytes.length));
-      // What is being taken back is told of as received until it is gone.
-      assert(
-        storage.received.end >= Math.min(received, ENDS[7]!),
-        `${label}: ${storage.received.end} < ${received}`,
-      );
-      assert(bytes.length >= applied, label);
-      assert(bytes.length <= due, `${label}: ${bytes.length} > ${due}`);
-      behind += Number(bytes.length < storage.received.end);
-      await receive(storage);
-      await apply(storage);
-      await storage.tidy();
-      assertSameBytes(after.bytes(PATH), FILE.bytes);
-      assert.deepEqual(segmentsOf(after), []);
-    }
-  }
-  assert(images > 1000 && behind > 300, `${images} images, ${behind} with something waiting`);
-});
-
-for (
-  const [kept, what] of [[0, "all of it applied"], [4, "some of it kept elsewhere"]] as const
-) {
-  Deno.test(`a power loss while the segments are removed, with ${what}, leaves what can be opened again`, async () => {
-    const scheduler = new Scheduler(new SeededRandom(1));
-    await using _ = scheduler;
-    const disk = new MachineDisk(scheduler, new SeededRandom(2), "m");
-    disk.place(PATH, FILE.bytes.slice(0, 4));
-    const draws = new SeededRandom(3);
-    const images: Map<string, Uint8Array>[] = [];
-    let done = false;
-    const work = (async () => {
-      await using storage = await open(disk.port(new Life("m/delayed#1", "delayed")));
-      await receive(storage);
-      const operated = () => {
-        for (let i = 0; i < 40; i++) images.push(disk.crashImage(draws));
-      };
-      disk.observers.add({ operated });
-      await apply(storage, tidAt(8 - kept));
-      await storage.discardWaiting();
-      operated();
-    })().finally(() => done = true);
-    const settled = work.catch((error) => error);
-    await scheduler.runUntil(() => done);
-    assert.equal(await settled, undefined);
-
-    let left = 0;
-    for (const files of images) {
-      const after = new MemoryDisk();
-      for (const [path, bytes] of files) after.put(path, bytes);
-      left += Number(segmentsOf(after).length > 0);
-      await using storage = await open(after);
-      assertSameBytes(after.bytes(PATH), FILE.bytes.slice(0, storage.applied.end));
-      await receive(storage);
-      await apply(storage);
-      assertSameBytes(after.bytes(PATH), FILE.bytes);
-    }
-    assert(left > 100 && left < images.length, `segments are left in ${left} of ${images.length} images`);
-  });
-}
-
-Deno.test("a segment whose first sync has failed is as good as any when the disk works again", async () => {
-  const scheduler = new Scheduler(new SeededRandom(1));
-  await using _ = scheduler;
-  const machine = new MachineDisk(scheduler, new SeededRandom(2), "m");
-  machine.place(PATH, FILE.bytes.slice(0, 4));
-  machine.faults.add({ on: "sync", path: `${PATH}.pending.0000000000000004`, effect: "error" });
-  const images: Map<string, Uint8Array>[] = [];
-  const draws = new SeededRandom(3);
-  let done = false;
-  const work = (async () => {
-    {
-      await using storage = await open(machine.port(new Life("m/delayed#1", "delayed")));
-      await assert.rejects(receive(storage), DiskError);
-    }
-    await using storage = await open(machine.port(new Life("m/delayed#2", "delayed")));
-    await receive(storage);
-    for (let i = 0; i < 40; i++) images.push(machine.crashImage(draws));
-  })().finally(() => done = true);
-  const settled = work.catch((error) => error);
-  await scheduler.runUntil(() => done);
-  assert.equal(await settled, undefined);
-  for (const files of images) {
-    const after = new MemoryDisk();
-    for (const [path, bytes] of files) after.put(path, bytes);
-    await using storage = await open(after);
-    assert.equal(storage.received.lastTid, tidAt(8));
-  }
-});
-
 Deno.test("whoever reads what waits while segments are applied and go reads all of it", async () => {
-  const [early, late] = [diskWith(), diskWith()];
+  const late = diskWith();
   await using storage = await open(late);
   await receive(storage);
   await apply(storage, tidAt(1));
-  for (const path of late.paths()) early.put(path, late.bytes(path));
+  const early = late.copy();
   await apply(storage, tidAt(6));
   assert(segmentsOf(late).length < segmentsOf(early).length);
   // The Data.fs is opened before, and its directory is looked at after that.
@@ -352,55 +171,15 @@ Deno.test("whoever reads what waits while segments are applied and go reads all 
   assert.equal(entries.length, FILE.transactions.length);
 });
 
-Deno.test("what a killed process has left in the segments, and a new one shows, is on disk by then", async () => {
-  const scheduler = new Scheduler(new SeededRandom(1));
-  await using _ = scheduler;
-  const before = diskWith();
-  {
-    await using storage = await open(before);
-    await receive(storage);
-  }
-  const machine = new MachineDisk(scheduler, new SeededRandom(2), "m");
-  machine.place(PATH, before.bytes(PATH));
-  const killed = new Life("m/delayed#1", "delayed");
-  const port = machine.port(killed);
-  for (const path of segmentsOf(before)) {
-    using file = port.create(path);
-    file.writeAt(before.bytes(path), 0);
-  }
-  killed.end();
-  const images: Map<string, Uint8Array>[] = [];
-  const draws = new SeededRandom(3);
-  let done = false;
-  const work = (async () => {
-    await using storage = await open(machine.port(new Life("m/delayed#2", "delayed")));
-    assert.equal(storage.received.lastTid, tidAt(8));
-    for (let i = 0; i < 40; i++) images.push(machine.crashImage(draws));
-  })().finally(() => done = true);
-  const settled = work.catch((error) => error);
-  await scheduler.runUntil(() => done);
-  assert.equal(await settled, undefined);
-  for (const files of images) {
-    const after = new MemoryDisk();
-    for (const [path, bytes] of files) after.put(path, bytes);
-    await using storage = await open(after);
-    assert.equal(storage.received.lastTid, tidAt(8));
-  }
-});
-
 Deno.test("whoever asks for the next transaction while it is being taken back gets it, or hears of none", async () => {
-  const scheduler = new Scheduler(new SeededRandom(1));
-  await using _ = scheduler;
-  const disk = new MachineDisk(scheduler, new SeededRandom(2), "m");
-  disk.place(PATH, FILE.bytes.slice(0, ENDS[1]));
-  const port = disk.port(new Life("m/delayed#1", "delayed"));
   const answers = new Set<bigint | undefined>();
-  let done = false;
-  const work = (async () => {
+  await onMachine(1, async (machine) => {
+    machine.disk.place(PATH, FILE.bytes.slice(0, ENDS[1]));
+    const port = machine.start();
     await using storage = await open(port);
     await receive(storage);
     let isAsking = false;
-    disk.observers.add({
+    machine.disk.observers.add({
       operated: () => {
         if (isAsking) return;
         isAsking = true;
@@ -410,10 +189,7 @@ Deno.test("whoever asks for the next transaction while it is being taken back ge
     });
     await rewindStorage(port, storage.received, tidAt(1));
     answers.add(storage.nextTid);
-  })().finally(() => done = true);
-  const settled = work.catch((error) => error);
-  await scheduler.runUntil(() => done);
-  assert.equal(await settled, undefined);
+  });
   assert.deepEqual(answers, new Set([tidAt(2), undefined]));
 });
 
@@ -448,7 +224,7 @@ Deno.test("whichever operation fails, or finds the disk full, nothing is lost, a
         assert(failure === undefined || failure instanceof ZrsError, `${label}: ${failure?.stack}`);
         assertSameBytes(disk.bytes(PATH).slice(0, applied), FILE.bytes.slice(0, applied));
 
-        const after = copyOf(disk);
+        const after = disk.copy();
         await using storage = await open(after).catch((error) => {
           throw new Error(`${label}: does not open again`, { cause: error });
         });
@@ -486,19 +262,13 @@ async function diskWithWaiting(): Promise<MemoryDisk> {
   return disk;
 }
 
-function copyOf(disk: MemoryDisk): MemoryDisk {
-  const copy = new MemoryDisk();
-  for (const path of disk.paths()) copy.put(path, disk.bytes(path));
-  return copy;
-}
-
 Deno.test("wherever the last segment ends, whole transactions of it are there", async () => {
   const original = await diskWithWaiting();
   const last = segmentsOf(original).at(-1)!;
   const bytes = original.bytes(last);
   const base = parseInt(last.slice(-16), 16);
   for (let length = 0; length <= bytes.length; length++) {
-    const disk = copyOf(original);
+    const disk = original.copy();
     disk.put(last, bytes.slice(0, length));
     await using storage = await open(disk);
     const end = Math.max(base, base + length - 28);
@@ -513,7 +283,7 @@ Deno.test("every byte of a segment's header is looked at, and a damaged one is n
   const original = await diskWithWaiting();
   for (const path of segmentsOf(original)) {
     for (let at = 0; at < 28; at++) {
-      const disk = copyOf(original);
+      const disk = original.copy();
       const bytes = disk.bytes(path);
       bytes[at]! ^= 0x10;
       disk.put(path, bytes);
@@ -535,7 +305,7 @@ Deno.test("a segment that is missing, or of another history, is refused, and all
     ["there is no Data.fs", (disk) => disk.remove(PATH), UsageError],
   ];
   for (const [name, change, expected] of cases) {
-    const disk = copyOf(original);
+    const disk = original.copy();
     change(disk);
     const before = segmentsOf(disk).map((path) => disk.bytes(path));
     await assert.rejects(open(disk), expected, name);

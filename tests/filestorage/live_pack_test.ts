@@ -19,10 +19,7 @@ import {
 } from "../kit/data_fs.ts";
 import { MemoryDisk, type Operation } from "../kit/memory_disk.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
-import { MachineDisk } from "../simulation/disk.ts";
-import { Life } from "../simulation/life.ts";
-import { SeededRandom } from "../simulation/random.ts";
-import { Scheduler } from "../simulation/scheduler.ts";
+import { diskAfter, type Left, onMachine } from "./on_machine.ts";
 import { data, findReferences, histories, history } from "./pack_kit.ts";
 import { tidAt } from "./random_history.ts";
 import { runOf } from "./runs.ts";
@@ -389,28 +386,26 @@ for (const { keepOld, hasLinks } of WAYS) {
     const { bytes } = dataFs([...CHANGES]);
     const seen = { old: 0, new: 0, elsewhere: 0 };
     for (let seed = 1; seed <= 25; seed++) {
-      const random = new SeededRandom(seed);
-      await using scheduler = new Scheduler(random);
-      const disk = new MachineDisk(scheduler, random, "m");
-      disk.hasLinks = hasLinks;
-      disk.makeDirectory("/data");
-      disk.place(PATH, new Growing(CHANGES, 3).beginning);
-      const port = disk.port(new Life("m/zrs#1", "zrs"));
-      const draws = new SeededRandom(seed + 1000);
-      const losses: { files: Map<string, Uint8Array>; durable: bigint }[] = [];
-      let durable = tidAt(2);
-      const look = () => void losses.push({ files: disk.crashImage(draws), durable });
-      disk.observers.add({ operated: look });
-      let done = false;
-      const work = (async () => {
-        await using storage = await Storage.open(port, PATH);
-        using _subscription = storage.subscribe(() => durable = storage.lastTid);
-        await packWhileItGrows(port, storage, keepOld);
-        await appendOne(storage, tidAt(9));
-      })().finally(() => done = true);
-      await scheduler.runUntil(() => done);
-      await work;
-      for (let image = 0; image < 5; image++) look();
+      const losses: { files: Left; durable: bigint }[] = [];
+      await onMachine(seed, async (machine) => {
+        const { disk } = machine;
+        disk.hasLinks = hasLinks;
+        disk.makeDirectory("/data");
+        disk.place(PATH, new Growing(CHANGES, 3).beginning);
+        const port = machine.start();
+        let durable = tidAt(2);
+        const look = (count = 1) => {
+          for (const files of machine.losses(count)) losses.push({ files, durable });
+        };
+        disk.observers.add({ operated: () => look() });
+        {
+          await using storage = await Storage.open(port, PATH);
+          using _subscription = storage.subscribe(() => durable = storage.lastTid);
+          await packWhileItGrows(port, storage, keepOld);
+          await appendOne(storage, tidAt(9));
+        }
+        look(5);
+      });
       for (const [at, { files, durable }] of losses.entries()) {
         const label = `seed ${seed}, image ${at}`;
         if (!files.has(PATH)) {
@@ -419,8 +414,7 @@ for (const { keepOld, hasLinks } of WAYS) {
           seen.elsewhere++;
           continue;
         }
-        const found = new MemoryDisk();
-        for (const [path, content] of files) found.put(path, content);
+        const found = diskAfter(files);
         await using storage = await Storage.open(found, PATH);
         assert.ok(storage.lastTid >= durable, `${label}: ${storage.lastTid} of ${durable}`);
         seen[whichOf(found)]++;

@@ -8,10 +8,7 @@ import { dataFs } from "../kit/data_fs.ts";
 import { MemoryDisk, type Operation } from "../kit/memory_disk.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { TempDirectory } from "../kit/temp.ts";
-import { MachineDisk } from "../simulation/disk.ts";
-import { Life } from "../simulation/life.ts";
-import { SeededRandom } from "../simulation/random.ts";
-import { Scheduler } from "../simulation/scheduler.ts";
+import { diskAfter, type Left, onMachine } from "./on_machine.ts";
 import { tidAt } from "./random_history.ts";
 
 const PATH = "/data/Data.fs";
@@ -62,12 +59,8 @@ function entriesOf({ index }: Storage): number[][] {
 }
 
 /** Asserts that the bytes are one of the two files, and that whoever opens it knows where its records are. */
-async function assertOneOfBoth(
-  files: ReadonlyMap<string, Uint8Array>,
-  label: string,
-): Promise<"old" | "new"> {
-  const disk = new MemoryDisk();
-  for (const [path, bytes] of files) disk.put(path, bytes);
+async function assertOneOfBoth(files: Left, label: string): Promise<"old" | "new"> {
+  const disk = diskAfter(files);
   const bytes = disk.bytes(PATH);
   const which = bytes.every((byte, at) => byte === OLD[at]) ? "old" : "new";
   assertSameBytes(bytes, which === "old" ? OLD : NEW, label);
@@ -159,26 +152,18 @@ for (const { keepOld, hasLinks } of WAYS) {
     const before = await filesBefore();
     const seen = { old: 0, new: 0, elsewhere: 0 };
     for (let seed = 1; seed <= 40; seed++) {
-      const random = new SeededRandom(seed);
-      const scheduler = new Scheduler(random);
-      await using _ = scheduler;
-      const disk = new MachineDisk(scheduler, random, "m");
-      disk.hasLinks = hasLinks;
-      for (const path of before.paths()) disk.place(path, before.bytes(path));
-      const port = disk.port(new Life("m/zrs#1", "zrs"));
-      const draws = new SeededRandom(seed + 1000);
-      const losses: Map<string, Uint8Array>[] = [];
-      disk.observers.add({
-        operated: () => void losses.push(disk.crashImage(draws), disk.crashImage(draws)),
+      const losses: Left[] = [];
+      await onMachine(seed, async (machine) => {
+        const { disk } = machine;
+        disk.hasLinks = hasLinks;
+        for (const path of before.paths()) disk.place(path, before.bytes(path));
+        disk.observers.add({ operated: () => void losses.push(...machine.losses(2)) });
+        await replaceIn(machine.start(), keepOld);
+        for (const files of machine.losses(5)) {
+          losses.push(files);
+          assertSameBytes(files.get(PATH)!, NEW, `seed ${seed}: what is done was lost`);
+        }
       });
-      let done = false;
-      const work = replaceIn(port, keepOld).finally(() => done = true);
-      await scheduler.runUntil(() => done);
-      await work;
-      for (let image = 0; image < 5; image++) {
-        losses.push(disk.crashImage(draws));
-        assertSameBytes(losses.at(-1)!.get(PATH)!, NEW, `seed ${seed}: what is done was lost`);
-      }
       for (const [at, files] of losses.entries()) {
         const label = `seed ${seed}, image ${at}`;
         if (!files.has(PATH)) {

@@ -6,11 +6,8 @@ import { Appender, rewind, Storage, TRANSACTION } from "../../lib/filestorage/mo
 import { type BuiltFile, dataFs } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
-import { MachineDisk } from "../simulation/disk.ts";
-import { Life } from "../simulation/life.ts";
-import { SeededRandom } from "../simulation/random.ts";
-import { Scheduler } from "../simulation/scheduler.ts";
 import { CrashFile } from "./crash_file.ts";
+import { diskAfter, type Left, onMachine } from "./on_machine.ts";
 import { tidAt } from "./random_history.ts";
 import { fileFrom } from "./runs.ts";
 
@@ -152,32 +149,24 @@ Deno.test("a power loss at any moment leaves a database that is whole or rewound
   let images = 0;
   let rewound = 0;
   for (let seed = 1; seed <= 40; seed++) {
-    const random = new SeededRandom(seed);
-    const scheduler = new Scheduler(random);
-    await using _ = scheduler;
-    const disk = new MachineDisk(scheduler, random, "m");
-    disk.place(PATH, file.bytes);
-    const port = disk.port(new Life("m/rewind#1", "rewind"));
-    const draws = new SeededRandom(seed + 1000);
-    const losses: Map<string, Uint8Array>[] = [];
-    disk.observers.add({ operated: () => void losses.push(disk.crashImage(draws), disk.crashImage(draws)) });
-    let done = false;
-    const work = (async () => {
+    const losses: Left[] = [];
+    const { savedTo } = await onMachine(seed, async (machine) => {
+      machine.disk.place(PATH, file.bytes);
+      machine.disk.observers.add({ operated: () => void losses.push(...machine.losses(2)) });
+      const port = machine.start();
       {
         await using storage = await Storage.open(port, PATH);
         await storage.saveIndex();
       }
-      return await rewind(port, PATH, tidAt(1));
-    })().finally(() => done = true);
-    await scheduler.runUntil(() => done);
-    const { savedTo } = await work;
-    losses.push(disk.crashImage(draws));
+      const rewound = await rewind(port, PATH, tidAt(1));
+      losses.push(...machine.losses());
+      return rewound;
+    });
     assert.deepEqual(losses.at(-1)!.get(PATH), shorter);
 
     for (const files of losses) {
       const label = `seed ${seed}, image ${images++}`;
-      const after = new MemoryDisk();
-      for (const [path, bytes] of files) after.put(path, bytes);
+      const after = diskAfter(files);
       await using storage = await Storage.open(after, PATH).catch((error) => {
         throw new Error(`${label} does not open`, { cause: error });
       });

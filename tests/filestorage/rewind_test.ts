@@ -284,8 +284,7 @@ for (const kept of [4, 6]) {
             }
           }
           const hit = disk.performed.filter((each) => each.operation === operation).length >= nth;
-          const healthy = new MemoryDisk();
-          for (const path of disk.paths()) healthy.put(path, disk.bytes(path));
+          const healthy = disk.copy();
           await using storage = await Storage.open(healthy, PATH);
           const bytes = healthy.bytes(PATH);
           assert(bytesEqual(bytes, whole) || bytesEqual(bytes, shorter), label);

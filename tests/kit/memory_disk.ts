@@ -70,6 +70,13 @@ export class MemoryDisk implements Disk {
     this.#changed(path);
   }
 
+  /** Another disk with the same files, and none of the failures. */
+  copy(): MemoryDisk {
+    const copy = new MemoryDisk();
+    for (const path of this.paths()) copy.put(path, this.bytes(path));
+    return copy;
+  }
+
   /** A copy of a file's bytes. @throws NotFoundError */
   bytes(path: string): Uint8Array {
     return this.#find(path).copy();

@@ -418,8 +418,7 @@ Deno.test("whatever operation fails, once or from then on, the copy is whole, an
           hits++;
           const when = `${operation} ${nth} ${lasting ? "and all later" : "alone"} (${failed.failure})`;
           // A disk whose repair nobody waited for.
-          const after = new Scene();
-          for (const path of scene.disk.paths()) after.disk.put(path, scene.disk.bytes(path));
+          const after = new Scene({ disk: scene.disk.copy() });
           const isBegun = after.disk.paths().includes(COPY) && after.disk.bytes(COPY).length >= 4;
           if (isBegun) {
             const tids = finishedTids(after.disk.bytes(COPY));
