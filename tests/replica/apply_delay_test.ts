@@ -6,12 +6,11 @@ import type { Secondary } from "../../lib/replica/mod.ts";
 import { tidOfTime } from "../../lib/zodb/mod.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { othersHaveRun } from "../kit/manual_clock.ts";
-import type { RunningNode } from "../kit/node.ts";
+import { type RunningNode, startSecondary } from "../kit/node.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
 import type { Wire, WireTransaction } from "../kit/zrs_wire.ts";
-import { COPY, HERE, Scene, SOURCE } from "./scene.ts";
-import { startSecondary } from "../kit/node.ts";
+import { COPY, HERE, Scene, type ScriptedPrimary, SOURCE } from "./scene.ts";
 
 const HOUR = 3_600_000;
 
@@ -44,6 +43,19 @@ async function send(wire: Wire, tids: readonly bigint[]): Promise<void> {
   for (const [at, tid] of tids.entries()) await wire.sendTransaction(transactionAt(tid, at));
 }
 
+/** Has the secondary connect and receive transactions. */
+async function receive(
+  primary: ScriptedPrimary,
+  secondary: RunningNode<Secondary>,
+  tids: readonly bigint[],
+): Promise<Wire> {
+  const wire = await primary.accept();
+  await wire.receiveGreeting();
+  await send(wire, tids);
+  await secondary.waitForTid(tids.at(-1)!);
+  return wire;
+}
+
 Deno.test("each transaction is applied when the delay has passed since its time, and served at once", async () => {
   const scene = new Scene();
   const tids = [-61, -59, -30, 0].map((minutes) => tidAfter(scene, minutes));
@@ -52,10 +64,7 @@ Deno.test("each transaction is applied when the delay has passed since its time,
     ...{ path: COPY, replicateFrom: SOURCE, replicateTo: HERE, protocol: "zrs2" },
     ...{ retryMaxMs: 60_000, keepAliveMs: 0, applyDelayMs: HOUR },
   }, scene);
-  const wire = await primary.accept();
-  await wire.receiveGreeting();
-  await send(wire, tids);
-  await secondary.waitForTid(tids[3]!);
+  await receive(primary, secondary, tids);
   await applied(scene, secondary, tids[0]!);
 
   {
@@ -99,14 +108,11 @@ Deno.test("what waits is there after a kill, asked for only once, and applied wh
   const scene = new Scene();
   const tids = [-50, -40, -30].map((minutes) => tidAfter(scene, minutes));
   using primary = await scene.listen();
-  const killed = new Scene();
+  let killed: Scene;
   {
     await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
-    const wire = await primary.accept();
-    await wire.receiveGreeting();
-    await send(wire, tids);
-    await secondary.waitForTid(tids[2]!);
-    for (const path of scene.disk.paths()) killed.disk.put(path, scene.disk.bytes(path));
+    await receive(primary, secondary, tids);
+    killed = new Scene({ disk: scene.disk.copy() });
   }
   assert.equal(waiting(killed).length, 1);
   using source = await killed.listen();
@@ -126,10 +132,7 @@ Deno.test("without the delay any more, all that waits is applied first, and that
   using primary = await scene.listen();
   {
     await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
-    const wire = await primary.accept();
-    await wire.receiveGreeting();
-    await send(wire, tids);
-    await secondary.waitForTid(tids[1]!);
+    await receive(primary, secondary, tids);
   }
   assert.deepEqual([appliedIn(scene), waiting(scene).length], [[], 1]);
   await using secondary = await scene.startSecondary();
@@ -144,10 +147,7 @@ Deno.test("a transaction from the future waits for its time, and those behind it
   const tids = [-70, 600, 601].map((minutes) => tidAfter(scene, minutes));
   using primary = await scene.listen();
   await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
-  const wire = await primary.accept();
-  await wire.receiveGreeting();
-  await send(wire, tids);
-  await secondary.waitForTid(tids[2]!);
+  await receive(primary, secondary, tids);
   await applied(scene, secondary, tids[0]!);
   await scene.clock.waitForTimer(10_000);
   scene.clock.advance(10 * HOUR);
@@ -163,10 +163,7 @@ Deno.test("a full disk holds up what is applied and not what is received, and is
   const tids = [-50, -40, -1].map((minutes) => tidAfter(scene, minutes));
   using primary = await scene.listen();
   await using secondary = await scene.startSecondary({ applyDelayMs: HOUR, keepAliveMs: 0 });
-  const wire = await primary.accept();
-  await wire.receiveGreeting();
-  await send(wire, tids.slice(0, 2));
-  await secondary.waitForTid(tids[1]!);
+  const wire = await receive(primary, secondary, tids.slice(0, 2));
   for (let nth = 1; nth <= 4; nth++) {
     scene.disk.fail({ operation: "write", path: COPY, nth, error: "full", written: 7 });
   }
@@ -192,10 +189,7 @@ Deno.test("an I/O error while applying ends the node, also when its source is id
   const tids = [-50, -40].map((minutes) => tidAfter(scene, minutes));
   using primary = await scene.listen();
   const secondary = await scene.startSecondary({ applyDelayMs: HOUR });
-  const wire = await primary.accept();
-  await wire.receiveGreeting();
-  await send(wire, tids);
-  await secondary.waitForTid(tids[1]!);
+  await receive(primary, secondary, tids);
   scene.disk.fail({ operation: "sync", path: COPY });
   await scene.clock.waitForTimer(10_000);
   scene.clock.advance(25 * 60_000);
@@ -212,10 +206,7 @@ Deno.test("a Data.fs that was written to meanwhile is refused at the start", asy
   const tid = tidAfter(scene, -1);
   {
     await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
-    const wire = await primary.accept();
-    await wire.receiveGreeting();
-    await send(wire, [tid]);
-    await secondary.waitForTid(tid);
+    await receive(primary, secondary, [tid]);
   }
   const promoted = dataFs([{ tid: tid - 1n, records: [{ oid: 0n, data: "by Python" }] }]).bytes;
   scene.disk.put(COPY, promoted);
@@ -235,10 +226,7 @@ for (const isApplied of [false, true]) {
     using primary = await scene.listen();
     {
       await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
-      const wire = await primary.accept();
-      await wire.receiveGreeting();
-      await send(wire, tids);
-      await secondary.waitForTid(tids[3]!);
+      await receive(primary, secondary, tids);
       await applied(scene, secondary, tids[isApplied ? 2 : 1]!);
       primary.close();
     }
@@ -264,10 +252,7 @@ Deno.test("a running replica is promoted up to just before a mistake, that and n
   const tids = [-90, -60, -30, -20].map((minutes) => tidAfter(scene, minutes));
   using primary = await scene.listen();
   await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
-  const wire = await primary.accept();
-  await wire.receiveGreeting();
-  await send(wire, tids);
-  await secondary.waitForTid(tids[3]!);
+  await receive(primary, secondary, tids);
   await applied(scene, secondary, tids[1]!);
 
   await assert.rejects(secondary.node.promote(tids[1]!), (error) => {
@@ -298,10 +283,7 @@ Deno.test("a running replica is promoted with all that it has, also with nothing
     const tids = [-90, -30].map((minutes) => tidAfter(scene, minutes));
     using primary = await scene.listen();
     await using secondary = await scene.startSecondary({ applyDelayMs });
-    const wire = await primary.accept();
-    await wire.receiveGreeting();
-    await send(wire, tids);
-    await secondary.waitForTid(tids[1]!);
+    await receive(primary, secondary, tids);
     const { lastTid, savedTo } = await secondary.node.promote(undefined);
     await using _ready = await Storage.open(scene.disk, COPY); // nobody has it any more
     await secondary.ended;
@@ -317,9 +299,7 @@ Deno.test("where promoting fails, whoever asked hears it, the node ends, and wha
   const tids = [-90, -30].map((minutes) => tidAfter(scene, minutes));
   using primary = await scene.listen();
   await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
-  const wire = await primary.accept();
-  await wire.receiveGreeting();
-  await send(wire, tids);
+  await receive(primary, secondary, tids);
   await applied(scene, secondary, tids[0]!);
   await secondary.waitForTid(tids[1]!);
   scene.disk.fail({ operation: "sync", path: COPY });
