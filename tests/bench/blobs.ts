@@ -7,13 +7,20 @@ import { join } from "node:path";
 import { ZodbWriter } from "../kit/peers.ts";
 import { walk } from "../kit/walk.ts";
 import { type Bench, type Case, roundsOf } from "./bench.ts";
-import { removeCopy, waitUntilWritten } from "./catch_up.ts";
-import { type Protocol, startPrimary, startSecondary } from "./ends.ts";
-import { assertSameBytes, lastTidsOf, warm } from "./file_end.ts";
+import { removeCopy } from "./data_files.ts";
+import { startPrimary, startSecondary } from "./ends.ts";
+import { assertSameBytes, lastTidsOf, waitUntilWritten, warm } from "./file_end.ts";
 import { atLeast, type Measurement } from "./measurement.ts";
-import type { Pair } from "./options.ts";
-import { cpuSecondsOf } from "./process_usage.ts";
-import { median } from "./statistics.ts";
+import {
+  comparedWithPython,
+  cpuWords,
+  medianOf,
+  PYTHON,
+  type Round,
+  roundOf,
+  type Route,
+  routesOf,
+} from "./routes.ts";
 
 /** `transactions` of `blobs` new blobs each, of `bytes` random bytes. */
 interface Shape {
@@ -28,20 +35,6 @@ const SHAPES: readonly Shape[] = [
   { name: "big blobs", transactions: 8, blobs: 1, bytes: 50_000_000 },
 ];
 
-interface Route {
-  readonly name: string;
-  readonly pair: Pair;
-  readonly protocol: Protocol;
-}
-
-const ROUTES: readonly Route[] = [
-  { name: "ours → ours, native", pair: ["ours", "ours"], protocol: "native" },
-  { name: "ours → ours, zrs2", pair: ["ours", "ours"], protocol: "zrs2" },
-  { name: "ours → Python", pair: ["ours", "python"], protocol: "zrs2" },
-  { name: "Python → ours", pair: ["python", "ours"], protocol: "zrs2" },
-  { name: "Python → Python", pair: ["python", "python"], protocol: "zrs2" },
-];
-const PYTHON = ROUTES.at(-1)!;
 const ROUNDS = 3;
 
 export const blobs: Case = {
@@ -66,8 +59,7 @@ async function measureShape(bench: Bench, wanted: Shape): Promise<Measurement[]>
   const transactions = bench.options.quick ? Math.ceil(wanted.transactions / 100) : wanted.transactions;
   const shape = { ...wanted, transactions };
   const source = await make(bench, shape);
-  const { pair: only } = bench.options;
-  const routes = only === undefined ? ROUTES : ROUTES.filter(({ pair }) => pair.join() === only.join());
+  const routes = routesOf(bench.options);
   const rounds = new Map(routes.map((route) => [route, [] as Round[]]));
   for (let round = 0; round < roundsOf(bench.options, ROUNDS); round++) {
     for (const route of routes) {
@@ -78,12 +70,6 @@ async function measureShape(bench: Bench, wanted: Shape): Promise<Measurement[]>
   }
   const python = rounds.get(PYTHON);
   return routes.map((route) => describe(shape, source, route, rounds.get(route)!, python));
-}
-
-/** What one round took, in seconds, and the processor time of both ends. */
-interface Round {
-  readonly took: number;
-  readonly cpu: readonly [primary: number, secondary: number];
 }
 
 async function measureRound(bench: Bench, source: Source, { pair, protocol }: Route): Promise<Round> {
@@ -107,11 +93,7 @@ async function measureRound(bench: Bench, source: Source, { pair, protocol }: Ro
     protocol,
     blobDir: copyBlobs,
   });
-  const ends = [primary.pid, secondary.pid] as const;
-  const [start, before] = [performance.now(), ends.map(cpuSecondsOf)];
-  await waitUntilWritten(copy, size, last);
-  const took = (performance.now() - start) / 1000;
-  const cpu = ([0, 1] as const).map((end) => cpuSecondsOf(ends[end]) - before[end]!);
+  const round = await roundOf(primary, secondary, () => waitUntilWritten(copy, size, last));
   await secondary.close();
   await primary.close();
   assertSameBytes(source.path, copy);
@@ -119,7 +101,7 @@ async function measureRound(bench: Bench, source: Source, { pair, protocol }: Ro
     if (name.endsWith(".blob")) assertSameBytes(join(source.blobDir, name), join(copyBlobs, name));
   }
   await remove(copy, copyBlobs);
-  return { took, cpu: [cpu[0]!, cpu[1]!] };
+  return round;
 }
 
 /** Made by ZODB when it is not there. */
@@ -165,10 +147,10 @@ function describe(
   rounds: readonly Round[],
   python: readonly Round[] | undefined,
 ): Measurement {
-  const took = median(rounds.map((round) => round.took));
-  const cpu = ([0, 1] as const).map((end) => median(rounds.map((round) => round.cpu[end])));
+  const middle = medianOf(rounds);
+  const { took } = middle;
   const isOurs = !route.pair.includes("python");
-  const ratio = python === undefined ? undefined : median(python.map((round) => round.took)) / took;
+  const ratio = python === undefined ? undefined : medianOf(python).took / took;
   return {
     case: "blobs",
     what: `${shape.name}: ${route.name}`,
@@ -176,9 +158,8 @@ function describe(
     unit: "s",
     detail: `${Math.round(bytes / 1e6 / took)} MB/s, ${
       Math.round(shape.transactions * shape.blobs / took)
-    } blobs/s, CPU ${cpu.map((each) => each.toFixed(1)).join(" + ")} s`,
-    ...(ratio !== undefined && route !== PYTHON &&
-      { compared: { ratio, of: `as fast as ${PYTHON.name}` } }),
+    } blobs/s, ${cpuWords(middle)}`,
+    ...comparedWithPython(route, ratio),
     ...(ratio !== undefined && isOurs && { aim: atLeast(1, ratio) }),
   };
 }

@@ -3,50 +3,28 @@
  * file is complete and, for ours, durable (Python's syncs after every transaction, so there it is the same).
  */
 import { join } from "node:path";
-import type { Bench, Case } from "./bench.ts";
-import { roundsOf } from "./bench.ts";
-import type { DataFile, Shape } from "./data_files.ts";
-import { removeIfThere } from "./data_files.ts";
+import { type Bench, type Case, roundsOf } from "./bench.ts";
+import { BIG, type DataFile, removeCopy, SMALL } from "./data_files.ts";
 import { DurableProbe } from "./durable_probe.ts";
-import { type End, type Protocol, startPrimary, startSecondary } from "./ends.ts";
-import { assertSameBytes, endsWith, lastTidsOf, warm } from "./file_end.ts";
+import { type End, startPrimary, startSecondary } from "./ends.ts";
+import { assertSameBytes, lastTidsOf, waitUntilWritten, warm } from "./file_end.ts";
 import { type Aim, atLeast, type Measurement } from "./measurement.ts";
 import { md5Rate } from "./md5_rate.ts";
-import type { Pair } from "./options.ts";
-import { cpuSecondsOf } from "./process_usage.ts";
+import {
+  comparedWithPython,
+  cpuWords,
+  medianOf,
+  PYTHON,
+  type Round,
+  roundOf,
+  type Route,
+  routesOf,
+} from "./routes.ts";
 import { median } from "./statistics.ts";
-
-export const SMALL: Shape = { name: "small", transactions: 50_000, records: 10, bytes: 900 };
-export const BIG: Shape = { name: "big", transactions: 5_280, records: 10, bytes: 15_000 };
-
-/** Who sends to whom, and by what protocol. */
-interface Route {
-  readonly name: string;
-  readonly pair: Pair;
-  readonly protocol: Protocol;
-}
-
-const ROUTES: readonly Route[] = [
-  { name: "ours → ours, native", pair: ["ours", "ours"], protocol: "native" },
-  { name: "ours → ours, zrs2", pair: ["ours", "ours"], protocol: "zrs2" },
-  { name: "ours → Python", pair: ["ours", "python"], protocol: "zrs2" },
-  { name: "Python → ours", pair: ["python", "ours"], protocol: "zrs2" },
-  { name: "Python → Python", pair: ["python", "python"], protocol: "zrs2" },
-];
-const PYTHON = ROUTES.at(-1)!;
-
-/** What one round took, in seconds. */
-interface Round {
-  readonly took: number;
-  /** Processor time that both ends used for it: it varies less than `took` on a busy machine. */
-  readonly cpu: readonly [primary: number, secondary: number];
-}
 
 /** A round with Python takes half a minute: fewer of them. */
 const OUR_ROUNDS = 5;
 const PYTHON_ROUNDS = 2;
-
-const POLL_MS = 5;
 
 export const catchUp: Case = {
   name: "catch-up",
@@ -65,9 +43,7 @@ export const catchUp: Case = {
 
 async function measureFile(bench: Bench, file: DataFile): Promise<Measurement[]> {
   const { options } = bench;
-  const routes = options.pair === undefined
-    ? ROUTES
-    : ROUTES.filter(({ pair }) => pair.join() === options.pair!.join());
+  const routes = routesOf(options);
   const found = new Map(routes.map((route) => [route, [] as Round[]]));
   const [md5, cp, synced]: [number[], number[], number[]] = [[], [], []];
   const rounds = Math.max(...routes.map((route) => roundsFor(bench, route)));
@@ -87,7 +63,7 @@ async function measureFile(bench: Bench, file: DataFile): Promise<Measurement[]>
     md5: median(md5),
     cp: median(cp),
     synced: median(synced),
-    python: found.has(PYTHON) ? median(found.get(PYTHON)!.map(({ took }) => took)) : undefined,
+    python: found.has(PYTHON) ? medianOf(found.get(PYTHON)!).took : undefined,
   };
   const rate = (seconds: number) => `${Math.round(file.size / 1e6 / seconds)} MB/s`;
   return [
@@ -161,17 +137,15 @@ async function measureRound(bench: Bench, file: DataFile, { pair, protocol }: Ro
     profile,
     protocol,
   });
-  const ends = [primary.pid, secondary.pid] as const;
-  const [start, cpuBefore] = [performance.now(), ends.map(cpuSecondsOf)];
-  if (ours) await waitUntilDurable(secondary, beforeLast);
-  else await waitUntilWritten(copy, file.size, last);
-  const took = (performance.now() - start) / 1000;
-  const cpu = ([0, 1] as const).map((end) => cpuSecondsOf(ends[end]) - cpuBefore[end]!);
+  const round = await roundOf(primary, secondary, async () => {
+    if (ours) await waitUntilDurable(secondary, beforeLast);
+    else await waitUntilWritten(copy, file.size, last);
+  });
   await secondary.close();
   await primary.close();
   assertSameBytes(file.path, copy);
   await removeCopy(copy);
-  return { took, cpu: [cpu[0]!, cpu[1]!] };
+  return round;
 }
 
 async function waitUntilDurable(secondary: End, beforeLast: bigint): Promise<void> {
@@ -179,20 +153,9 @@ async function waitUntilDurable(secondary: End, beforeLast: bigint): Promise<voi
   await probe.waitForLast();
 }
 
-/** Waits until the file is complete; looks now and then, so as not to slow down what is measured. */
-export async function waitUntilWritten(path: string, size: number, tid: bigint): Promise<void> {
-  while (!endsWith(path, size, tid)) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-}
-
-/** Removes a Data.fs and what lies beside it. */
-export async function removeCopy(path: string): Promise<void> {
-  for (const suffix of ["", ".index", ".lock", ".tmp"]) await removeIfThere(path + suffix);
-}
-
 function describe(file: DataFile, route: Route, rounds: readonly Round[], peers: Peers): Measurement {
-  const seconds = rounds.map(({ took }) => took);
-  const cpu = ([0, 1] as const).map((end) => median(rounds.map((round) => round.cpu[end])));
-  const took = median(seconds);
+  const middle = medianOf(rounds);
+  const { took } = middle;
   const records = file.transactions * file.records;
   const rate = `${Math.round(file.size / 1e6 / took)} MB/s, ${Math.round(records / took)} records/s`;
   const ratio = peers.python === undefined ? undefined : peers.python / took;
@@ -202,21 +165,19 @@ function describe(file: DataFile, route: Route, rounds: readonly Round[], peers:
   return {
     case: "catch-up",
     what: `${file.name}: ${route.name}`,
-    rounds: seconds,
+    rounds: rounds.map((round) => round.took),
     unit: "s",
-    detail: `${rate}, ${limit}, CPU ${cpu.map((each) => each.toFixed(1)).join(" + ")} s`,
-    ...(ratio !== undefined && route !== PYTHON &&
-      { compared: { ratio, of: `as fast as ${PYTHON.name}` } }),
-    ...aimOf(file, route, took, peers, cpu),
+    detail: `${rate}, ${limit}, ${cpuWords(middle)}`,
+    ...comparedWithPython(route, ratio),
+    ...aimOf(file, route, middle, peers),
   };
 }
 
 function aimOf(
   file: DataFile,
   { pair, protocol }: Route,
-  took: number,
+  { took, cpu }: Round,
   { md5, cp, python }: Peers,
-  cpu: readonly number[],
 ): { readonly aim?: Aim } {
   if (protocol === "native") return { aim: atLeast(0.8, cp / took, "≥ 80 % of cp") };
   const [ours, theirs] = [pair.indexOf("ours"), pair.indexOf("python")];

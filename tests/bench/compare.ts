@@ -2,8 +2,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Bench, type Case, roundsOf } from "./bench.ts";
-import { BIG, removeCopy, SMALL } from "./catch_up.ts";
-import { type DataFile, removeIfThere, type Shape } from "./data_files.ts";
+import { BIG, type DataFile, removeCopy, removeIfThere, type Shape, SMALL } from "./data_files.ts";
 import { startPrimary } from "./ends.ts";
 import { warm } from "./file_end.ts";
 import type { Measurement } from "./measurement.ts";

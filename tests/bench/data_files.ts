@@ -18,6 +18,9 @@ export interface DataFile extends Shape {
   readonly size: number;
 }
 
+export const SMALL: Shape = { name: "small", transactions: 50_000, records: 10, bytes: 900 };
+export const BIG: Shape = { name: "big", transactions: 5_280, records: 10, bytes: 15_000 };
+
 /** Ten million objects, in 823 MB. */
 export const TEN_MILLION: Shape = { name: "ten-million", transactions: 100_000, records: 100, bytes: 40 };
 
@@ -60,7 +63,7 @@ function nameOf({ name, transactions, records, bytes }: Shape): string {
 
 async function make(shape: Shape, path: string): Promise<void> {
   const unfinished = `${path}.making`;
-  for (const suffix of ["", ".index", ".lock", ".tmp"]) await removeIfThere(unfinished + suffix);
+  await removeCopy(unfinished);
   await using writer = await ZodbWriter.start("zodb55", { path: unfinished, create: true });
   const { records, bytes } = shape;
   const atOnce = Math.max(
@@ -77,6 +80,11 @@ async function make(shape: Shape, path: string): Promise<void> {
   await Deno.rename(`${unfinished}.index`, `${path}.index`);
   await Deno.rename(unfinished, path); // last: with it all is there
   for (const suffix of [".lock", ".tmp"]) await removeIfThere(unfinished + suffix);
+}
+
+/** Removes a Data.fs and what lies beside it. */
+export async function removeCopy(path: string): Promise<void> {
+  for (const suffix of ["", ".index", ".lock", ".tmp"]) await removeIfThere(path + suffix);
 }
 
 export async function removeIfThere(path: string): Promise<void> {

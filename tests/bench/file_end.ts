@@ -6,6 +6,8 @@ import { NO_TID } from "../../lib/zodb/mod.ts";
 
 const { disk } = systemHost();
 
+const POLL_MS = 5;
+
 /** The two last transactions of a file that nobody writes. */
 export interface LastTids {
   /** 0 when there is only one. */
@@ -46,6 +48,11 @@ export function endsWith(path: string, end: number, tid: bigint): boolean {
   const reader = new TransactionReader(new Window(file, end, 64));
   const start = reader.startOf(end);
   return start > 0 && reader.read(start) === "whole" && reader.tid === tid;
+}
+
+/** Waits until the file is complete; looks now and then, so as not to slow down what is measured. */
+export async function waitUntilWritten(path: string, size: number, tid: bigint): Promise<void> {
+  while (!endsWith(path, size, tid)) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
 }
 
 /** Reads a file once, so that the measurement finds it in the page cache. */

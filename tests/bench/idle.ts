@@ -4,10 +4,9 @@
  */
 import { join } from "node:path";
 import { type Bench, type Case, roundsOf } from "./bench.ts";
-import { removeCopy, waitUntilWritten } from "./catch_up.ts";
-import type { Shape } from "./data_files.ts";
+import { removeCopy, type Shape } from "./data_files.ts";
 import { type End, startPrimary, startSecondary } from "./ends.ts";
-import { lastTidsOf } from "./file_end.ts";
+import { lastTidsOf, waitUntilWritten } from "./file_end.ts";
 import type { Measurement } from "./measurement.ts";
 import type { Options } from "./options.ts";
 import { secondsBetween, threadTimesOf } from "./process_usage.ts";

@@ -9,7 +9,7 @@
  */
 import { join } from "node:path";
 import { type Bench, type Case, roundsOf } from "./bench.ts";
-import { removeCopy } from "./catch_up.ts";
+import { removeCopy } from "./data_files.ts";
 import { startPrimary, startSecondary } from "./ends.ts";
 import { LatencyObserver, LatencyWriter } from "./latency_peers.ts";
 import { type Aim, atMost, type Measurement } from "./measurement.ts";

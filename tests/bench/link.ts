@@ -5,10 +5,9 @@
 import { join } from "node:path";
 import { Authority } from "../kit/certificates.ts";
 import { type Bench, type Case, roundsOf } from "./bench.ts";
-import { removeCopy, SMALL, waitUntilWritten } from "./catch_up.ts";
-import type { DataFile, Shape } from "./data_files.ts";
+import { type DataFile, removeCopy, type Shape, SMALL } from "./data_files.ts";
 import { startPrimary, startSecondary } from "./ends.ts";
-import { assertSameBytes, lastTidsOf, warm } from "./file_end.ts";
+import { assertSameBytes, lastTidsOf, waitUntilWritten, warm } from "./file_end.ts";
 import type { Measurement } from "./measurement.ts";
 import { cpuSecondsOf } from "./process_usage.ts";
 import { SlowLink } from "./slow_link.ts";

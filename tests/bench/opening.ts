@@ -2,8 +2,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Bench, type Case, roundsOf } from "./bench.ts";
-import { removeCopy } from "./catch_up.ts";
-import { type DataFile, removeIfThere, type Shape, TEN_MILLION } from "./data_files.ts";
+import { type DataFile, removeCopy, removeIfThere, type Shape, TEN_MILLION } from "./data_files.ts";
 import { warm } from "./file_end.ts";
 import { pythonInterpreter } from "./latency_peers.ts";
 import { atLeast, type Measurement } from "./measurement.ts";

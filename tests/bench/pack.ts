@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Bench, type Case, roundsOf } from "./bench.ts";
-import { removeCopy } from "./catch_up.ts";
+import { removeCopy } from "./data_files.ts";
 import { assertSameBytes, warm } from "./file_end.ts";
 import { pythonInterpreter } from "./latency_peers.ts";
 import type { Measurement } from "./measurement.ts";

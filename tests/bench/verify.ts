@@ -1,8 +1,7 @@
 /** Verifying: how fast a whole file is checked, from the page cache. */
 import { fileURLToPath } from "node:url";
 import { type Bench, type Case, roundsOf } from "./bench.ts";
-import { BIG } from "./catch_up.ts";
-import { type DataFile, type Shape, TEN_MILLION } from "./data_files.ts";
+import { BIG, type DataFile, type Shape, TEN_MILLION } from "./data_files.ts";
 import { warm } from "./file_end.ts";
 import { pythonInterpreter } from "./latency_peers.ts";
 import { type Aim, atLeast, type Measurement } from "./measurement.ts";

@@ -1,7 +1,8 @@
-/** Differences to plant in a history. */
+/** Differences to plant in a history, and what packs make of it. */
+import fc from "fast-check";
 import type { RecordDescription, TransactionDescription } from "../kit/data_fs.ts";
 import { bytesOf } from "../kit/hex.ts";
-import { tidAt } from "./random_history.ts";
+import { randomHistory, tidAt } from "./random_history.ts";
 
 export type Descriptions = readonly TransactionDescription[];
 
@@ -59,3 +60,51 @@ export function withoutBackPointers(history: Descriptions): TransactionDescripti
     ),
   }));
 }
+
+/**
+ * What a pack leaves: of the first `count` transactions the current records of the objects that are not garbage.
+ * A replica that had `from` transactions before its source was packed still has these as they were.
+ */
+export function packed(
+  transactions: readonly TransactionDescription[],
+  count: number,
+  isGarbage: (oid: bigint) => boolean,
+  from = 0,
+): TransactionDescription[] {
+  const current = new Map<bigint, RecordDescription>();
+  const region = transactions.slice(0, count);
+  for (const { records, status } of region) {
+    if (status !== "u") { for (const record of records) current.set(record.oid, record); }
+  }
+  return [
+    ...region.flatMap((transaction, at) => {
+      if (at < from) return [transaction];
+      const records = transaction.records.filter((record) =>
+        current.get(record.oid) === record && !isGarbage(record.oid)
+      );
+      return records.length === 0 || transaction.status === "u"
+        ? []
+        : [{ ...transaction, status: "p" as const, records }];
+    }),
+    ...transactions.slice(count),
+  ];
+}
+
+/** A history at two ends, each packed to somewhere; one of them may have garbage removed, the other may be changed. */
+export const packedPairs = fc
+  .tuple(
+    randomHistory.filter((history) => history.length > 0),
+    fc.nat(20),
+    fc.nat(20),
+    fc.nat(),
+    fc.constantFrom(undefined, ...Object.values(changes)),
+  )
+  .map(([random, first, second, choice, change]) => {
+    const history = withoutBackPointers(random).map((each) => ({ ...each, status: " " as const }));
+    const other = change === undefined ? history : change(history, choice % history.length, choice);
+    return {
+      here: packed(history, first, (oid) => oid === BigInt(choice % 3)),
+      there: packed(other, second, () => false),
+      isChanged: change !== undefined,
+    };
+  });

@@ -8,12 +8,7 @@ import {
   type Lineage,
 } from "../../lib/replica/lineage/lineage.ts";
 import { NO_TID } from "../../lib/zodb/mod.ts";
-import {
-  type BuiltFile,
-  dataFs,
-  type RecordDescription,
-  type TransactionDescription,
-} from "../kit/data_fs.ts";
+import { type BuiltFile, dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
 import { type ReadTransaction, transactionsOf } from "../kit/transactions_of.ts";
 
@@ -55,35 +50,6 @@ export async function compare(
     noPause,
   );
   return { lineage, questions };
-}
-
-/**
- * What a pack leaves: of the first `count` transactions the current records of the objects that are not garbage.
- * A replica that had `from` transactions before its source was packed still has these as they were.
- */
-export function packed(
-  transactions: readonly TransactionDescription[],
-  count: number,
-  isGarbage: (oid: bigint) => boolean,
-  from = 0,
-): TransactionDescription[] {
-  const current = new Map<bigint, RecordDescription>();
-  const region = transactions.slice(0, count);
-  for (const { records, status } of region) {
-    if (status !== "u") { for (const record of records) current.set(record.oid, record); }
-  }
-  return [
-    ...region.flatMap((transaction, at) => {
-      if (at < from) return [transaction];
-      const records = transaction.records.filter((record) =>
-        current.get(record.oid) === record && !isGarbage(record.oid)
-      );
-      return records.length === 0 || transaction.status === "u"
-        ? []
-        : [{ ...transaction, status: "p" as const, records }];
-    }),
-    ...transactions.slice(count),
-  ];
 }
 
 type Holding = "same" | "other" | "unknown";

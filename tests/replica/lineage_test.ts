@@ -3,7 +3,8 @@ import fc from "fast-check";
 import type { TransactionDescription } from "../kit/data_fs.ts";
 import { bytesOf } from "../kit/hex.ts";
 import { describeLineage } from "../../lib/replica/lineage/lineage.ts";
-import { compare, endOf, NaiveJudge, packed } from "./lineage_kit.ts";
+import { packed } from "../filestorage/changes.ts";
+import { compare, endOf, NaiveJudge } from "./lineage_kit.ts";
 
 /** A transaction whose data say which database wrote it: nothing is the same in two databases by accident. */
 function transaction(database: string, tid: bigint, oids: readonly number[]): TransactionDescription {
