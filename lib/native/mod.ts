@@ -16,7 +16,6 @@ export {
   type Begun,
   type BegunBlob,
   type Bye,
-  type Capability,
   type Complete,
   type Control,
   encodeControl,
