@@ -32,8 +32,13 @@ export function contentsOf(blobs: BlobReception): IncomingBlobs | undefined {
   return blobs.choice === "replicate" ? blobs.incoming : undefined;
 }
 
-/** What either end says of a blob that it does not send or take. A source's reason comes as words only. */
+/** What either end says of a blob that it does not send or take. */
 export const IS_BLOB = "it is a blob";
+
+/** Whether a stream has ended at a blob. A source's reason comes as words, and by zrs2 as nothing else. */
+export function endsAtBlob({ message }: Error): boolean {
+  return message.includes(IS_BLOB);
+}
 
 /** A blob's record without its file: sent, it would leave a hole in the replica. */
 export class MissingBlobError extends UnavailableError {

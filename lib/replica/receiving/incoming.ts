@@ -16,7 +16,7 @@ import {
   type TransactionHead,
 } from "../../zodb/mod.ts";
 import type { StreamHandler } from "../../zrs/mod.ts";
-import { type BlobReception, contentsOf, describeBlob } from "../blob_use.ts";
+import { type BlobReception, contentsOf, describeBlob, IS_BLOB } from "../blob_use.ts";
 import type { IncomingBlobs } from "./incoming_blobs.ts";
 
 export interface IncomingOptions {
@@ -154,7 +154,7 @@ export class Incoming implements StreamHandler {
     this.#blobs.push(key);
     if (this.#options.blobs.choice !== "refuse") return;
     throw new UnwantedError(
-      `Cannot store ${describeBlob(key)}: it is a blob, and there is no directory for blobs`,
+      `Cannot store ${describeBlob(key)}: ${IS_BLOB}, and there is no directory for blobs`,
       {
         ...key,
         hint: "give --blob-dir to replicate blobs, or --blobs none to go on without their files",
@@ -168,14 +168,14 @@ export class Incoming implements StreamHandler {
       throw new UnwantedError(
         `Cannot store ${
           describeBlob(key)
-        }: it is a blob, and the source has sent the record without the content`,
+        }: ${IS_BLOB}, and the source has sent the record without the content`,
         { ...key, hint: "look whether its file is in the blob directory of the source" },
       );
     }
     if (blobs.choice === "shared" && !blobs.directory.has(key)) {
       const path = blobs.directory.pathOf(key);
       throw new UnwantedError(
-        `Cannot store ${describeBlob(key)}: it is a blob, and there is no file ${path}`,
+        `Cannot store ${describeBlob(key)}: ${IS_BLOB}, and there is no file ${path}`,
         {
           ...key,
           path,

@@ -19,7 +19,7 @@ import type { Secret } from "../../native/mod.ts";
 import { describeTid, NO_TID } from "../../zodb/mod.ts";
 import { Approach, type Protocol } from "../receiving/approach.ts";
 import { attend } from "../receiving/attend.ts";
-import { type BlobReception, contentsOf, IS_BLOB } from "../blob_use.ts";
+import { type BlobReception, contentsOf, endsAtBlob } from "../blob_use.ts";
 import { type BufferSizes, DEFAULT_BUFFER_SIZES } from "../buffers.ts";
 import { divergenceOf } from "./divergence.ts";
 import { isDivergence } from "../lineage/histories.ts";
@@ -316,7 +316,7 @@ export class CatchUp {
     const kept = this.transactions === 0 ? "" : `; what had come is kept, up to ${describeTid(lastTid)}`;
     const message = `Cannot copy from ${name}: ${lowerFirst(failure.message)}${kept}`;
     const facts = { ...failure.facts, cause: failure };
-    if (this.#options.blobs.choice === "refuse" && failure.message.includes(IS_BLOB)) {
+    if (this.#options.blobs.choice === "refuse" && endsAtBlob(failure)) {
       return new UsageError(
         `Cannot copy from ${name}: it has blobs, and it has not been said what becomes of them${kept}`,
         {
