@@ -10,16 +10,16 @@
  *
  * Memory is bounded, but for 9 bytes or so per record of a transaction that both ends have packed differently.
  */
-import { commonLength, equalAt, readU64 } from "../../bytes/mod.ts";
+import { equalAt } from "../../bytes/mod.ts";
 import { CorruptError, PickleError } from "../../errors.ts";
 import { decodePickle, encodePickle, PyDict } from "../../pickle/mod.ts";
-import { MAX_METADATA_LENGTH, NO_TID, STATUS } from "../../zodb/mod.ts";
+import { MAX_METADATA_LENGTH, NO_TID } from "../../zodb/mod.ts";
+import { BlockComparison } from "./compare_blocks.ts";
 import { RecordComparison } from "./compare_records.ts";
-import { Block, ComparedFile, mayLack } from "./compare_side.ts";
+import { ComparedFile, mayLack } from "./compare_side.ts";
 import type { Difference, MetadataField, RecordDifference, Side, Whereabouts } from "./difference.ts";
 import { type Readable, startOf } from "../history.ts";
-import { FIRST_POSITION, MAGIC, TRAILER_SIZE, TRANSACTION } from "../layout.ts";
-import { isFinalStatus } from "../transaction.ts";
+import { FIRST_POSITION, TRANSACTION } from "../layout.ts";
 
 /** What was compared, besides the differences found. */
 export interface Comparison {
@@ -52,9 +52,6 @@ export interface ComparisonOptions {
   readonly progress?: ((position: number) => void) | undefined;
 }
 
-const BLOCK_BYTES = 1024 * 1024;
-/** Blocks begin small and grow, for where they differ all has been read for nothing. */
-const FIRST_BLOCK_BYTES = 16 * 1024;
 /** After so many bytes others run. */
 const BYTES_BETWEEN_PAUSES = 32 * 1024 * 1024;
 /** What a transaction costs that is compared record by record, in bytes beside its own. */
@@ -112,7 +109,7 @@ class Walk {
   readonly #facts: Counted;
   /** Both files are the same so far in content and positions, from the beginning on. */
   #isAligned: boolean;
-  #blocks: { readonly here: Block; readonly there: Block } | undefined;
+  readonly #blocks: BlockComparison;
   #patience = 0;
   #rest = 0;
   #sincePause = 0;
@@ -129,6 +126,10 @@ class Walk {
     this.#records = new RecordComparison(this.#here, this.#there);
     this.#options = options;
     this.#facts = facts;
+    this.#blocks = new BlockComparison(here, there, {
+      passed: (tid, isPacked) => this.#passed(tid, isPacked),
+      pauseAfter: (bytes, position) => this.#pauseAfter(bytes, position),
+    });
     // What lies before may differ, and back pointers lead there.
     this.#isAligned = from.here === FIRST_POSITION && from.there === FIRST_POSITION;
   }
@@ -269,7 +270,7 @@ class Walk {
     const here = this.#here;
     const start = here.position;
     if (here.isPresent || this.#there.isPresent || start !== this.#there.position) return;
-    const at = await this.#sameUntil(start);
+    const at = await this.#blocks.sameUntil(start);
     here.position = at;
     this.#there.position = at;
     // Where transaction after transaction differs in its status only, trying again each time would cost the most.
@@ -277,103 +278,28 @@ class Walk {
     this.#rest = this.#patience;
   }
 
-  /** @returns the end of the last transaction that is the same, of those from `at` on */
-  async #sameUntil(start: number): Promise<number> {
-    const limit = Math.min(this.#here.log.end, this.#there.log.end);
-    const { view } = this.#needBlocks().here;
-    let size = FIRST_BLOCK_BYTES;
-    let at = start;
-    while (at < limit) {
-      const count = Math.min(size, limit - at);
-      const same = this.#sameBytes(at, count);
-      if (same < 0) return at;
-      await this.#pauseAfter(count, at);
-      let passed = 0;
-      let length = 0;
-      while (passed + TRANSACTION.size <= same) {
-        length = readU64(view, passed + TRANSACTION.length) + TRAILER_SIZE;
-        const status = view.getUint8(passed + TRANSACTION.status);
-        if (!isFinalStatus(status) || length < TRANSACTION.size + TRAILER_SIZE) return at + passed;
-        if (passed + length > same) break;
-        const trailer = readU64(view, passed + length - TRAILER_SIZE);
-        if (trailer !== length - TRAILER_SIZE) return at + passed;
-        if (status !== STATUS.undone) this.#count(view, passed, status);
-        passed += length;
-      }
-      at += passed;
-      if (same < count) return at;
-      if (passed === 0 && count === limit - at) return at; // one of the files ends within it
-      if (passed === 0 && size === BLOCK_BYTES) {
-        if (at + length > limit || !await this.#isSameStretch(at, length)) return at;
-        const status = view.getUint8(TRANSACTION.status);
-        if (status !== STATUS.undone) this.#count(view, 0, status);
-        at += length;
-      }
-      size = Math.min(BLOCK_BYTES, size * 4);
-    }
-    return at;
-  }
-
-  #count(view: DataView, offset: number, status: number): void {
+  /** A transaction lies in both at the same position, and is the same. */
+  #passed(tid: bigint, isPacked: boolean): void {
     this.#facts.same++;
-    this.#facts.lastSame = view.getBigUint64(offset);
-    this.#here.before = this.#there.before = { isPacked: status === STATUS.packed };
-  }
-
-  async #isSameStretch(position: number, length: number): Promise<boolean> {
-    for (let done = 0; done < length;) {
-      const count = Math.min(BLOCK_BYTES, length - done);
-      if (this.#sameBytes(position + done, count) < count) return false;
-      done += count;
-      await this.#pauseAfter(count, position + done);
-    }
-    // The caller looks at the header again, which has been read over.
-    return this.#sameBytes(position, TRANSACTION.size) === TRANSACTION.size;
-  }
-
-  /** Reads a block of both. @returns how many of its bytes are the same before one differs; -1: it cannot be read */
-  #sameBytes(position: number, count: number): number {
-    const { here, there } = this.#needBlocks();
-    if (this.#here.log.file.readAt(here.bytes.subarray(0, count), position) < count) return -1;
-    if (this.#there.log.file.readAt(there.bytes.subarray(0, count), position) < count) return -1;
-    return commonLength(here.view, 0, there.view, 0, count);
-  }
-
-  /** Room is made when it is first needed: positions may differ from the beginning on. */
-  #needBlocks(): { readonly here: Block; readonly there: Block } {
-    return this.#blocks ??= { here: new Block(BLOCK_BYTES), there: new Block(BLOCK_BYTES) };
+    this.#facts.lastSame = tid;
+    this.#here.before = this.#there.before = { isPacked };
   }
 
   async *#byteDifference(): AsyncGenerator<Difference> {
-    const here = this.#here;
-    const there = this.#there;
-    here.position = there.position = FIRST_POSITION;
-    const { end } = here.log;
-    const isMagicSame = this.#sameBytes(0, Math.min(MAGIC.length, end, there.log.end)) === MAGIC.length;
-    const at = isMagicSame || end === 0 ? await this.#sameUntil(FIRST_POSITION) : 0;
+    const { end } = this.#here.log;
+    const isComparable = end === 0 || this.#blocks.hasSameMagic();
+    const at = isComparable ? await this.#blocks.sameUntil(FIRST_POSITION) : 0;
     if (at >= end) {
-      this.#facts.hasNewer = there.log.end > end;
+      this.#facts.hasNewer = this.#there.log.end > end;
       return;
     }
-    let position = at;
-    let byteHere: number | undefined;
-    let byteThere: number | undefined;
-    for (;; position += BLOCK_BYTES) {
-      const count = Math.min(BLOCK_BYTES, Math.max(0, Math.min(end, there.log.end) - position));
-      const same = this.#sameBytes(position, count);
-      if (same === count && count === BLOCK_BYTES) {
-        await this.#pauseAfter(count, position);
-        continue;
-      }
-      position += Math.max(0, same);
-      [byteHere, byteThere] = [here.log, there.log].map((log) => byteAt(log, position));
-      break;
-    }
-    const known = here.log.end >= at + TRANSACTION.size && at > 0 && here.reader.read(at) === "whole"
-      ? here.reader.head()
+    const { reader } = this.#here;
+    const known = end >= at + TRANSACTION.size && at > 0 && reader.read(at) === "whole"
+      ? reader.head()
       : { tid: NO_TID, user: new Uint8Array(), description: new Uint8Array() };
     const { tid, user, description } = known;
-    yield { tid, user, description, here: at, there: at, kind: "bytes", position, byteHere, byteThere };
+    const difference = await this.#blocks.differenceBehind(at);
+    yield { tid, user, description, here: at, there: at, kind: "bytes", ...difference };
   }
 
   async #pauseAfter(bytes: number, position: number): Promise<void> {
@@ -383,11 +309,6 @@ class Walk {
     this.#options.progress?.(position);
     await this.#options.pause();
   }
-}
-
-function byteAt({ file, end }: Readable, position: number): number | undefined {
-  const one = new Uint8Array(1);
-  return position < end && file.readAt(one, position) === 1 ? one[0] : undefined;
 }
 
 function isSame(a: Uint8Array, b: Uint8Array): boolean {
