@@ -1,7 +1,6 @@
 /**
- * One secondary of ours attached to a log by the native stream: hello, comparing the histories, then every
- * transaction behind its last one, as bytes of the file where its own file is a prefix of ours, else record by
- * record. Tells how far it has sent all there is, hears how far that is durable, and says why it ends.
+ * One secondary of ours attached to a log by the native stream, the conversation: its hello, comparing the histories,
+ * the welcome, behind which a `NativeStream` sends, and why it ends.
  */
 import type { BlobDirectory, Generation, LogView, TransactionLog } from "../../filestorage/mod.ts";
 import { DivergedError, ProtocolError, UnavailableError } from "../../errors.ts";
@@ -11,10 +10,7 @@ import {
   encodeControl,
   type HandshakeReply,
   type Hello,
-  MAX_RUN_BYTES,
-  Milestones,
   NativeDecoder,
-  NativeEncoder,
   type NativeHandler,
   NONCE_BYTES,
   type RefusalCode,
@@ -35,28 +31,14 @@ import { WITHOUT_BLOBS } from "../blob_use.ts";
 import { CompareFeed } from "../compare/compare_feed.ts";
 import type { Question } from "../lineage/lineage.ts";
 import { findStart, type Start } from "./native_start.ts";
-import { Outgoing } from "./outgoing.ts";
-import { OutgoingBlobs } from "./outgoing_blobs.ts";
-import { type Compress, Pace } from "./pace.ts";
+import { NativeStream } from "./native_stream.ts";
 import type { Ports } from "../ports.ts";
-import { RawOutgoing } from "./raw_outgoing.ts";
 import { findResumption, type Resumption } from "./raw_start.ts";
 import { viewUntil } from "../sync/until.ts";
 import { sleep } from "../waiting.ts";
 
 /** What this end can do. */
 const CAPABILITIES: readonly string[] = ["raw", "zstd", "compare", "once"];
-
-/** Larger buffers would make frames of more than they may have. */
-const MAX_BUFFER_BYTES = 1024 * 1024;
-
-/**
- * So many runs or transactions may be under way to the secondary's disk: each is kept in mind until it is
- * acknowledged. Far more than one that acknowledges what it has ever leaves open.
- */
-const MAX_UNACKNOWLEDGED = 100_000;
-
-const CHANGED = "this source's file has been packed, replaced or rolled back";
 
 export class NativeFeed implements Service, NativeHandler {
   readonly farewell = encodeControl({ type: "bye", code: "stopping", reason: "this source stops" });
@@ -74,8 +56,9 @@ export class NativeFeed implements Service, NativeHandler {
   #asking = false;
   /** Whoever only compares may ask. */
   #comparison: CompareFeed | undefined;
-  #milestones: Milestones | undefined;
-  #progress: (() => Progress) | undefined;
+  /** Of a secondary that has been given a place, until it is welcome. */
+  #greeted: Progress | undefined;
+  #stream: NativeStream | undefined;
   #heardMs: number;
 
   constructor(ports: Ports, log: TransactionLog, line: Line, options: FeedOptions, shared: Shared) {
@@ -91,7 +74,7 @@ export class NativeFeed implements Service, NativeHandler {
   readonly protocol = "native";
 
   get progress(): Progress | undefined {
-    return this.#progress?.();
+    return this.#stream?.progress ?? this.#greeted;
   }
 
   complaint(reason: string): Uint8Array {
@@ -133,7 +116,7 @@ export class NativeFeed implements Service, NativeHandler {
     if (hello.required.includes("compare")) return await this.#answerQuestions(hello, beatMs);
     const { lastTid } = hello;
     const asGreeted = { sentTid: lastTid, receivedTid: lastTid, durableTid: lastTid };
-    this.#progress = () => ({ ...asGreeted, position: undefined, generation: undefined });
+    this.#greeted = { ...asGreeted, position: undefined, generation: undefined };
     using _changes = this.#log.subscribe(() => this.#line.ring());
     const { position, generation, compared, isPrefix, notice, fit } = await findStart(hello, {
       ports: this.#ports,
@@ -158,9 +141,16 @@ export class NativeFeed implements Service, NativeHandler {
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
       );
       await this.#welcome(hello, view, beatMs, { notice, fit, resumption });
-      this.#milestones = new Milestones(hello.lastTid);
+      this.#stream = new NativeStream({
+        ports: this.#ports,
+        log: this.#log,
+        line: this.#line,
+        options: this.#options,
+        shared: this.#shared,
+        pause: () => this.#pause(),
+      }, { hello, generation, position: raw ? hello.end : position, raw, resumption, goal });
       this.#remember();
-      await this.#stream(generation, raw ? hello.end : position, hello, raw, { resumption, goal });
+      await this.#stream.run();
     } finally {
       generation.release();
     }
@@ -197,18 +187,18 @@ export class NativeFeed implements Service, NativeHandler {
   }
 
   acknowledgement(acknowledgement: Acknowledgement): void {
-    if (this.#milestones === undefined) {
+    if (this.#stream === undefined) {
       throw new ProtocolError("Cannot take acknowledgement: nothing has been sent");
     }
-    this.#milestones.take(acknowledgement);
+    this.#stream.acknowledged(acknowledgement);
     this.#remember();
   }
 
   /** So that a pack keeps what it still needs. */
   #remember(): void {
-    if (this.#milestones === undefined) return;
+    if (this.#stream === undefined) return;
     const name = this.#hello!.name ?? this.#line.peer.replace(/:\d+$/, "");
-    this.#shared.memory?.heard(name, this.#milestones.durable);
+    this.#shared.memory?.heard(name, this.#stream.durable);
   }
 
   /** The blobs that there are, if they may be told of. */
@@ -306,130 +296,6 @@ export class NativeFeed implements Service, NativeHandler {
     if (until === undefined) return undefined;
     // Where the file has been replaced since the comparison, nothing is sent of either.
     return view.generation === generation ? await viewUntil(view, until, () => this.#pause()) : view;
-  }
-
-  /**
-   * Sends what there is and what comes, from one file: behind another the secondary asks anew.
-   * @param limits.goal what to send in place of all that the log shows and will show
-   */
-  async #stream(
-    generation: Generation,
-    from: number,
-    hello: Hello,
-    raw: boolean,
-    { resumption, goal }: { readonly resumption: Resumption | undefined; readonly goal: LogView | undefined },
-  ): Promise<void> {
-    const startTid = hello.lastTid;
-    const encoder = new NativeEncoder();
-    const bufferBytes = Math.min(this.#options.sendBytes, MAX_BUFFER_BYTES);
-    const pace = new Pace(this.#ports.clock, this.#compress(hello));
-    const write = async (bytes: Uint8Array) => {
-      await pace.measure(bytes.length, this.#line.write(bytes));
-      encoder.isCompressing = pace.isCompressing;
-    };
-    encoder.isCompressing = pace.isCompressing;
-    const blobs = new OutgoingBlobs({
-      supply: this.#options.blobs,
-      wanted: hello.blobs,
-      begun: hello.begunBlobs,
-      marksMissing: hello.missingBlobs === "mark",
-      isOvertaken: (error) => this.#line.isOvertaken(error, generation),
-      unreadable: this.#shared.unreadableBlobs,
-      log: this.#ports.log,
-      pause: () => this.#pause(),
-    });
-    const rawOutgoing = raw
-      ? new RawOutgoing(generation, startTid, encoder, {
-        blobs,
-        bufferBytes,
-        write,
-        runBytes: Math.min(hello.runBytes, MAX_RUN_BYTES),
-        clock: this.#ports.clock,
-      })
-      : undefined;
-    const outgoing = rawOutgoing ?? new Outgoing(generation, startTid, encoder, {
-      blobs,
-      bufferBytes,
-      write,
-      log: this.#ports.log,
-      pause: () => this.#pause(),
-    });
-    let position = from;
-    let rest = resumption;
-    let told: LogView | undefined;
-    this.#progress = () => ({
-      sentTid: outgoing.lastTid,
-      receivedTid: this.#milestones!.received,
-      durableTid: this.#milestones!.durable,
-      position: raw ? this.#milestones!.durablePosition ?? from : position,
-      generation,
-    });
-    for (;;) {
-      const present = this.#log.view;
-      const view = goal ?? present;
-      if (present.generation !== generation) {
-        await outgoing.flush();
-        return await this.#sendAway();
-      }
-      if (position < view.end && this.#milestones!.waiting >= MAX_UNACKNOWLEDGED) {
-        await outgoing.flush();
-        await this.#line.wait();
-      } else if (position < view.end) {
-        this.#line.check();
-        const begun = rest;
-        rest = undefined;
-        position = await this.#sendOne(
-          outgoing,
-          generation,
-          encoder,
-          () =>
-            begun === undefined ? outgoing.send(position, view.end) : rawOutgoing!.resume(begun, view.end),
-        );
-      } else {
-        await outgoing.flush();
-        if (told !== view) await this.#tellComplete(told = view);
-        if (this.#log.view === present) await this.#line.wait();
-      }
-    }
-  }
-
-  #compress({ capabilities }: Hello): Compress {
-    return capabilities.includes("zstd") ? this.#options.compress : "off";
-  }
-
-  /** Where sending fails, what is whole before it still gets there, and the reason. */
-  async #sendOne(
-    outgoing: RawOutgoing | Outgoing,
-    generation: Generation,
-    encoder: NativeEncoder,
-    send: () => Promise<number>,
-  ): Promise<number> {
-    const before = outgoing.lastTid;
-    try {
-      const next = await send();
-      if (outgoing.lastTid !== before) this.#milestones!.pass(outgoing.lastTid, encoder.checksum, next);
-      return next;
-    } catch (error) {
-      if (this.#line.hasEnded) throw error;
-      await outgoing.flush();
-      if (await this.#line.isOvertaken(error, generation)) return await this.#sendAway();
-      await this.#line.tellFailure(
-        error,
-        (reason) => encodeControl({ type: "bye", code: "trouble", reason }),
-      );
-      throw error;
-    }
-  }
-
-  async #tellComplete({ lastTid, end }: LogView): Promise<void> {
-    await this.#line.write(encodeControl({ type: "complete", lastTid, end }));
-  }
-
-  /** The file is another one: the secondary is to ask anew. */
-  async #sendAway(): Promise<never> {
-    const { packedTo } = this.#log.view;
-    await this.#line.write(encodeControl({ type: "bye", code: "again", reason: CHANGED, packedTo }));
-    throw new PeerLeft(CHANGED);
   }
 
   /** Says that we are there; ends the connection when the secondary has not been heard of for too long. */
