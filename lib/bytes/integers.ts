@@ -1,8 +1,5 @@
 /** Big-endian 64-bit integers as JavaScript numbers, without a BigInt on the way. */
 
-/** The largest length or position that a number holds exactly. */
-export const MAX_SAFE_U64 = Number.MAX_SAFE_INTEGER;
-
 /**
  * Reads a 64-bit length or position; the caller checks it against the file's size. Above 2^53 the result is
  * rounded, and stays above 2^53.

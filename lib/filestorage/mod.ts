@@ -1,3 +1,4 @@
+/** The file: reading in place, finding, listing, following, recovering, appending, packing, comparing, and its index. */
 export { FIRST_POSITION, MAGIC, MAGIC_PYTHON2, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 export { Appender, type Run } from "./appender.ts";
 export {
@@ -9,13 +10,7 @@ export {
 } from "./blobs/blob_directory.ts";
 export { MissingBlobs, missingBlobsPath, readMissingBlobs } from "./blobs/missing_blobs.ts";
 export { BlobFinder, blobKeyOf } from "./blobs/blob_finder.ts";
-export {
-  type Comparison,
-  type ComparisonOptions,
-  FileComparison,
-  nothingCompared,
-  saysTheSame,
-} from "./compare/compare.ts";
+export { type Comparison, FileComparison, nothingCompared, saysTheSame } from "./compare/compare.ts";
 export { lastRecords } from "./compare/compare_records.ts";
 export { ComparedFile, mayLack, type Neighbour } from "./compare/compare_side.ts";
 export {
@@ -27,11 +22,10 @@ export {
   type RecordSpot,
 } from "./compare/difference.ts";
 export { type ContentDigest, ContentDigester } from "./compare/content_digest.ts";
-export type { ReadRecord } from "./compare/content_feed.ts";
 export { type DelayedOptions, DelayedStorage } from "./pending/delayed_storage.ts";
 export { type Change, FollowedFile } from "./followed_file.ts";
 export { type FileEnd, findEndBackwards } from "./file_end.ts";
-export { digestHistory, type HistoryDigest, spokenDigest, type Stretch } from "./compare/history_digest.ts";
+export { digestHistory, type HistoryDigest, spokenDigest } from "./compare/history_digest.ts";
 export {
   History,
   listRecords,
@@ -62,18 +56,17 @@ export {
 export { openWithPending } from "./pending/pending_history.ts";
 export { ObjectIndex } from "./index/object_index.ts";
 export { RevisionFinder } from "./revision_finder.ts";
-export { checkMayCreate, directoryOf, readMagic } from "./open.ts";
-export { writeIndexFile } from "./index/index_file.ts";
+export { directoryOf, readMagic } from "./open.ts";
 export { GrowingDigest } from "./compare/growing_digest.ts";
-export { type BegunTransaction, type LargeEnd, Restorer } from "./restore.ts";
+export { Restorer } from "./restore.ts";
 export { type ExamineRecord, forEachRecord } from "./raw_run.ts";
 export { planPromotion, promote, type PromotionPlan } from "./pending/promote.ts";
-export { likePermissions, type NewFile, type Replaced, replaceFile } from "./replace_file.ts";
+export { likePermissions, replaceFile } from "./replace_file.ts";
 export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";
 export { type PackOptions, type PackProgress, type PackReport, packStorage } from "./pack/pack.ts";
 export type { FindReferences } from "./pack/reachable.ts";
-export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
+export { checkRoomForRewind, planRewind, type RewindPlan, rewindStorage } from "./rewind.ts";
 export { pendingBytes, segmentPaths } from "./pending/segment.ts";
 export { refusePending } from "./own_file.ts";
 export { type OpenReport, Storage } from "./storage.ts";
@@ -82,4 +75,4 @@ export { type AskBlobs, BlobComparison, type BlobFacts, MAX_BLOBS_ASKED } from "
 export { digestBlob, type FoundBlob } from "./blobs/blob_digest.ts";
 export { type ByteSource, DEFAULT_WINDOW_BYTES, Window } from "./window.ts";
 export { describe, type Finding, gravityOf } from "./verify/finding.ts";
-export { type Progress, Verification, type Verified, type VerifyOptions } from "./verify/verify.ts";
+export { Verification, type Verified, type VerifyOptions } from "./verify/verify.ts";

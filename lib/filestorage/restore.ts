@@ -104,11 +104,6 @@ export class Restorer {
     return this.#open;
   }
 
-  /** True from the first spill of a transaction until its {@link largeEnd} has been taken. */
-  get isSpilled(): boolean {
-    return this.#spilledHeader !== undefined || this.#largeEnd !== undefined;
-  }
-
   /** The transaction under way, where it comes as bytes and has been spilled. */
   get begun(): BegunTransaction | undefined {
     const header = this.#spilledHeader;

@@ -108,21 +108,6 @@ export async function rewindStorage(
   return plan;
 }
 
-/**
- * Rewinds the file at `path`, which nobody has open for writing.
- * @throws NotFoundError, LockedError, and as {@link rewindStorage}
- */
-export async function rewind(
-  disk: Disk,
-  path: string,
-  tid: bigint,
-  patience: Patience = {},
-): Promise<RewindPlan> {
-  disk.openRead(path).close(); // opening makes what is not there
-  await using storage = await Storage.open(disk, path, patience);
-  return await rewindStorage(disk, storage, tid, patience);
-}
-
 /** After so many transactions a walk lets others run. */
 const STEPS_BETWEEN_PAUSES = 20_000;
 

@@ -132,11 +132,6 @@ export class TransactionReader {
     };
   }
 
-  /** Where the record stands that {@link nextRecord} moves to; behind the last one, the records' end. */
-  get nextPosition(): number {
-    return this.#next;
-  }
-
   /** Starts over with the first record of the transaction last read. */
   rewindRecords(): void {
     this.#next = this.position + this.headLength;

@@ -42,7 +42,7 @@ export function abortWords({ reason }: AbortSignal): string {
 }
 
 /** The runtime gives a failed name look-up neither class nor code. */
-export function isUnknownHost(error: unknown): boolean {
+function isUnknownHost(error: unknown): boolean {
   return error instanceof Error && error.message.includes("lookup address");
 }
 

@@ -5,7 +5,7 @@ import { UnavailableError } from "../errors.ts";
 import { codeOf, diskFailure } from "./failure.ts";
 
 export const STDOUT = 1;
-export const STDERR = 2;
+const STDERR = 2;
 
 /** How long to wait before offering text again to a pipe that is full and does not block. */
 const FULL_PIPE_PAUSE_MS = 2;

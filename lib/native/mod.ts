@@ -12,11 +12,8 @@ export {
   SourceHandshake,
 } from "./authentication.ts";
 export {
-  type Beat,
   type Begun,
   type BegunBlob,
-  type Bye,
-  type Complete,
   type Control,
   encodeControl,
   type Fit,
@@ -36,4 +33,4 @@ export {
 } from "./decoder.ts";
 export { MAX_HEAD_FRAME, NativeEncoder } from "./encoder.ts";
 export { protocolOf } from "./opening.ts";
-export { KIND, MAX_CONTROL_BYTES, MAX_RUN_BYTES } from "./frames.ts";
+export { MAX_RUN_BYTES } from "./frames.ts";

@@ -119,7 +119,7 @@ export function readRawUnicode(bytes: Uint8Array, from: number, to: number): Uin
 }
 
 /** Writes a code point as UTF-8, surrogates as three bytes. @returns the offset behind it */
-export function putCodePoint(target: Uint8Array, at: number, codePoint: number): number {
+function putCodePoint(target: Uint8Array, at: number, codePoint: number): number {
   if (codePoint < 0x80) {
     target[at++] = codePoint;
   } else if (codePoint < 0x800) {

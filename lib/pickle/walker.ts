@@ -74,11 +74,6 @@ export class OpcodeWalker {
     this.to = this.position = from + length;
   }
 
-  /** Whether the next opcode is `opcode`. */
-  nextIs(opcode: number): boolean {
-    return this.position < this.end && this.bytes[this.position] === opcode;
-  }
-
   #lines(from: number, two: boolean): void {
     this.from = from;
     let to = this.bytes.indexOf(NEWLINE, from);

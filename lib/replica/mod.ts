@@ -1,3 +1,4 @@
+/** Primary and secondary, and what connects a stream with a file. */
 export type { BufferSizes } from "./buffers.ts";
 export { ComparedSource, NotNativeError } from "./compare/compare_query.ts";
 export { SourceComparison } from "./compare/compare_source.ts";
@@ -13,7 +14,7 @@ export type { Secret } from "../native/mod.ts";
 export type { Promotion } from "./replica_file.ts";
 export { Secondary } from "./secondary.ts";
 export type { SecondaryOptions } from "./secondary_options.ts";
-export type { BlobChoice, BlobOptions } from "./blob_use.ts";
+export type { BlobOptions } from "./blob_use.ts";
 export {
   type SyncedBlobs,
   type SyncEnd,
@@ -23,7 +24,6 @@ export {
 } from "./sync/sync.ts";
 export { PackedAwayError, type SyncProgress } from "./sync/catch_up.ts";
 export {
-  checkReadToItsEnd,
   limitedSource,
   networkSource,
   OnceError,
@@ -41,14 +41,13 @@ export {
 } from "./sync/divergence.ts";
 export { checkHistory, type HistoryCheck } from "./sync/history_check.ts";
 export { askLastTid } from "./sync/ask_last_tid.ts";
-export { compareFarFile, type FarComparison, findFarEnd } from "./far/far_compare.ts";
+export { compareFarFile, findFarEnd } from "./far/far_compare.ts";
 export { notComparable } from "./far/far_catch_up.ts";
 export { FAR_CHECK_OBSTACLE, FarFileSource, FarSource } from "./far/far_source.ts";
 export { Throttle } from "./sending/throttle.ts";
 export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } from "./far/far_connect.ts";
 export { lowerFirst } from "./lower_first.ts";
 export { inOneLine } from "./far/process_connection.ts";
-export { type PushEnd, pushFar, type PushOptions } from "./far/far_push.ts";
-export { type FarSyncOptions, type FarSyncResult, syncFarFile } from "./far/far_sync.ts";
+export { type PushEnd, pushFar } from "./far/far_push.ts";
+export { type FarSyncResult, syncFarFile } from "./far/far_sync.ts";
 export { pauser, politePauser, sleep } from "./waiting.ts";
-export { FarReplacedError } from "./far/far_shell.ts";

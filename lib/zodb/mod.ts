@@ -1,3 +1,4 @@
+/** What ZODB calls things: tids and times, oids, the metadata of a transaction, and which records are blobs. */
 export {
   describeTid,
   formatTid,

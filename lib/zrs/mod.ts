@@ -3,6 +3,6 @@
  * sockets, no timers, no files: whoever has them drives these objects.
  */
 export { MAX_TRANSACTION_MESSAGE, StreamEncoder, transactionMessageRoom } from "./encoder.ts";
-export { BLOB_BLOCK_LENGTH, encodeRefusal, MAX_COMMIT_MESSAGE, MAX_RECORD_HEAD } from "./messages.ts";
-export { DEFAULT_LIMITS, type Limits, StreamDecoder, type StreamHandler } from "./decoder.ts";
-export { encodeGreeting, type Greeting, GreetingDecoder, KEEP_ALIVE, type Version } from "./greeting.ts";
+export { encodeRefusal, MAX_COMMIT_MESSAGE, MAX_RECORD_HEAD } from "./messages.ts";
+export { StreamDecoder, type StreamHandler } from "./decoder.ts";
+export { encodeGreeting, GreetingDecoder, KEEP_ALIVE, type Version } from "./greeting.ts";

@@ -196,9 +196,12 @@ Deno.test("what cannot be done is refused before anything is touched", async () 
     assert.deepEqual(disk.bytes(PATH), bytes);
     assert(!disk.paths().some((path) => path.includes("rewound")));
   }
-  const host = new ScriptedHost(new MemoryDisk());
+  const empty = new MemoryDisk();
+  empty.addDirectory("/none");
+  const host = new ScriptedHost(empty);
   assert.equal(await run(["rewind", "/none/Data.fs", "--to", "0", "--yes"], host), 2);
   assert.match(host.written.err, /no such file/);
+  assert.deepEqual(empty.paths(), [], "none is made");
 });
 
 Deno.test("a full disk exits with 6, and nothing is changed or left", async () => {

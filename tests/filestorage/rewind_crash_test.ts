@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { CorruptError, DiskError } from "../../lib/errors.ts";
 import { readIndexFile } from "../../lib/filestorage/index/index_file.ts";
-import { Appender, rewind, Storage, TRANSACTION } from "../../lib/filestorage/mod.ts";
+import { Appender, Storage, TRANSACTION } from "../../lib/filestorage/mod.ts";
 import { type BuiltFile, dataFs } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
+import { rewind } from "../kit/rewind.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
 import { CrashFile } from "./crash_file.ts";
 import { diskAfter, type Left, onMachine } from "./on_machine.ts";

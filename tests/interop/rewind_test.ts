@@ -1,6 +1,6 @@
 /** What was rewound, and what was taken back, as real ZODB sees it; and how a rewound replica goes on. */
 import assert from "node:assert/strict";
-import { Appender, rewind } from "../../lib/filestorage/mod.ts";
+import { Appender } from "../../lib/filestorage/mod.ts";
 import { systemHost } from "../../lib/host/mod.ts";
 import { NO_TID, parseTid } from "../../lib/zodb/mod.ts";
 import { CrashFile } from "../filestorage/crash_file.ts";
@@ -10,6 +10,7 @@ import type { EnvironmentName } from "../kit/environments.ts";
 import { assertSameHistory, type History } from "../kit/history.ts";
 import { startPrimary, startSecondary } from "../kit/node.ts";
 import { OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
+import { rewind } from "../kit/rewind.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { assertSameDatabase, assertSameFile } from "./sameness.ts";

@@ -126,7 +126,7 @@ export function readReport(facts: Readonly<Record<string, unknown>>): SyncReport
 }
 
 /** As {@link checkFacts} tells it. */
-export function readCheck(facts: unknown): HistoryCheck {
+function readCheck(facts: unknown): HistoryCheck {
   const { kind, transactions, obstacle } = (facts ?? {}) as Record<string, unknown>;
   return {
     kind: kind === "full" ? "full" : "quick",

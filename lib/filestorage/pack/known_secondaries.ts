@@ -23,7 +23,7 @@ const FORGET_MS = 100 * 86_400_000;
 const MAX_BYTES = 1024 * 1024;
 
 /** Where it lies. */
-export function knownSecondariesPath(disk: Disk, dataFs: string): string {
+function knownSecondariesPath(disk: Disk, dataFs: string): string {
   return `${disk.realPath(dataFs)}.secondaries`;
 }
 
