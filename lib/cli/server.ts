@@ -5,22 +5,19 @@
 
 import { ZrsError } from "../errors.ts";
 import type { Host, SecureNetwork, Signal, SystemLog, TlsFiles } from "../host/mod.ts";
-import {
-  type Address,
-  type Clock,
-  type Disk,
-  formatAddress,
-  isThisMachineOnly,
-  type Log,
-  type Network,
-  type Random,
-} from "../ports/mod.ts";
+import { type Address, type Disk, formatAddress, isThisMachineOnly, type Log } from "../ports/mod.ts";
 import type { PackReport } from "../filestorage/mod.ts";
-import type { NodeStatus, PackRequest, Promotion, Secret } from "../replica/mod.ts";
+import {
+  type NodeStatus,
+  type PackRequest,
+  type Ports,
+  type Promotion,
+  RepeatedLog,
+  type Secret,
+} from "../replica/mod.ts";
 import { AuthFile } from "./auth_file.ts";
 import { type FileUse, openControl } from "./control/control.ts";
 import { EXIT, type ExitCode, originOf } from "./exit_codes.ts";
-import { RepeatedLog } from "../replica/mod.ts";
 import { formatFailure, withHint } from "./failure.ts";
 import { checkOutputs, logOptions, type ServerOptions, tlsFiles } from "./options.ts";
 import { ReadyFile } from "./ready_file.ts";
@@ -41,14 +38,6 @@ export interface Node extends AsyncDisposable {
    * @throws UsageError where that cannot be: all goes on as before
    */
   promote?(before: bigint | undefined): Promise<Promotion>;
-}
-
-export interface Ports {
-  readonly disk: Disk;
-  readonly network: Network;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
 }
 
 const STOP_SIGNALS: readonly (readonly [Signal, ExitCode])[] = [

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { systemHost } from "../../lib/host/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { beforeDeadline } from "../kit/feed.ts";
-import { startZrs, waitForReadyFile } from "../kit/process.ts";
+import { type Ended, endOf, startZrs, waitForReadyFile } from "../kit/process.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
 
@@ -16,10 +16,9 @@ const HISTORY = Array.from({ length: 20 }, (_, index): TransactionDescription =>
 }));
 const FILE = dataFs(HISTORY).bytes;
 
-async function zrs(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+async function zrs(...args: string[]): Promise<Ended> {
   await using process = startZrs(args);
-  const { code } = await beforeDeadline(`zrs ${args[0]}`, process.exited);
-  return { code, out: process.stdout.items.join("\n"), err: process.stderr.items.join("\n") };
+  return await beforeDeadline(`zrs ${args[0]}`, endOf(process));
 }
 
 Deno.test("zrs pack has a running secondary pack its file, and says so in the words and codes of any pack", async () => {

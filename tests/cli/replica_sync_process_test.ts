@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { Authority, OPENSSL, WITHOUT_OPENSSL } from "../kit/certificates.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
-import { startZrs } from "../kit/process.ts";
+import { type Ended, runZrs, startZrs } from "../kit/process.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { CAN_MOUNT, makeReadOnly, withSmallDisk } from "../kit/small_disk.ts";
 import { TempDirectory } from "../kit/temp.ts";
@@ -19,16 +19,8 @@ const HISTORY = Array.from({ length: 40 }, (_, index): TransactionDescription =>
 const FILE = dataFs(HISTORY).bytes;
 const BEGINNING = dataFs(HISTORY.slice(0, 30)).bytes;
 
-interface Ended {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
 async function sync(...args: string[]): Promise<Ended> {
-  await using process = startZrs(["replica-sync", ...args]);
-  const { code } = await process.exited;
-  return { code, out: process.stdout.items.join("\n"), err: process.stderr.items.join("\n") };
+  return await runZrs("replica-sync", ...args);
 }
 
 function assertFails({ code, out, err }: Ended, expected: number, words: RegExp): void {

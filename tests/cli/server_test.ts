@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import type { ServerOptions } from "../../lib/cli/options.ts";
-import { type Node, type Ports, serve } from "../../lib/cli/server.ts";
+import { type Node, serve } from "../../lib/cli/server.ts";
 import { DivergedError, LockedError, UsageError } from "../../lib/errors.ts";
-import type { NodeStatus } from "../../lib/replica/mod.ts";
+import type { NodeStatus, Ports } from "../../lib/replica/mod.ts";
 import { type SecureNetwork, systemHost } from "../../lib/host/mod.ts";
 import type { Address, Network } from "../../lib/ports/mod.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";

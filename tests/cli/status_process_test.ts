@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { beforeDeadline } from "../kit/feed.ts";
-import { type ChildProcess, startZrs, waitForReadyFile } from "../kit/process.ts";
+import { type ChildProcess, type Ended, endOf, startZrs, waitForReadyFile } from "../kit/process.ts";
 import { TempDirectory } from "../kit/temp.ts";
 
 const FIRST_TID = 0x03f0_0000_0000_0001n;
@@ -13,16 +13,9 @@ const HISTORY = Array.from({ length: 20 }, (_, index): TransactionDescription =>
 const FILE = dataFs(HISTORY).bytes;
 const LAST_TID = "03f0001300000001";
 
-interface Asked {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function ask(...args: string[]): Promise<Asked> {
+async function ask(...args: string[]): Promise<Ended> {
   await using process = startZrs(["status", ...args]);
-  const { code } = await beforeDeadline("zrs status", process.exited);
-  return { code, out: process.stdout.items.join("\n"), err: process.stderr.items.join("\n") };
+  return await beforeDeadline("zrs status", endOf(process));
 }
 
 /** Asks for JSON until it is as wanted; each time is a new process, so this is no busy loop. */

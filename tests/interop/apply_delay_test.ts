@@ -5,19 +5,12 @@ import { ask } from "../../lib/cli/control/control_client.ts";
 import { systemHost } from "../../lib/host/mod.ts";
 import { formatTid } from "../../lib/zodb/mod.ts";
 import { OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
-import { startZrs } from "../kit/process.ts";
+import { runZrs } from "../kit/process.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { sizeOf, waitForChanges, ZrsProcess } from "./processes.ts";
 import { assertSameFile } from "./sameness.ts";
 
 const { disk } = systemHost();
-
-/** Runs a command to its end. */
-async function runZrs(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  await using process = startZrs(args);
-  const { code } = await process.exited;
-  return { code, out: process.stdout.items.join("\n"), err: process.stderr.items.join("\n") };
-}
 
 const OIDS = ["0000000000000000", "0000000000000001"] as const;
 

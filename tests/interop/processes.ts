@@ -1,5 +1,6 @@
 /** Our commands as processes of their own, for tests that kill them. */
-import { type ChildProcess, startZrs, waitForReadyFile } from "../kit/process.ts";
+import assert from "node:assert/strict";
+import { type ChildProcess, type Ended, runZrs, startZrs, waitForReadyFile } from "../kit/process.ts";
 import type { TempDirectory } from "../kit/temp.ts";
 import { beforeDeadline } from "../kit/feed.ts";
 
@@ -47,6 +48,18 @@ export class ZrsProcess implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.process[Symbol.asyncDispose]();
   }
+}
+
+/** Runs `zrs replica-sync` to its end. */
+export async function sync(...args: string[]): Promise<Ended> {
+  return await runZrs("replica-sync", ...args);
+}
+
+/** Runs it, and expects a complete copy. @returns the object that it writes */
+export async function syncWell(...args: string[]) {
+  const { code, out, err } = await sync(...args, "--json");
+  assert.deepEqual([code, err], [0, ""], out);
+  return JSON.parse(out);
 }
 
 /** Waits until files in the directory have changed so many times, or hold what is asked for. */

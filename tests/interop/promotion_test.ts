@@ -4,12 +4,12 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { EnvironmentName } from "../kit/environments.ts";
 import { interpreterOf, OpenCheck, peerTest, ZeoClient, ZodbWriter } from "../kit/peers.ts";
-import type { ChildProcess } from "../kit/process.ts";
+import type { ChildProcess, Ended } from "../kit/process.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { walk } from "../kit/walk.ts";
 import { sizeOf, waitForChanges } from "./processes.ts";
-import { type Ended, Machines, Runbook } from "./runbook.ts";
+import { Machines, Runbook } from "./runbook.ts";
 import { assertSameFile } from "./sameness.ts";
 
 const ZEO_PORT = 8100;

@@ -3,22 +3,12 @@ import assert from "node:assert/strict";
 import { dataFs } from "../kit/data_fs.ts";
 import { beforeDeadline } from "../kit/feed.ts";
 import { OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
-import { startZrs } from "../kit/process.ts";
+import { endOf, startZrs } from "../kit/process.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { NO_SSHD, type SshdOptions, sshTest } from "../kit/sshd.ts";
 import { sizeOf, waitForChanges } from "./processes.ts";
 import { assertSameDatabase, assertSameFile } from "./sameness.ts";
-import {
-  BYTES,
-  changedAt,
-  endOf,
-  FIRST_TID,
-  history,
-  HUNDRED,
-  LAST,
-  Scene,
-  TRANSACTIONS,
-} from "./ssh_scene.ts";
+import { BYTES, changedAt, FIRST_TID, history, HUNDRED, LAST, Scene, TRANSACTIONS } from "./ssh_scene.ts";
 
 /** What is here is {@link BYTES}, and nothing is there. */
 async function sceneOfPush(options: SshdOptions = {}): Promise<Scene> {

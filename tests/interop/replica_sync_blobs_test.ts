@@ -3,11 +3,11 @@ import assert from "node:assert/strict";
 import { assertSameBlobs, blobFilesOf } from "../kit/blob_files.ts";
 import { type LogEnd, OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
 import { NO_SSHD, Sshd, sshTest } from "../kit/sshd.ts";
-import { startZrs } from "../kit/process.ts";
+import { endOf, runZrs, startZrs } from "../kit/process.ts";
 import { TempDirectory } from "../kit/temp.ts";
-import { sizeOf, waitForChanges, ZrsProcess } from "./processes.ts";
+import { sizeOf, sync, syncWell, waitForChanges, ZrsProcess } from "./processes.ts";
 import { assertSameFile } from "./sameness.ts";
-import { type Ended, endOf, installZrs } from "./ssh_scene.ts";
+import { installZrs } from "./ssh_scene.ts";
 
 const WAYS = ["file", "node", "zrs", "tools", "push"] as const;
 /** From a file of this machine, a node, or over ssh with zrs there or without; or over ssh to another machine. */
@@ -67,10 +67,7 @@ class Place implements AsyncDisposable {
   /** As `zrs verify` sees both: the same, and then one that is not. @param args as those of `replica-sync` */
   async assertVerified([source, copy]: readonly string[]): Promise<void> {
     const other = source === this.source ? ["--other-blob-dir", this.sourceBlobs] : [];
-    const verify = async () => {
-      await using process = startZrs(["verify", copy!, source!, "--blob-dir", this.copyBlobs, ...other]);
-      return await endOf(process);
-    };
+    const verify = () => runZrs("verify", copy!, source!, "--blob-dir", this.copyBlobs, ...other);
     const good = await verify();
     assert.deepEqual([good.code, good.err], [0, ""], good.out);
     assert.match(good.out, /^9 blobs the same\nNo differences$/m);
@@ -103,19 +100,6 @@ async function writeBlobs(writer: ZodbWriter): Promise<LogEnd> {
   await writer.commitBlobs([["small", 20]]);
   await writer.undo([1]);
   return await writer.commit([["a", 200]]);
-}
-
-/** Runs it to its end. */
-async function sync(...args: string[]): Promise<Ended> {
-  await using process = startZrs(["replica-sync", ...args]);
-  return await endOf(process);
-}
-
-/** Runs it, and expects a complete copy. @returns the object that it writes */
-async function syncWell(...args: string[]) {
-  const { code, out, err } = await sync(...args, "--json");
-  assert.deepEqual([code, err], [0, ""], out);
-  return JSON.parse(out);
 }
 
 for (const by of WAYS) {
@@ -199,7 +183,7 @@ peerTest("killed again and again, it completes the copy with its blobs in the en
     kills++;
     reached = blobBytes(copyBlobs);
     if (sizeOf(copy) === 0) continue;
-    const { out } = await endOf(startZrs(["verify", copy, "--blob-dir", copyBlobs, "--json"]));
+    const { out } = await runZrs("verify", copy, "--blob-dir", copyBlobs, "--json");
     assert.match(out, /"blobs":/);
     assert.doesNotMatch(out, /blob-missing/);
   }
@@ -319,7 +303,7 @@ peerTest("a primary of zc.zrs gives a copy its blobs, too", ["zodb55"], async ()
   const { protocol, after, blobs } = await syncWell(url, ...args);
   assert.deepEqual([protocol, after.tid, blobs.copied], ["zrs2.1", tid, 6]);
   await assertSameBlobs(path("copy"), path("blobs"));
-  const verify = await endOf(startZrs(["verify", path("copy.fs"), url, "--blob-dir", path("copy")]));
+  const verify = await runZrs("verify", path("copy.fs"), url, "--blob-dir", path("copy"));
   assert.equal(verify.code, 2, verify.err);
   assert.match(verify.err, /it does not tell of them/);
 });

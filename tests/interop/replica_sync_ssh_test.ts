@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { dataFs } from "../kit/data_fs.ts";
 import { beforeDeadline } from "../kit/feed.ts";
 import { OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
-import { ChildProcess, startZrs } from "../kit/process.ts";
+import { ChildProcess, endOf, startZrs } from "../kit/process.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { NO_SSHD, sshTest } from "../kit/sshd.ts";
 import { TempDirectory } from "../kit/temp.ts";
@@ -12,7 +12,6 @@ import { assertSameDatabase, assertSameFile } from "./sameness.ts";
 import {
   BYTES,
   changedAt,
-  endOf,
   FIRST_TID,
   history,
   HUNDRED,

@@ -1,21 +1,10 @@
 /** `zrs replica-sync` as a process, with real ZODB, ZEO and zc.zrs: writers that go on and pack, kills, and exit codes. */
 import assert from "node:assert/strict";
 import { type LogEnd, OpenCheck, peerTest, ZodbWriter } from "../kit/peers.ts";
-import { type ChildProcess, startZrs } from "../kit/process.ts";
+import { endOf, startZrs } from "../kit/process.ts";
 import { TempDirectory } from "../kit/temp.ts";
-import { sizeOf, waitForChanges, ZrsProcess } from "./processes.ts";
+import { sizeOf, sync, syncWell, waitForChanges, ZrsProcess } from "./processes.ts";
 import { assertCurrentState, assertSameDatabase, assertSameFile, assertSameStretch } from "./sameness.ts";
-
-interface Ended {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function endOf(process: ChildProcess): Promise<Ended> {
-  const { code } = await process.exited;
-  return { code, out: process.stdout.items.join("\n"), err: process.stderr.items.join("\n") };
-}
 
 /** Small transactions, of a few objects. @returns the end */
 async function commitSome(writer: ZodbWriter, count: number): Promise<LogEnd> {
@@ -27,19 +16,6 @@ async function writeFile(path: string, write: (writer: ZodbWriter) => Promise<un
   await using writer = await ZodbWriter.start("zodb55", { path });
   await write(writer);
   await writer.close();
-}
-
-/** Runs it to its end. */
-async function sync(...args: string[]): Promise<Ended> {
-  await using process = startZrs(["replica-sync", ...args]);
-  return await endOf(process);
-}
-
-/** Runs it, and expects a complete copy. @returns the object that it writes */
-async function syncWell(...args: string[]) {
-  const { code, out, err } = await sync(...args, "--json");
-  assert.deepEqual([code, err], [0, ""], out);
-  return JSON.parse(out);
 }
 
 peerTest(

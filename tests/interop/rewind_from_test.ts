@@ -1,7 +1,7 @@
 /** An old primary that went on for a moment becomes a replica of the one that took over, as processes and with real ZODB. */
 import assert from "node:assert/strict";
 import { OpenCheck, peerTest, ZodbWriter, ZrsPrimary } from "../kit/peers.ts";
-import { startZrs } from "../kit/process.ts";
+import { runZrs } from "../kit/process.ts";
 import { TempDirectory } from "../kit/temp.ts";
 import { sizeOf, waitForChanges, ZrsProcess } from "./processes.ts";
 import { assertSameDatabase, assertSameFile } from "./sameness.ts";
@@ -34,13 +34,6 @@ async function failOver(directory: TempDirectory): Promise<{ old: string; next: 
   await commitTo(old, 7, 300);
   await commitTo(next, 5, 100);
   return { old, next };
-}
-
-/** Runs a command to its end. */
-async function runZrs(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  await using process = startZrs(args);
-  const { code } = await process.exited;
-  return { code, out: process.stdout.items.join("\n"), err: process.stderr.items.join("\n") };
 }
 
 for (const how of ["zrs rewind --from", "--rewind auto"] as const) {

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { ChildProcess, freePort } from "../kit/process.ts";
+import { ChildProcess, type Ended, endOf, freePort } from "../kit/process.ts";
 
 const PROJECT = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -16,12 +16,6 @@ const SRV = "/srv/zodb";
 interface Line {
   readonly machine: string;
   readonly command: string;
-}
-
-export interface Ended {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
 }
 
 /** The lines `machine$ command` of a document, and which of them have been run. */
@@ -129,8 +123,7 @@ export class Machines {
   /** Runs a command to its end. */
   async run(machine: string, command: string): Promise<Ended> {
     await using process = this.start(machine, command);
-    const { code } = await process.exited;
-    return { code, out: process.stdout.items.join("\n"), err: process.stderr.items.join("\n") };
+    return await endOf(process);
   }
 
   get #environment(): Record<string, string> {

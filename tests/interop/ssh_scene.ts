@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
-import { ChildProcess, startZrs } from "../kit/process.ts";
+import { ChildProcess, type Ended, endOf, startZrs } from "../kit/process.ts";
 import { Sshd, type SshdOptions } from "../kit/sshd.ts";
 import { TempDirectory } from "../kit/temp.ts";
 
@@ -34,12 +34,6 @@ export function changedAt(transaction: number): Uint8Array {
 /** What is on the other machine. */
 export const THERE = ["zrs", "tools"] as const;
 export type There = typeof THERE[number];
-
-export interface Ended {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
 
 /** What the other machine has is {@link BYTES}, and nothing is here, until a test says otherwise. */
 export class Scene implements AsyncDisposable {
@@ -122,9 +116,4 @@ export function installZrs(directory: TempDirectory): string {
   Deno.writeTextFileSync(directory.join("bin", "zrs"), script);
   Deno.chmodSync(directory.join("bin", "zrs"), 0o755);
   return `${directory.join("bin")}:/usr/bin:/bin`;
-}
-
-export async function endOf(process: ChildProcess): Promise<Ended> {
-  const { code } = await process.exited;
-  return { code, out: process.stdout.items.join("\n"), err: process.stderr.items.join("\n") };
 }

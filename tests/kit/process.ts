@@ -112,6 +112,26 @@ export function startZrs(args: readonly string[], options: ProcessOptions = {}):
   return ChildProcess.start(Deno.execPath(), ["run", "--allow-all", `${PROJECT}main.ts`, ...args], options);
 }
 
+/** What a command has come to. */
+export interface Ended {
+  readonly code: number;
+  /** The lines of its standard output, and of its standard error. */
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Waits for the end of a process. */
+export async function endOf(process: ChildProcess): Promise<Ended> {
+  const { code } = await process.exited;
+  return { code, out: process.stdout.items.join("\n"), err: process.stderr.items.join("\n") };
+}
+
+/** Runs a command of ours to its end. */
+export async function runZrs(...args: string[]): Promise<Ended> {
+  await using process = startZrs(args);
+  return await endOf(process);
+}
+
 /**
  * Waits until a process has written its ready file (`--ready-file`).
  * @returns what the file says, a JSON object
