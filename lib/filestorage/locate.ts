@@ -7,6 +7,7 @@
 import { CorruptError } from "../errors.ts";
 import { NO_TID, STATUS } from "../zodb/mod.ts";
 import { FIRST_POSITION } from "./layout.ts";
+import { countUpTo } from "./sorted.ts";
 import { isFinalStatus, TransactionReader } from "./transaction.ts";
 import { type ByteSource, Window, windowBytesFor } from "./window.ts";
 
@@ -48,7 +49,7 @@ export class TidMap {
 
   /** Remembers a transaction when it is far enough from those known. */
   note(tid: bigint, position: number): void {
-    const at = this.#indexAfter(tid);
+    const at = countUpTo(this.#tids, tid);
     const before = at > 0 ? this.#positions[at - 1]! : -Infinity;
     const after = at < this.#positions.length ? this.#positions[at]! : Infinity;
     if (position - before < this.#spacing || after - position < this.#spacing) return;
@@ -63,37 +64,19 @@ export class TidMap {
 
   /** A known transaction start at or before the tid, as far on as possible. */
   floor(tid: bigint): number {
-    const at = this.#indexAfter(tid);
+    const at = countUpTo(this.#tids, tid);
     return at === 0 ? FIRST_POSITION : this.#positions[at - 1]!;
   }
 
   /** A known transaction start behind the tid, as near as possible; undefined when none is known. */
   ceiling(tid: bigint): number | undefined {
-    return this.#positions[this.#indexAfter(tid)];
+    return this.#positions[countUpTo(this.#tids, tid)];
   }
 
   /** The last known transaction start at or before a position. */
   floorOfPosition(position: number): number {
-    let low = 0;
-    let high = this.#positions.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#positions[middle]! <= position) low = middle + 1;
-      else high = middle;
-    }
-    return low === 0 ? FIRST_POSITION : this.#positions[low - 1]!;
-  }
-
-  /** The index of the first sample with a greater tid. */
-  #indexAfter(tid: bigint): number {
-    let low = 0;
-    let high = this.#tids.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#tids[middle]! <= tid) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    const at = countUpTo(this.#positions, position);
+    return at === 0 ? FIRST_POSITION : this.#positions[at - 1]!;
   }
 }
 

@@ -11,6 +11,7 @@ import { FIRST_POSITION } from "./layout.ts";
 import { ObjectIndex } from "./index/object_index.ts";
 import { TransactionReader } from "./transaction.ts";
 import { type ByteSource, Window } from "./window.ts";
+import { countUpTo } from "./sorted.ts";
 
 const WINDOW_BYTES = 16 * 1024;
 
@@ -87,15 +88,13 @@ export class PackedRecords {
   #readTransaction(tid: bigint): boolean {
     const reader = this.#reader;
     this.#scan(tid);
-    let low = 0;
-    let high = this.#tids.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#tids[middle]! <= tid) low = middle + 1;
-      else high = middle;
-    }
-    if (low === 0 || tid > this.#lastTid) return false;
-    for (let position = this.#positions[low - 1]!; reader.read(position) === "whole"; position = reader.end) {
+    const noted = countUpTo(this.#tids, tid);
+    if (noted === 0 || tid > this.#lastTid) return false;
+    for (
+      let position = this.#positions[noted - 1]!;
+      reader.read(position) === "whole";
+      position = reader.end
+    ) {
       if (reader.tid >= tid) return reader.tid === tid;
     }
     return false;
