@@ -6,12 +6,9 @@
  */
 import { DiskFullError, LockedError, UnavailableError } from "../errors.ts";
 import {
-  type BlobDirectory,
-  type FindReferences,
   keepForSecondaries,
   type KnownSecondary,
-  type MissingBlobs,
-  type PackProgress,
+  type PackOptions,
   type PackReport,
   packStorage,
   readKnownSecondaries,
@@ -22,26 +19,14 @@ import type { Ports } from "./ports.ts";
 import type { Turn } from "./turn.ts";
 import { politePauser } from "./waiting.ts";
 
-export interface PackRequest {
-  /** Everything up to this tid is to be packed. */
-  readonly stop: bigint;
-  /** How garbage is told; undefined: all objects are kept. */
-  readonly findReferences: FindReferences | undefined;
-  /** Whether the unpacked file stays as `.old`. */
-  readonly keepOld: boolean;
-  /** Where blobs lie that are the file's; undefined: they are left alone. */
-  readonly blobs?: BlobDirectory | undefined;
-  /** The list of those that have no file there. */
-  readonly missing?: MissingBlobs | undefined;
+/** What a node is to pack of its file. */
+export interface PackRequest extends Omit<PackOptions, "patience" | "alone"> {
   /** What secondaries may need that were heard of within so many milliseconds is kept; default: nothing is. */
   readonly keepForMs?: number | undefined;
   /** Ends it: the file is as it was then. */
   readonly signal: AbortSignal;
   /** Lets others work; default: for as long as they have to, every few milliseconds. */
   readonly pause?: (() => Promise<void>) | undefined;
-  /** Is told what is not as it should be, where the packed file is as good all the same. */
-  readonly warn: (message: string) => void;
-  readonly progress?: ((progress: PackProgress) => void) | undefined;
 }
 
 export class LivePack {
