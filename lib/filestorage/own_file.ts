@@ -91,7 +91,7 @@ export function isToBegin(file: ReadableFile): boolean {
   if (readMagic(file) === "FS21") {
     throw new UsageError(`Cannot write to ${file.path}: Python 2 wrote it (FS21)`, {
       path: file.path,
-      hint: "convert it with zodbupdate, or let an empty replica begin",
+      hint: "convert it with zodbupdate; where it is a copy, begin with an empty one",
     });
   }
   return false;

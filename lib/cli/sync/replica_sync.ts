@@ -360,7 +360,13 @@ function checkOptions(options: ReplicaSyncCommand, host: Host): void {
   checkMissingBlobs(options.missingBlobs, blobOptions(options));
   sourceBlobs(source, options);
   if (options.push) return checkPush(options, host);
-  if (readSourceName(options.dataFs).kind === "ssh") {
+  const { kind: copyKind } = readSourceName(options.dataFs);
+  if (copyKind === "node") {
+    throw new UsageError(`Cannot copy to ${options.dataFs}: a copy is a file of this machine`, {
+      hint: "Name the source first, and then the copy; a local path with a colon is ./path",
+    });
+  }
+  if (copyKind === "ssh") {
     throw new UsageError(`Cannot copy to ${options.dataFs}: a copy is made on this machine`, {
       hint: "Give --push to bring a copy on another machine up to date; a local path with a colon is ./path",
     });
