@@ -180,7 +180,7 @@ export const replicaSyncParser = command(
     ),
     farZrs: optional(option("--far-zrs", string({ metavar: "PROGRAM" }), {
       description:
-        message`The path of zrs on the other machine, where it is not on the PATH; without zrs there its own tools do.`,
+        message`The path of zrs on the other machine, which must be there then; default: zrs on the PATH there, or its own tools.`,
     })),
     json: withDefault(
       flag("--json", { description: message`Write what has been done as one JSON object.` }),
