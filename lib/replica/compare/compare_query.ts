@@ -24,7 +24,7 @@ import type { SourceEnd } from "./compare_source.ts";
 import { readWithin } from "../receiving/intake.ts";
 import type { QueryOptions, QueryPorts } from "../lineage/lineage_query.ts";
 import { DEFAULT_PEER_TIMEOUT_MS } from "../primary.ts";
-import { refusalOf } from "../lineage/refusal.ts";
+import { refusalOf, refused } from "../lineage/refusal.ts";
 import { Speaker } from "../speaker.ts";
 import { networkSource, type SyncSource } from "../sync/sync_source.ts";
 
@@ -199,7 +199,7 @@ export class ComparedSource implements NativeHandler, AsyncDisposable {
 
   #refused(message: Extract<Control, { type: "refused" }>): Error {
     const refusal = refusalOf(message);
-    if (message.code !== "capability") return refusal;
+    if (message.code !== "capability") return refused(this.#name, refusal);
     return new UnavailableError(`Cannot compare with ${this.#name}: ${message.reason}`, {
       cause: refusal,
       hint: "Its zrs is too old to be asked: compare the files themselves, or copy one",

@@ -3,7 +3,7 @@
  * a secondary begins it, which ends with a goodbye as soon as the source has judged. Writes nothing.
  */
 import type { LogView } from "../../filestorage/mod.ts";
-import { ProtocolError, UnavailableError } from "../../errors.ts";
+import { ProtocolError, type RefusedError, UnavailableError } from "../../errors.ts";
 import {
   type Control,
   encodeControl,
@@ -22,7 +22,7 @@ import { DEFAULT_BUFFER_SIZES } from "../buffers.ts";
 import { readWithin } from "../receiving/intake.ts";
 import { answerQuestion, lastDigest } from "./lineage.ts";
 import { DEFAULT_PEER_TIMEOUT_MS } from "../primary.ts";
-import { HistoryRefusedError, refusalOf } from "./refusal.ts";
+import { HistoryRefusedError, refusalOf, refused } from "./refusal.ts";
 import { Speaker } from "../speaker.ts";
 import type { SyncSource } from "../sync/sync_source.ts";
 import { pauser } from "../waiting.ts";
@@ -229,8 +229,8 @@ class Conversation implements NativeHandler {
     this.#decoder.halt(); // what follows is not for us
   }
 
-  #refused(refusal: Error): void {
-    if (this.#isUnproved || !(refusal instanceof HistoryRefusedError)) throw refusal;
+  #refused(refusal: RefusedError): void {
+    if (this.#isUnproved || !(refusal instanceof HistoryRefusedError)) throw refused(this.#source, refusal);
     const { common } = refusal;
     const { lastTid } = this.#view;
     if (common !== undefined && common >= lastTid) {
