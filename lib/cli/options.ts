@@ -6,6 +6,7 @@ import { argument, flag, option } from "@optique/core/primitives";
 import { choice, string } from "@optique/core/valueparser";
 import type { OptionName, Usage } from "@optique/core/usage";
 import { UsageError } from "../errors.ts";
+import { directoryOf } from "../filestorage/mod.ts";
 import type { LogOptions, TlsFiles } from "../host/mod.ts";
 import type { Disk } from "../ports/mod.ts";
 import type { BlobOptions, Compress } from "../replica/mod.ts";
@@ -228,7 +229,7 @@ export function logOptions({ quiet, verbose, logFile }: ServerOptions): LogOptio
 
 /** What stands beside a database and belongs to it, the control socket included. */
 const DATABASE_FILES =
-  /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.sync.*|\.rewound-.*|\.missing-blobs(\.new)?)$/;
+  /^(|\.index|\.index\.index_tmp|\.lock|\.tmp|\.pack|\.old|\.tr\d+|\.zrs|\.sync.*|\.rewound-.*|\.pending\..*|(\.missing-blobs|\.secondaries)(\.new)?)$/;
 
 /** @throws UsageError when only some of the files that belong together were given */
 export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: TlsOptions): TlsFiles | undefined {
@@ -241,6 +242,19 @@ export function tlsFiles({ tlsCert, tlsKey, tlsCa, tlsName }: TlsOptions): TlsFi
   throw new UsageError(`Cannot encrypt without ${missing.join(" and ")}`, {
     hint: "Give all of --tls-cert, --tls-key and --tls-ca, or none",
   });
+}
+
+/** Whether a path, however its directory is written, is that of a file which belongs to the database. */
+function isBesideDatabase(path: string, dataFs: string, disk: Disk): boolean {
+  const [name, database] = [nameOf(path), nameOf(dataFs)];
+  if (!name.startsWith(database) || !DATABASE_FILES.test(name.slice(database.length))) return false;
+  const [directory, own] = [directoryOf(path), directoryOf(dataFs)];
+  const identity = disk.status(own)?.identity;
+  return directory === own || identity !== undefined && identity === disk.status(directory)?.identity;
+}
+
+function nameOf(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
 }
 
 /**
@@ -257,8 +271,10 @@ export function checkOutputs(
   const database = disk.status(dataFs)?.identity;
   const outputs = [["--log-file", logFile], ["--ready-file", readyFile], ["--control", control]] as const;
   for (const [option, path] of outputs) {
-    if (path === undefined || (option === "--control" && path === controlPathOf(dataFs))) continue;
-    const belongs = path.startsWith(dataFs) && DATABASE_FILES.test(path.slice(dataFs.length));
+    if (path === undefined || (option === "--control" && nameOf(path) === nameOf(controlPathOf(dataFs)))) {
+      continue;
+    }
+    const belongs = isBesideDatabase(path, dataFs, disk);
     const identity = disk.status(path)?.identity;
     if (!belongs && (identity === undefined || identity !== database)) continue;
     throw new UsageError(`Cannot use ${path} for ${option}: it belongs to the database ${dataFs}`, {

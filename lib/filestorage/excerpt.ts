@@ -14,6 +14,7 @@ import { FIRST_POSITION } from "./layout.ts";
 import { ObjectIndex } from "./index/object_index.ts";
 import { directoryOf } from "./open.ts";
 import { type Patience, scan } from "./recover.ts";
+import { likeDatabase } from "./replace_file.ts";
 import { TransactionReader } from "./transaction.ts";
 import { TransactionCopier } from "./transaction_copier.ts";
 import { Window } from "./window.ts";
@@ -42,6 +43,7 @@ export async function writeExcerpt(
   let name = temporary;
   try {
     using file = disk.create(temporary);
+    likeDatabase(disk, stretch.file.path, temporary);
     const written = await copyStretch(file, stretch, patience);
     const size = file.size();
     const read = await scan(file, FIRST_POSITION, NO_TID, size, new ObjectIndex(), patience);

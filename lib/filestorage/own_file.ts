@@ -1,5 +1,5 @@
 /** What stands before every opening of a Data.fs for writing: whether it may be, and that nobody else does. */
-import { LockedError, NotFoundError, UsageError } from "../errors.ts";
+import { LockedError, NotFoundError, UsageError, ZrsError } from "../errors.ts";
 import type { BlockFile, Disk, FileLock, ReadableFile } from "../ports/mod.ts";
 import { MAGIC } from "./layout.ts";
 import { directoryOf, readMagic } from "./open.ts";
@@ -91,10 +91,24 @@ export function isToBegin(file: ReadableFile): boolean {
   if (readMagic(file) === "FS21") {
     throw new UsageError(`Cannot write to ${file.path}: Python 2 wrote it (FS21)`, {
       path: file.path,
-      hint: "convert it with zodbupdate, or let an empty replica begin",
+      hint: "convert it with zodbupdate; where it is a copy, begin with an empty one",
     });
   }
   return false;
+}
+
+/** Why a path does not lead to the file that was opened by it; undefined where it does. */
+export function displacementOf(disk: Disk, path: string, file: ReadableFile): string | undefined {
+  try {
+    const identity = disk.status(path)?.identity;
+    if (identity === file.identity()) return undefined;
+    return identity === undefined
+      ? `${path} is not there any more`
+      : `another file has taken the place of ${path}`;
+  } catch (error) {
+    if (error instanceof ZrsError) return error.message;
+    throw error;
+  }
 }
 
 /** Begins a file. @throws DiskError */

@@ -12,6 +12,7 @@ import { TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import { lastTidAt, walkingReader } from "./locate.ts";
 import { ObjectIndex } from "./index/object_index.ts";
 import { directoryOf } from "./open.ts";
+import { likeDatabase } from "./replace_file.ts";
 import { TransactionReader } from "./transaction.ts";
 import { Window } from "./window.ts";
 
@@ -187,6 +188,7 @@ async function save(disk: Disk, file: BlockFile, from: number, to: number): Prom
   const path = `${file.path}.tr${number}`;
   using copy = disk.create(path);
   try {
+    likeDatabase(disk, file.path, path);
     const block = new Uint8Array(Math.min(1 << 20, to - from));
     for (let position = from; position < to;) {
       const part = block.subarray(0, Math.min(block.length, to - position));

@@ -84,6 +84,14 @@ export function likePermissions(
   }
 }
 
+/**
+ * As {@link likePermissions}, for what is cut out of a database or waits to be appended to it: whoever may not read
+ * that may not read this. Where it cannot be done the file system knows no permissions, of the database neither.
+ */
+export function likeDatabase(disk: Disk, database: string, path: string): void {
+  likePermissions(disk, database, path, () => {});
+}
+
 /** @returns whether the database still has its own name, too */
 function keep(disk: Disk, target: string, kept: string): boolean {
   disk.remove(kept);

@@ -5,7 +5,7 @@
  * Survives: being killed at any point (the next open cuts what was not finished), a missing, old or wrong
  * index file (the file is scanned). Refuses: files that are damaged before their end.
  */
-import { type DiskError, ZrsError } from "../errors.ts";
+import { DiskError, ZrsError } from "../errors.ts";
 import type { BlockFile, Disk, FileLock, ReadableFile } from "../ports/mod.ts";
 import { Appender, type Run } from "./appender.ts";
 import { writeIndexFile } from "./index/index_file.ts";
@@ -15,6 +15,7 @@ import type { ObjectIndex } from "./index/object_index.ts";
 import { checkMayCreate, directoryOf } from "./open.ts";
 import {
   checkPlace,
+  displacementOf,
   isToBegin,
   lockRealPath,
   markOwned,
@@ -233,13 +234,19 @@ export class Storage implements TransactionLog {
     await this.#appender.cut();
   }
 
+  /** Why what is appended is not to be found by the path: somebody has moved the file away, or put another there. */
+  get displacement(): string | undefined {
+    return displacementOf(this.#disk, this.path, this.file);
+  }
+
   /**
    * Writes the index file when it is behind. The index must hold nothing beyond {@link end} while this runs.
-   * @throws DiskError
+   * @throws DiskError, also where there is no such file any more, or another one, to which it would not fit
    */
   async saveIndex(): Promise<void> {
     const end = this.#appender.end;
     if (end === this.#savedEnd || !this.#savesIndex) return;
+    if (this.displacement !== undefined) throw new DiskError(this.displacement, { path: this.path });
     await writeIndexFile(this.#disk, this.path, this.#index, end);
     this.#savedEnd = end;
   }

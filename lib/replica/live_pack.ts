@@ -72,6 +72,11 @@ export class LivePack {
     }
   }
 
+  /** Whether a pack is under way, which replaces the file at its end. */
+  get isRunning(): boolean {
+    return this.#running !== undefined;
+  }
+
   /** Ends a pack that is under way; then nothing reads or writes the file for it any more. */
   async stop(): Promise<void> {
     const { path } = this.#storage;

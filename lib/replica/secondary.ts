@@ -132,7 +132,8 @@ export class Secondary {
         ? this.#blobs.incoming.missing.count(this.#blobs.incoming.directory)
         : undefined,
       delay: this.#file.applying?.status(),
-      problem: this.#reception.problem ?? this.#file.applying?.problem,
+      problem: this.#reception.problem ?? this.#file.applying?.problem ??
+        (this.#packing.isRunning ? undefined : this.#storage.displacement),
       source: this.#reception.source,
       peers: this.#server?.peers ?? [],
     };

@@ -64,6 +64,29 @@ Deno.test("processes with the same secret replicate, others are kept out until S
   assert.equal(await primary.stop(), 0);
 });
 
+Deno.test("comparing with a node whose secret is not known fails, and names the node", async () => {
+  await using directory = await TempDirectory.make();
+  await Deno.writeFile(directory.join("Data.fs"), FILE);
+  await Deno.writeFile(directory.join("copy.fs"), FILE);
+  const good = await secretFile(directory, "good", "0123456789abcdef");
+  const args = ["--replicate-to", "127.0.0.1:0", "--auth-file", good];
+  await using primary = await ZrsProcess.start(directory, "primary", directory.join("Data.fs"), ...args);
+  const { address } = primary;
+  for (
+    const [command, ...more] of [
+      ["verify", directory.join("copy.fs"), `zrs://${address}`],
+      ["rewind", directory.join("copy.fs"), "--from", address, "--dry-run"],
+    ] as const
+  ) {
+    await using process = startZrs([command, ...more]);
+    assert.equal((await process.exited).code, 4);
+    const [line, ...others] = process.stderr.items;
+    assert.deepEqual(others, []);
+    const words = `Cannot compare with ${address}: refused: this source demands a secret, `;
+    assert(line?.startsWith(`zrs ${command}: ${words}`), line);
+  }
+});
+
 Deno.test("a bad secret ends a command at once with 2, and names the file", async () => {
   await using directory = await TempDirectory.make();
   await Deno.writeFile(directory.join("Data.fs"), FILE);

@@ -39,6 +39,34 @@ const TABLE: readonly BadInput[] = [
     line: /^zrs replica-sync: .SOURCE.: Path must not be empty/,
   },
   {
+    says: "the source comes before the copy",
+    files: { "Data.fs": GOOD },
+    args: ["replica-sync", "@/Data.fs", "zrs://db1:5000"],
+    code: 2,
+    line: /^zrs replica-sync: Cannot copy to zrs:\/\/db1:5000: .*; name the source first, and then the copy/,
+  },
+  {
+    says: "a node is named as one, or ssh is tried",
+    args: ["replica-sync", "db1:5000", "@/Data.fs"],
+    code: 2,
+    line:
+      /^zrs replica-sync: Cannot read "db1:5000": .*; write zrs:\/\/db1:5000 for a node that listens there/,
+  },
+  {
+    says: "a node to compare with is named as one",
+    files: { "Data.fs": GOOD },
+    args: ["verify", "@/Data.fs", "db1:5000"],
+    code: 2,
+    line: /^zrs verify: Cannot read "db1:5000": .*; write zrs:\/\/db1:5000 for a node that listens there/,
+  },
+  {
+    says: "what is compared comes before what it is compared with",
+    files: { "Data.fs": GOOD },
+    args: ["verify", "zrs://db1:5000", "@/Data.fs"],
+    code: 2,
+    line: /^zrs verify: Cannot compare zrs:\/\/db1:5000: .*; name the copy first, and then what it should be/,
+  },
+  {
     says: "a primary needs a database",
     args: ["primary", "@/Data.fs", ...TO],
     code: 2,

@@ -30,6 +30,8 @@ Deno.test("neither log nor ready file nor control socket may be a file of the da
       ".tr12",
       ".index.index_tmp",
       ".zrs",
+      ".secondaries",
+      ".pending.0000000000000004",
     ]
   ) {
     const path = `/nowhere/Data.fs${suffix}`;
@@ -50,7 +52,13 @@ Deno.test("log and ready file may not lead to the database through links", async
   await Deno.symlink("Data.fs", directory.join("soft"));
   await Deno.link(dataFs, directory.join("hard"));
   await Deno.mkdir(directory.join("sub"));
-  const ways = [directory.join("soft"), directory.join("hard"), `${directory.path}/sub/../Data.fs`];
+  const ways = [
+    directory.join("soft"),
+    directory.join("hard"),
+    `${directory.path}/sub/../Data.fs`,
+    `${directory.path}/sub/../Data.fs.index`,
+    `${directory.path}/./Data.fs.lock`,
+  ];
   for (const path of ways) {
     assert.throws(() => checkOutputs(options({ dataFs, logFile: path }), disk), UsageError, path);
     assert.throws(() => checkOutputs(options({ dataFs, readyFile: path }), disk), UsageError, path);

@@ -62,6 +62,15 @@ Deno.test("what is received is there at once, and the Data.fs gets what is due, 
   await using _ = await Storage.open(disk, PATH);
 });
 
+Deno.test("what waits can be read by nobody who may not read the Data.fs", async () => {
+  const disk = diskWith(FILE.bytes.slice(0, ENDS[1]));
+  await using storage = await open(disk);
+  await receive(storage);
+  const segments = segmentsOf(disk);
+  assert(segments.length > 1);
+  assert.deepEqual(segments.map((path) => disk.permissions.get(path)), segments.map(() => PATH));
+});
+
 Deno.test("however it is received and applied, with whatever in it, the Data.fs is a beginning of what came", async () => {
   const step = fc.record({
     apply: fc.nat(25),

@@ -55,7 +55,9 @@ Deno.test("an owner cuts any truncated file at the last whole transaction, and s
     const torn = Math.max(0, size - end);
     const savedTo = torn > TRANSACTION.size ? `${PATH}.tr0` : undefined;
     assert.deepEqual(storage.report.cut, torn === 0 ? undefined : { bytes: torn, savedTo }, `${size} bytes`);
-    if (savedTo !== undefined) assert.deepEqual(disk.bytes(savedTo), SMALL.bytes.slice(end, size));
+    if (savedTo === undefined) continue;
+    assert.deepEqual(disk.bytes(savedTo), SMALL.bytes.slice(end, size));
+    assert.equal(disk.permissions.get(savedTo), PATH, "whoever may not read the file may not read this");
   }
 });
 

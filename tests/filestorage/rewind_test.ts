@@ -354,3 +354,13 @@ Deno.test("without room for what goes, nothing is changed and nothing is left", 
   }
   assert(room > FILE.bytes.length - endOf(FILE, 4), `with ${room} bytes there was room`);
 });
+
+Deno.test("what is taken back can be read by nobody who may not read the file", async () => {
+  await using directory = await TempDirectory.make();
+  const path = directory.join("Data.fs");
+  const history = [0, 1, 2].map((at) => ({ tid: tidAt(at), records: [{ oid: 0n, data: "secret" }] }));
+  Deno.writeFileSync(path, dataFs(history).bytes);
+  Deno.chmodSync(path, 0o600);
+  const { savedTo } = await rewind(new HostDisk(), path, tidAt(1));
+  assert.equal(Deno.statSync(savedTo).mode! & 0o777, 0o600);
+});

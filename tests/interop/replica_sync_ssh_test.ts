@@ -165,6 +165,11 @@ for (const there of THERE) {
       [["no-such-host.invalid:Data.fs", near], 4, /no-such-host\.invalid.*[Cc]ould not resolve/],
       [[source, near, "--ssh", sshd.sshWith({ key: "other" })], 4, /Permission denied \(publickey\)/],
       [[source, near, "--ssh", "no-such-program"], 2, /Cannot run no-such-program/],
+      [
+        [source, near, "--far-zrs", "/opt/no-such-zrs"],
+        4,
+        /there is no \/opt\/no-such-zrs.*; install it there/,
+      ],
       [[source, near, "--protocol", "zrs2"], 2, /nothing there speaks it/],
       [[source, near, "--auth-file", directory.join("text")], 2, /it is not a running node/],
       [["db1:", near], 2, /names no file/],

@@ -7,6 +7,7 @@ import type { Fault } from "../kit/memory_disk.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
 import { messagesOf, type WireTransaction } from "../kit/zrs_wire.ts";
+import { bytesOf, FILE, LAST, tidText, welcomed } from "./native_kit.ts";
 import { COPY, HERE, Scene, SOURCE } from "./scene.ts";
 import { startSecondary } from "../kit/node.ts";
 
@@ -55,6 +56,44 @@ Deno.test("on a full disk a secondary stands still, takes no more than it can ho
   await secondary.waitForTid(TID + 100n);
   assert.equal(secondary.log.matching(/There is room again/).length, 1);
   assert.equal(scene.copied().length, 101);
+});
+
+Deno.test("a secondary says that it has all only when all is on its disk", async () => {
+  const scene = new Scene();
+  using primary = await scene.listen();
+  await using secondary = await scene.startSecondary({ protocol: "native" });
+  const { wire } = await welcomed(primary);
+  await wire.send(wire.writer.run({ bytes: bytesOf(FILE, 0), tid: TID, count: 1 }));
+  await wire.receiveDurable(TID);
+  scene.disk.capacity = scene.disk.bytes(COPY).length + 50;
+  await wire.send(wire.writer.run({ bytes: bytesOf(FILE, 1, 3), tid: LAST, count: 3 }));
+  await wire.sendMessage({ type: "complete", lastTid: tidText(LAST), end: FILE.end });
+  await secondary.log.waitFor(/stands still/);
+  await othersHaveRun();
+  assert.deepEqual(secondary.log.matching(/has all/), []);
+  scene.disk.capacity = Infinity;
+  await scene.clock.waitForTimer(5_000);
+  scene.clock.advance(5_000);
+  await secondary.log.waitFor(/has all that the source has, up to 036c900000000004/);
+});
+
+Deno.test("by zrs2 a secondary says that it has all that was sent only when all is on its disk", async () => {
+  const scene = new Scene();
+  using primary = await scene.listen();
+  await using secondary = await scene.startSecondary({ keepAliveMs: 0 });
+  const wire = await primary.accept();
+  await wire.receiveGreeting();
+  await wire.sendTransaction(transaction(0));
+  await secondary.waitForTid(TID);
+  scene.disk.capacity = scene.disk.bytes(COPY).length + 50;
+  await wire.sendTransaction(transaction(1, 1_000));
+  await secondary.log.waitFor(/stands still/);
+  await scene.clock.waitForTimer(1_000);
+  scene.clock.advance(1_000);
+  assert.deepEqual(secondary.log.matching(/has all/), []);
+  scene.disk.capacity = Infinity;
+  scene.clock.advance(5_000);
+  await secondary.log.waitFor(/has all that the source has sent, up to 036c900000000002/);
 });
 
 Deno.test("a secondary that waits for room refuses to pack, and says what it waits for", async () => {

@@ -71,6 +71,10 @@ Deno.test("a replica that marks what its source lacks has all records, the other
   assertSameBytes(disk.bytes(`${COPY_BLOBS}/${nameOf(8, TID + 1n)}`), HERE_IS);
   assert.equal(new TextDecoder().decode(disk.bytes(LIST)), LINES);
   assert.equal(secondary.node.status().missingBlobs, 2);
+  const told = secondary.log.matching(
+    /^here:5000 has no file for blob 0x0\d of transaction .* lists the blob$/,
+  );
+  assert.equal(told.length, 2);
 });
 
 Deno.test("what the source has packed away meanwhile is not marked as missing", async () => {

@@ -217,6 +217,27 @@ Deno.test("what has come and cannot be written is a secondary's lag, and the ful
   assert.deepEqual(sourceOf(after).lag, { bytes: 0, seconds: 0, against: "received" });
 });
 
+Deno.test("it is a secondary's problem that its file is moved away or replaced, and no index is left there", async () => {
+  const scene = new Scene();
+  using primary = await scene.listen();
+  const secondary = await scene.startSecondary();
+  const wire = await primary.accept();
+  await wire.receiveGreeting();
+  await wire.sendTransaction({ tid: TID, records: [{ oid: 0n, data: "x" }] });
+  await secondary.waitForTid(TID);
+  assert.equal(secondary.node.status().problem, undefined);
+  scene.disk.rename(COPY, "/copy/away");
+  assert.equal(secondary.node.status().problem, `${COPY} is not there any more`);
+  scene.disk.put(COPY, dataFs(history(3)).bytes);
+  assert.equal(secondary.node.status().problem, `another file has taken the place of ${COPY}`);
+  await secondary.stop();
+  assert.deepEqual(scene.disk.paths().filter((path) => path.endsWith(".index")), []);
+  assert.equal(
+    secondary.log.matching(/^Cannot save the index of .*another file has taken the place/).length,
+    1,
+  );
+});
+
 Deno.test("a refused secondary says so in the source's words", async () => {
   const scene = new Scene();
   scene.disk.put(ORIGINAL, dataFs(history(1)).bytes);

@@ -237,7 +237,7 @@ Deno.test("a source that is away leaves a copy as it was, and makes none where t
 Deno.test("a new copy has the permissions and the owner of the source, or of the copy that was", async () => {
   const scene = sceneOf(history(3));
   await syncFrom(scene, "file", { model: ORIGINAL });
-  assert.equal(scene.disk.permissions.get(COPY), ORIGINAL);
+  assert.deepEqual([...scene.disk.permissions], [[COPY, ORIGINAL], [`${COPY}.lock`, ORIGINAL]]);
   const packed = sceneOf([...history(5, { status: "p" }).slice(2)], history(4));
   await syncFrom(packed, "file", { model: ORIGINAL });
   assert.deepEqual([...packed.disk.permissions], [[`${COPY}.sync`, COPY]]);

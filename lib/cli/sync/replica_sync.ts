@@ -171,7 +171,7 @@ export const replicaSyncParser = command(
     ),
     farZrs: optional(option("--far-zrs", string({ metavar: "PROGRAM" }), {
       description:
-        message`The path of zrs on the other machine, where it is not on the PATH; without zrs there its own tools do.`,
+        message`The path of zrs on the other machine, which must be there then; default: zrs on the PATH there, or its own tools.`,
     })),
     json: toggle("--json", message`Write what has been done as one JSON object.`),
     authFile: serverOptions.authFile,
@@ -342,7 +342,13 @@ function checkOptions(options: ReplicaSyncCommand, host: Host): void {
   checkMissingBlobs(options.missingBlobs, blobOptions(options));
   sourceBlobs(source, options);
   if (options.push) return checkPush(options, host);
-  if (readSourceName(options.dataFs).kind === "ssh") {
+  const { kind: copyKind } = readSourceName(options.dataFs);
+  if (copyKind === "node") {
+    throw new UsageError(`Cannot copy to ${options.dataFs}: a copy is a file of this machine`, {
+      hint: "Name the source first, and then the copy; a local path with a colon is ./path",
+    });
+  }
+  if (copyKind === "ssh") {
     throw new UsageError(`Cannot copy to ${options.dataFs}: a copy is made on this machine`, {
       hint: "Give --push to bring a copy on another machine up to date; a local path with a colon is ./path",
     });

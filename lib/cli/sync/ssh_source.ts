@@ -31,13 +31,18 @@ export function parseSshTarget(text: string): SshTarget | undefined {
   // As scp has it: a colon before any slash ends a host's name, and the first character begins a name.
   const found = /^(?<place>[^:/[]*(?:\[[^\]/]*\])?):(?<path>.*)$/s.exec(text)?.groups;
   if (found === undefined || found["place"] === "") return undefined;
-  const place = found["place"]!;
+  const [place, path] = [found["place"]!, found["path"]!];
   const at = place.lastIndexOf("@");
+  if (at < 0 && /^\d{1,5}$/.test(path)) {
+    // Whoever has just started a primary there knows it by this name.
+    const hint = `Write zrs://${text} for a node that listens there, or ${place}:./${path} for a file`;
+    throw wrong(text, "that may be a node or a file", hint);
+  }
   return checked(text, {
     user: at < 0 ? undefined : place.slice(0, at),
     host: place.slice(at + 1),
     port: undefined,
-    path: found["path"]!,
+    path,
   });
 }
 

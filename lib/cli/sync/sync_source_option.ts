@@ -76,7 +76,8 @@ export async function openSource(
       return limited(stdioSource(ports));
     case "ssh":
       return new FarSource({ ...host, log: ports.log }, readFarPlace(text, options.ssh, host), {
-        by: options.protocol === "native" ? "zrs" : "auto",
+        // Whoever has named it does not expect that something else is done where the name is wrong.
+        by: options.protocol === "native" || options.farZrs !== undefined ? "zrs" : "auto",
         ...sourceBlobs(text, options),
         mayAsk: mayAsk(host),
         ...(options.farZrs !== undefined && { zrs: options.farZrs }),

@@ -34,6 +34,7 @@ import type { TlsOptions } from "../options.ts";
 import { ProgressLine } from "../progress_line.ts";
 import { networkFor } from "../secure_network.ts";
 import { isSourceUrl, parseSourceUrl } from "../sync/source_url.ts";
+import { parseSshTarget } from "../sync/ssh_source.ts";
 import { readSourceName } from "../sync/sync_source_option.ts";
 import { SOFTWARE } from "../version.ts";
 
@@ -76,6 +77,7 @@ const DEFAULT_LIMIT = 20;
  * running node, CorruptError where the copy cannot be read while it is compared with one, DiskError
  */
 export async function verifyOther(options: VerifyOtherOptions, host: Host): Promise<VerifiedOther> {
+  refuseNode(options.dataFs, host);
   refuseFar(options.other, host);
   using copy = await openHistory(host, options.dataFs);
   using line = new ProgressLine(host, { comparison: "comparing" });
@@ -84,9 +86,18 @@ export async function verifyOther(options: VerifyOtherOptions, host: Host): Prom
     : await verifyWithFile(options, copy, host, line);
 }
 
+/** @throws UsageError about a node in place of the copy */
+function refuseNode(dataFs: string, { disk }: Host): void {
+  if (!isSourceUrl(dataFs) || disk.status(dataFs) !== undefined) return;
+  throw new UsageError(`Cannot compare ${dataFs}: the first must be a file of this machine`, {
+    hint: "Name the copy first, and then what it should be a copy of",
+  });
+}
+
 /** @throws UsageError about a file of another machine, as replica-sync takes it */
 function refuseFar(other: string, { disk }: Host): void {
   if (readSourceName(other).kind !== "ssh" || disk.status(other) !== undefined) return;
+  parseSshTarget(other); // says it better where it is not even that
   throw new UsageError(`Cannot compare with ${other}: there is no such file on this machine`, {
     hint: "Copy it here and compare then, or run zrs primary there and name it as zrs://HOST:PORT",
   });

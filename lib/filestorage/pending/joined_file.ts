@@ -10,6 +10,7 @@ import { type Beginning, JoinedReader, Segment } from "./joined_reader.ts";
 import { directoryOf } from "../open.ts";
 import { encodeHeader, type FoundSegment, SEGMENT, segmentPath } from "./segment.ts";
 import { removeIfPossible } from "../remove_if_possible.ts";
+import { likeDatabase } from "../replace_file.ts";
 
 /** From so many bytes on a segment is followed by another at the next transaction: 64 MiB. */
 export const SEGMENT_BYTES = 64 * 1024 * 1024;
@@ -139,6 +140,7 @@ export class JoinedFile implements BlockFile {
     if (this.#halfMade === path) this.#disk.remove(path);
     const file = this.#disk.create(path);
     this.#isRenamed = true;
+    likeDatabase(this.#disk, this.path, path);
     try {
       file.writeAt(encodeHeader(position, lastTid), 0);
     } catch (error) {

@@ -11,7 +11,7 @@ import { DEFAULT_BUFFER_SIZES } from "../buffers.ts";
 import type { BlobKey, FoundBlob } from "../../filestorage/mod.ts";
 import { checkBlobsAnswer, type CompareQuestion } from "./compare_messages.ts";
 import type { SourceEnd } from "./compare_source.ts";
-import { refusalOf } from "../lineage/refusal.ts";
+import { comparisonRefused, refusalOf } from "../lineage/refusal.ts";
 import { type QueryOptions, type QueryPorts, SourceQuery } from "../source_query.ts";
 import { networkSource, type SyncSource } from "../sync/sync_source.ts";
 
@@ -142,7 +142,7 @@ export class ComparedSource implements AsyncDisposable {
 
   #refused(message: Refused): Error {
     const refusal = refusalOf(message);
-    if (message.code !== "capability") return refusal;
+    if (message.code !== "capability") return comparisonRefused(this.#name, refusal);
     return new UnavailableError(`Cannot compare with ${this.#name}: ${message.reason}`, {
       cause: refusal,
       hint: "Its zrs is too old to be asked: compare the files themselves, or copy one",

@@ -3,13 +3,13 @@
  * a secondary begins it, which ends with a goodbye as soon as the source has judged. Writes nothing.
  */
 import type { LogView } from "../../filestorage/mod.ts";
-import { ProtocolError, UnavailableError } from "../../errors.ts";
+import { ProtocolError, type RefusedError, UnavailableError } from "../../errors.ts";
 import { type Control, type Fit, type Hello, VERSION, type Welcome } from "../../native/mod.ts";
 import type { Clock, Connection } from "../../ports/mod.ts";
 import { describeTid } from "../../zodb/mod.ts";
 import { DEFAULT_BUFFER_SIZES } from "../buffers.ts";
 import { answerQuestion, lastDigest } from "./lineage.ts";
-import { HistoryRefusedError, refusalOf } from "./refusal.ts";
+import { comparisonRefused, HistoryRefusedError, refusalOf } from "./refusal.ts";
 import { type QueryOptions, type QueryPorts, SourceQuery } from "../source_query.ts";
 import type { SyncSource } from "../sync/sync_source.ts";
 import { pauser } from "../waiting.ts";
@@ -154,8 +154,10 @@ class Conversation {
     this.#query.halt(); // what follows is not for us
   }
 
-  #refused(refusal: Error): void {
-    if (this.#query.isUnproved || !(refusal instanceof HistoryRefusedError)) throw refusal;
+  #refused(refusal: RefusedError): void {
+    if (this.#query.isUnproved || !(refusal instanceof HistoryRefusedError)) {
+      throw comparisonRefused(this.#source, refusal);
+    }
     const { common } = refusal;
     const { lastTid } = this.#view;
     if (common !== undefined && common >= lastTid) {

@@ -26,3 +26,8 @@ export function refusalOf(message: Refused): RefusedError {
     ? new HistoryRefusedError(code, message)
     : new RefusedError(reason);
 }
+
+/** A refusal that says nothing of histories, for whoever only wanted to compare them. */
+export function comparisonRefused(source: string, cause: RefusedError): RefusedError {
+  return new RefusedError(`Cannot compare with ${source}: refused: ${cause.message}`, { cause });
+}

@@ -85,6 +85,8 @@ export class NativeIntake implements Intake, NativeHandler {
   #clockTold = false;
   /** Said of the last transaction that was asked for, where that is not all. */
   #complete: { readonly lastTid: bigint } | undefined;
+  /** The last transaction of all that the source has, once it has come here. */
+  #all: bigint | undefined;
   #completeTold = false;
   #isStopping = false;
 
@@ -184,7 +186,8 @@ export class NativeIntake implements Intake, NativeHandler {
         if (!this.#welcome) break;
         this.#source = message;
         if (this.#once !== undefined) this.#complete = message;
-        return this.#tellComplete(message.lastTid);
+        if (message.lastTid === this.content.lastTid) this.#all = message.lastTid;
+        return this.#tellComplete();
       case "bye":
         if (!this.#isUnproved) this.#heardPacked(message.packedTo);
         if (message.code === "again") throw new AgainError(message.reason);
@@ -296,6 +299,7 @@ export class NativeIntake implements Intake, NativeHandler {
   #acknowledge(): void {
     const acknowledgement = this.content.acknowledgement(this.#context.storage.lastTid);
     if (acknowledgement !== undefined) void this.#speaker.say(encodeAcknowledgement(acknowledgement));
+    this.#tellComplete();
   }
 
   #beat(): void {
@@ -316,11 +320,12 @@ export class NativeIntake implements Intake, NativeHandler {
     );
   }
 
-  #tellComplete(tid: bigint): void {
-    if (this.#completeTold || tid !== this.content.lastTid) return;
+  /** Says so once for each connection, when all is durable: on a full disk that may take long. */
+  #tellComplete(): void {
+    const { storage, ports: { log }, options } = this.#context;
+    if (this.#completeTold || this.#all === undefined || storage.lastTid < this.#all) return;
     this.#completeTold = true;
-    const { ports: { log }, options } = this.#context;
-    log.info(`${options.path} has all that the source has, up to ${describeTid(tid)}`);
+    log.info(`${options.path} has all that the source has, up to ${describeTid(this.#all)}`);
   }
 }
 

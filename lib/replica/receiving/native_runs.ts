@@ -2,7 +2,7 @@
  * Taking transactions and blobs from the native stream: runs of the source's bytes, which are checked before they
  * count, or transactions record by record. Remembers what of them is to be acknowledged.
  */
-import type { BlobKey, ExamineRecord, Restorer } from "../../filestorage/mod.ts";
+import { type BlobKey, type ExamineRecord, missingBlobsPath, type Restorer } from "../../filestorage/mod.ts";
 import { CorruptError, ProtocolError, UnavailableError } from "../../errors.ts";
 import {
   type Acknowledgement,
@@ -12,7 +12,7 @@ import {
   type NativeDecoder,
   type Whole,
 } from "../../native/mod.ts";
-import { describeTid, type TransactionHead } from "../../zodb/mod.ts";
+import { describeTid, formatOid, formatOidDigits, formatTid, type TransactionHead } from "../../zodb/mod.ts";
 import { Incoming } from "./incoming.ts";
 import type { IncomingBlobs } from "./incoming_blobs.ts";
 import type { IntakeContext } from "./intake.ts";
@@ -169,6 +169,20 @@ export class NativeRuns implements NativeContent {
   blob(key: BlobKey, from: number | undefined): void {
     this.#mustBeOpen();
     this.#contents.begin(key, from);
+    if (from === undefined) this.#tellMissing(key);
+  }
+
+  /** One that catches up once tells at its end how many there are. */
+  #tellMissing({ oid, tid }: BlobKey): void {
+    const { connection: { peer }, options: { path, once }, ports: { log } } = this.#context;
+    if (once !== undefined) return;
+    log.warning(
+      `${peer} has no file for blob ${formatOid(oid)} of transaction ${
+        describeTid(tid)
+      }: ${path} gets the record ` +
+        `alone, and ${missingBlobsPath(path)} lists the blob`,
+      { oid: formatOidDigits(oid), tid: formatTid(tid) },
+    );
   }
 
   blobData(source: Uint8Array, from: number, to: number): void {

@@ -137,16 +137,25 @@ export class ZrsIntake implements Intake {
 
   /**
    * The source does not say when it has sent all that it has. Where nothing more comes for a moment, after
-   * something has come, that is most likely so; it is told once for each connection.
+   * something has come, that is most likely so; it is told once for each connection, when all is durable.
    */
   #tellOnceCalm(decoder: StreamDecoder, start: bigint): Disposable | undefined {
-    const { ports, options } = this.#context;
+    const { ports, storage, options } = this.#context;
     const { lastTid } = decoder;
     if (this.#calmTold || !decoder.idle || lastTid === start) return undefined;
-    return ports.clock.schedule(CALM_MS, () => {
+    let isCalm = false;
+    const tell = () => {
+      if (!isCalm || this.#calmTold || storage.lastTid < lastTid) return;
       this.#calmTold = true;
       ports.log.info(`${options.path} has all that the source has sent, up to ${describeTid(lastTid)}`);
-    });
+    };
+    const stack = new DisposableStack();
+    stack.use(storage.subscribe(tell));
+    stack.use(ports.clock.schedule(CALM_MS, () => {
+      isCalm = true;
+      tell();
+    }));
+    return stack;
   }
 }
 

@@ -98,7 +98,10 @@ export async function syncReplica(
     refuseItself(storage, source);
     refuseBesideInUse(disk, path, source.name, options.keepOld === true);
     if (created && model !== undefined) {
-      likePermissions(disk, model, path, (message) => ports.log.warning(message));
+      const lock = `${path}.lock`; // whoever takes the copy over has to open it, too
+      for (const each of hadLock ? [path] : [path, lock]) {
+        likePermissions(disk, model, each, (message) => ports.log.warning(message));
+      }
     }
     tellOpened(ports.log, storage);
     const blobs = await openBlobs(
