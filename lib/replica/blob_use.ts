@@ -45,9 +45,15 @@ export class MissingBlobError extends UnavailableError {
   /** The words for the other end, which paths of this machine do not concern. */
   readonly told: string;
 
-  constructor(told: string, path: string, key: BlobKey, options: { cause?: unknown; hint: string }) {
-    super(`${told} (${path})`, { path, ...key, ...options });
-    this.told = told;
+  /** @param options.name the path within the blob directory */
+  constructor(
+    words: string,
+    path: string,
+    key: BlobKey,
+    { name, ...options }: { cause?: unknown; hint: string; name?: string },
+  ) {
+    super(`${words} (${path})`, { path, ...key, ...options });
+    this.told = name === undefined ? words : `${words} (${name} in its blob directory)`;
   }
 }
 

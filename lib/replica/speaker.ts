@@ -1,6 +1,7 @@
 /**
  * Says things to a peer one after another, for callers that do not wait. A peer that takes nothing for too long is
- * left: whoever reads from the connection meets its end, and tells.
+ * left: whoever reads from the connection meets its end, and tells. To one that has closed it nothing more is said:
+ * what it said before, such as why, is still there to be read.
  */
 import { ZrsError } from "../errors.ts";
 import type { Clock, Connection } from "../ports/mod.ts";
@@ -51,7 +52,7 @@ export class Speaker {
       );
     } catch (error) {
       if (!(error instanceof ZrsError)) throw error;
-      this.#connection.close();
+      this.#stopped = true;
     } finally {
       this.#waitingBytes -= bytes.length;
     }

@@ -128,7 +128,7 @@ for (const capabilities of [["raw"], []]) {
       assert.deepEqual(tids, [TID]);
       assert.deepEqual([last?.type, last?.code], ["bye", "trouble"]);
       const which = `object 0x07 of transaction ${tidText(BLOB_TID)} .*: its file is missing`;
-      assert.match(`${last?.reason}`, new RegExp(which));
+      assert.match(`${last?.reason}`, new RegExp(`${which} \\(${NAME} in its blob directory\\)`));
       assert(!`${last?.reason}`.includes(SOURCE_BLOBS), "paths of the source are nobody's business");
       await primary.log.waitFor(new RegExp(`${which} \\(${SOURCE_BLOBS}/${NAME}\\)`));
     });

@@ -93,8 +93,13 @@ export class BlobDirectory {
   }
 
   /** Where the content of a revision lies. */
-  pathOf({ oid, tid }: BlobKey): string {
-    return `${this.path}/${blobName({ oid, tid }, this.layout)}`;
+  pathOf(key: BlobKey): string {
+    return `${this.path}/${this.nameOf(key)}`;
+  }
+
+  /** As {@link pathOf}, within the directory. */
+  nameOf({ oid, tid }: BlobKey): string {
+    return blobName({ oid, tid }, this.layout);
   }
 
   /** Where the content of a revision is put together. */

@@ -200,7 +200,7 @@ class KeepAlive {
       this.start();
     } catch (error) {
       if (!(error instanceof ZrsError)) throw error;
-      this.#connection.close(); // the reader meets the same end, and tells
+      // Whoever reads meets the same end, behind what the source may have said of it.
     }
   }
 }

@@ -190,6 +190,7 @@ function missing(directory: BlobDirectory, key: BlobKey, why: string, cause?: un
   if (cause !== undefined && !(cause instanceof UsageError) && !(cause instanceof DiskError)) throw cause;
   return new MissingBlobError(`Cannot send blob ${describeBlob(key)}: ${why}`, directory.pathOf(key), key, {
     cause,
+    name: directory.nameOf(key),
     hint: "put the file back from a backup; zrs verify --blob-dir tells which are missing",
   });
 }
