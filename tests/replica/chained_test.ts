@@ -4,6 +4,7 @@ import type { SecondaryOptions } from "../../lib/replica/mod.ts";
 import { dataFs, type TransactionDescription } from "../kit/data_fs.ts";
 import { startSecondary } from "../kit/node.ts";
 import { assertSameBytes } from "../kit/same_bytes.ts";
+import { CountingDisk } from "./counting_disk.ts";
 import { COPY, HERE, ORIGINAL, Scene } from "./scene.ts";
 
 const TID = 0x036c_9000_0000_0001n;
@@ -16,6 +17,14 @@ function history(count: number, packed = 0): TransactionDescription[] {
     tid: TID + BigInt(i),
     status: i < packed ? "p" : " ",
     records: [{ oid: BigInt(i), data: `revision ${i}` }],
+  }));
+}
+
+/** The same object in each transaction. */
+function revisions(count: number): TransactionDescription[] {
+  return Array.from({ length: count }, (_, i) => ({
+    tid: TID + BigInt(i),
+    records: [{ oid: 0n, data: `revision ${i}` }],
   }));
 }
 
@@ -48,5 +57,29 @@ for (const protocol of ["native", "zrs2"] as const) {
     await last.waitForTid(TID + 4n);
     assertSameBytes(scene.disk.bytes(COPY), whole);
     for (const { log } of [middle, last]) assert.deepEqual(log.matching(/beyond the pack|refuse/), []);
+  });
+}
+
+for (const protocol of ["native", "zrs2"] as const) {
+  Deno.test(`a secondary that waits keeps no file open that a pack has replaced, by ${protocol}`, async () => {
+    const disk = new CountingDisk();
+    const scene = new Scene({ disk });
+    disk.put(MIDDLE_OPTIONS.path, dataFs(revisions(3)).bytes);
+    disk.put(COPY, dataFs(revisions(4)).bytes);
+    const unpacked = disk.status(MIDDLE_OPTIONS.path)!.identity;
+    await using middle = await startSecondary(MIDDLE_OPTIONS, scene);
+    const options: Partial<SecondaryOptions> = { protocol, peerTimeoutMs: 1e9 };
+    await using _last = await startSecondary({ ...options, path: COPY, replicateFrom: MIDDLE }, scene);
+    await middle.log.waitFor(/waits until this replica has caught up/);
+    assert.ok(disk.open.get(unpacked)! > 0);
+    const { isPacked } = await middle.node.pack({
+      stop: TID + 9n,
+      findReferences: undefined,
+      keepOld: false,
+      signal: new AbortController().signal,
+      warn: (message) => assert.fail(message),
+    });
+    assert.ok(isPacked);
+    assert.equal(disk.open.get(unpacked), 0);
   });
 }
