@@ -1,6 +1,6 @@
 /** A secondary that applies later than it receives: when, what it tells and serves meanwhile, and what it survives. */
 import assert from "node:assert/strict";
-import { DiskError, DivergedError, UsageError } from "../../lib/errors.ts";
+import { DiskError, DivergedError, UnavailableError, UsageError } from "../../lib/errors.ts";
 import { Storage } from "../../lib/filestorage/mod.ts";
 import type { Secondary } from "../../lib/replica/mod.ts";
 import { tidOfTime } from "../../lib/zodb/mod.ts";
@@ -326,4 +326,29 @@ Deno.test("where promoting fails, whoever asked hears it, the node ends, and wha
   await assert.rejects(secondary.node.promote(undefined), DiskError);
   assert(await secondary.failure() instanceof DiskError);
   assert.equal(waiting(scene).length, 1);
+});
+
+Deno.test("a node that is to stop while it promotes stops, says so, and can be promoted again", async () => {
+  const scene = new Scene();
+  const tids = [-50, -40, -30].map((minutes) => tidAfter(scene, minutes));
+  using primary = await scene.listen();
+  {
+    await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
+    const wire = await primary.accept();
+    await wire.receiveGreeting();
+    await send(wire, tids);
+    await secondary.waitForTid(tids[2]!);
+    const promoting = secondary.node.promote(tids[2]!).catch((error) => error);
+    await secondary.log.waitFor(/^Stopping, to promote/);
+    await secondary.stop();
+    const error = await promoting;
+    assert(error instanceof UnavailableError, `${error}`);
+    assert.match(`${error.message}; ${error.hint}`, /the node stops before.*what waits is still there/);
+  }
+  assert.equal(waiting(scene).length, 1);
+  assert.deepEqual(scene.disk.paths().filter((path) => path.includes(".rewound-")), []);
+  await using again = await scene.startSecondary({ applyDelayMs: HOUR });
+  const { lastTid, kept } = await again.node.promote(tids[2]!);
+  assert.deepEqual([lastTid, kept.transactions], [tids[1], 1]);
+  assert.deepEqual(appliedIn(scene), tids.slice(0, 2));
 });

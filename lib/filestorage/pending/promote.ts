@@ -76,7 +76,8 @@ export async function planPromotion(
 
 /**
  * Carries out a plan. Nothing may be received meanwhile; afterwards `storage` is good for nothing but disposal.
- * @throws DiskFullError, DiskError; what waits is still there then, and no more applied than was planned
+ * @throws DiskFullError, DiskError, what `patience` throws; what waits is still there then, and no more applied than
+ * was planned
  */
 export async function promote(
   disk: Disk,
@@ -100,6 +101,7 @@ export async function promote(
   } catch (error) {
     await applied.cut(); // parts of a large transaction, for which there was no room
     if (isKept) removeIfPossible(disk, savedTo);
+    if (patience.signal?.aborted && error === patience.signal.reason) await applied.saveIndex();
     throw error;
   }
   await storage.discardWaiting();
