@@ -15,6 +15,8 @@ export class SecondaryMemory {
   readonly #ports: Ports;
   readonly #path: string;
   readonly #known = new Map<string, KnownSecondary>();
+  /** When those in the file were heard of, as this process has last read or written it. */
+  #written: ReadonlyMap<string, number> = new Map();
   #timer: Timer | undefined;
   #dueMs = Infinity;
   #isChanged = false;
@@ -30,16 +32,14 @@ export class SecondaryMemory {
   /** @param path of the database */
   static open(ports: Ports, path: string): SecondaryMemory {
     const memory = new SecondaryMemory(ports, path);
-    try {
-      for (const each of readKnownSecondaries(ports.disk, path)) memory.#known.set(each.name, each);
-    } catch (error) {
-      if (!(error instanceof ZrsError)) throw error;
-      ports.log.warning(`${error.message}; it is written anew`);
-    }
+    const damage = memory.#takeOver();
+    if (damage !== undefined) ports.log.warning(`${damage.message}; it is written anew`);
     return memory;
   }
 
+  /** Also those of other processes that serve the same file. */
   get known(): KnownSecondary[] {
+    this.#takeOver();
     return [...this.#known.values()];
   }
 
@@ -50,13 +50,43 @@ export class SecondaryMemory {
     const isNew = !this.#known.has(name);
     this.#known.delete(name); // who was heard of last stands last
     this.#known.set(name, { name, tid, heardMs: clock.now() });
-    if (this.#known.size > MAX_KNOWN) this.#known.delete(this.#known.keys().next().value!);
+    this.#dropOldest();
     this.#isChanged = true;
     const dueMs = clock.monotonic() + (isNew ? NEW_MS : FURTHER_MS);
     if (dueMs >= this.#dueMs) return;
     this.#timer?.cancel();
     this.#dueMs = dueMs;
     this.#timer = clock.schedule(dueMs - clock.monotonic(), () => void this.#write());
+  }
+
+  /**
+   * Takes what another process has written of its own secondaries. What this one has written itself is no news, though
+   * the clock may have been set back since.
+   * @returns why the file cannot be read
+   */
+  #takeOver(): ZrsError | undefined {
+    const found = new Map<string, number>();
+    try {
+      for (const each of readKnownSecondaries(this.#ports.disk, this.#path)) {
+        const { name, heardMs } = each;
+        found.set(name, heardMs);
+        const ownMs = this.#known.get(name)?.heardMs ?? -Infinity;
+        if (this.#written.get(name) !== heardMs && heardMs > ownMs) this.#known.set(name, each);
+      }
+    } catch (error) {
+      if (error instanceof ZrsError) return error;
+      throw error;
+    }
+    this.#written = found;
+    this.#dropOldest();
+    return undefined;
+  }
+
+  #dropOldest(): void {
+    for (const name of this.#known.keys()) {
+      if (this.#known.size <= MAX_KNOWN) break;
+      this.#known.delete(name);
+    }
   }
 
   /** Writes what has changed; resolves when that is done. */
@@ -75,8 +105,10 @@ export class SecondaryMemory {
     if (!this.#isChanged) return;
     this.#isChanged = false;
     const { disk, clock, log } = this.#ports;
+    const { known } = this;
     try {
-      await writeKnownSecondaries(disk, this.#path, this.known, clock.now());
+      await writeKnownSecondaries(disk, this.#path, known, clock.now());
+      this.#written = new Map(known.map(({ name, heardMs }) => [name, heardMs]));
       this.#hasFailed = false;
     } catch (error) {
       if (!(error instanceof ZrsError)) throw error;
