@@ -73,7 +73,14 @@ export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";
 export { type PackOptions, type PackProgress, type PackReport, packStorage } from "./pack/pack.ts";
 export type { FindReferences } from "./pack/reachable.ts";
-export { checkRoomForRewind, planRewind, rewind, type RewindPlan, rewindStorage } from "./rewind.ts";
+export {
+  checkNotWithinPack,
+  checkRoomForRewind,
+  planRewind,
+  rewind,
+  type RewindPlan,
+  rewindStorage,
+} from "./rewind.ts";
 export { pendingBytes, segmentPaths } from "./pending/segment.ts";
 export { refusePending } from "./own_file.ts";
 export { type OpenReport, Storage } from "./storage.ts";
