@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { DiskError, DivergedError, UnavailableError, UsageError } from "../../lib/errors.ts";
 import { Storage } from "../../lib/filestorage/mod.ts";
-import type { Secondary } from "../../lib/replica/mod.ts";
+import { Secondary } from "../../lib/replica/mod.ts";
 import { tidOfTime } from "../../lib/zodb/mod.ts";
+import { CollectedLog } from "../kit/collected_log.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { othersHaveRun } from "../kit/manual_clock.ts";
 import type { RunningNode } from "../kit/node.ts";
@@ -137,6 +138,39 @@ Deno.test("without the delay any more, all that waits is applied first, and that
   assert.deepEqual([appliedIn(scene), waiting(scene)], [tids, []]);
   assert.equal(secondary.node.status().delay, undefined);
   assert.equal((await (await primary.accept()).receiveGreeting()).tid, tids[1]);
+});
+
+Deno.test("stopped while it applies all that waits, it goes on behind that the next time, without reading all again", async () => {
+  const scene = new Scene();
+  const tids = [-2, -1].map((minutes) => tidAfter(scene, minutes));
+  using primary = await scene.listen();
+  {
+    await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
+    const wire = await primary.accept();
+    await wire.receiveGreeting();
+    const data = new Uint8Array(3 * 1024 * 1024); // one at a time
+    for (const [at, tid] of tids.entries()) {
+      await wire.sendTransaction({ tid, records: [{ oid: BigInt(at), data }] });
+    }
+    await secondary.waitForTid(tids[1]!);
+  }
+  const stop = new AbortController();
+  const log = new class extends CollectedLog {
+    override info(message: string): void {
+      super.info(message);
+      if (message.startsWith("Applying")) stop.abort(new Error("stopped"));
+    }
+  }();
+  const { disk, network, clock, random } = scene;
+  const options = { path: COPY, replicateFrom: SOURCE, blobs: "refuse", signal: stop.signal } as const;
+  await assert.rejects(Secondary.open({ disk, network, clock, random, log }, options), stop.signal.reason);
+  assert.deepEqual(appliedIn(scene), tids.slice(0, 1));
+  {
+    await using applied = await Storage.open(disk, COPY, { mayHavePending: true });
+    assert.equal(applied.report.scanned, 0);
+  }
+  await using _secondary = await scene.startSecondary();
+  assert.deepEqual(appliedIn(scene), tids);
 });
 
 Deno.test("a transaction from the future waits for its time, and those behind it wait with it", async () => {
