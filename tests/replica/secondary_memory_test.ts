@@ -7,6 +7,8 @@ import {
   readKnownSecondaries,
   writeKnownSecondaries,
 } from "../../lib/filestorage/mod.ts";
+import { SecondaryMemory } from "../../lib/replica/sending/secondary_memory.ts";
+import { CollectedLog } from "../kit/collected_log.ts";
 import { startPrimary, startSecondary } from "../kit/node.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
 import { dataFs } from "../kit/data_fs.ts";
@@ -50,6 +52,38 @@ Deno.test("a source remembers how far a secondary is, by its name, over its own 
   await using again = await scene.startPrimary({ remember: true });
   await again.stop();
   assert.deepEqual(readKnownSecondaries(scene.disk, ORIGINAL), known);
+});
+
+Deno.test("of two secondaries of one name the needs of both are kept, and that is told; one that comes again is one", () => {
+  const scene = new Scene();
+  scene.disk.put(ORIGINAL, FILE.bytes);
+  const log = new CollectedLog();
+  const memory = SecondaryMemory.open({ ...scene, log }, ORIGINAL);
+  const tids = () => memory.known.map(({ tid }) => tid);
+  using ahead = memory.enter("same");
+  ahead.heard(tidAt(5));
+  {
+    using behind = memory.enter("same");
+    behind.heard(tidAt(2));
+    ahead.heard(tidAt(6));
+    assert.deepEqual(tids(), [tidAt(2)]);
+    assert.deepEqual(log.complaints(), []);
+    scene.clock.advance(20_000);
+    behind.heard(tidAt(3));
+    for (let times = 0; times < 2; times++) ahead.heard(tidAt(6));
+    assert.deepEqual(tids(), [tidAt(3)]);
+    assert.match(log.complaints().join(), /^[^]*call themselves same: .*give each a --name of its own$/);
+    assert.equal(log.complaints().length, 1);
+  }
+  ahead.heard(tidAt(7));
+  assert.deepEqual(tids(), [tidAt(7)]);
+
+  using gone = memory.enter("again"); // its end has not been noticed yet
+  gone.heard(tidAt(4));
+  using back = memory.enter("again");
+  scene.clock.advance(20_000);
+  back.heard(tidAt(5));
+  assert.equal(log.complaints().length, 1);
 });
 
 Deno.test("two processes that serve one file remember the secondaries of both", async () => {

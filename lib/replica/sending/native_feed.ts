@@ -41,6 +41,7 @@ import { type Compress, Pace } from "./pace.ts";
 import type { Ports } from "../ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
 import { findResumption, type Resumption } from "./raw_start.ts";
+import type { Remembered } from "./secondary_memory.ts";
 import { viewUntil } from "../sync/until.ts";
 import { sleep } from "../waiting.ts";
 
@@ -75,6 +76,7 @@ export class NativeFeed implements Service, NativeHandler {
   /** Whoever only compares may ask. */
   #comparison: CompareFeed | undefined;
   #milestones: Milestones | undefined;
+  #remembered: Remembered | undefined;
   #progress: (() => Progress) | undefined;
   #heardMs: number;
 
@@ -159,6 +161,9 @@ export class NativeFeed implements Service, NativeHandler {
       );
       await this.#welcome(hello, view, beatMs, { notice, fit, resumption });
       this.#milestones = new Milestones(hello.lastTid);
+      const name = hello.name ?? this.#line.peer.replace(/:\d+$/, "");
+      using remembered = this.#shared.memory?.enter(name);
+      this.#remembered = remembered;
       this.#remember();
       await this.#stream(generation, raw ? hello.end : position, hello, raw, { resumption, goal });
     } finally {
@@ -206,9 +211,7 @@ export class NativeFeed implements Service, NativeHandler {
 
   /** So that a pack keeps what it still needs. */
   #remember(): void {
-    if (this.#milestones === undefined) return;
-    const name = this.#hello!.name ?? this.#line.peer.replace(/:\d+$/, "");
-    this.#shared.memory?.heard(name, this.#milestones.durable);
+    if (this.#milestones !== undefined) this.#remembered?.heard(this.#milestones.durable);
   }
 
   /** The blobs that there are, if they may be told of. */

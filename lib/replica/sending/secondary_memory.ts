@@ -11,12 +11,31 @@ const MAX_KNOWN = 1000;
 const NEW_MS = 1_000;
 const FURTHER_MS = 300_000;
 
+/** Two that are heard of by turns for so long are two indeed, and not one that has come again. */
+const SAME_NAME_MS = 10_000;
+
+/** A secondary while it is attached. */
+export interface Remembered extends Disposable {
+  /** It has said what is on its disk. */
+  heard(tid: bigint): void;
+}
+
+interface Attached {
+  readonly sinceMs: number;
+  /** Undefined while it has nothing. */
+  tid: bigint | undefined;
+}
+
 export class SecondaryMemory {
   readonly #ports: Ports;
   readonly #path: string;
   readonly #known = new Map<string, KnownSecondary>();
   /** When those in the file were heard of, as this process has last read or written it. */
   #written: ReadonlyMap<string, number> = new Map();
+  /** Those that are attached, by name, the one that came first in front. */
+  readonly #attached = new Map<string, Set<Attached>>();
+  /** Names that several have. */
+  readonly #told = new Set<string>();
   #timer: Timer | undefined;
   #dueMs = Infinity;
   #isChanged = false;
@@ -43,9 +62,39 @@ export class SecondaryMemory {
     return [...this.#known.values()];
   }
 
-  /** A secondary has said what is on its disk. */
-  heard(name: string, tid: bigint): void {
-    if (tid === NO_TID) return;
+  /** A secondary has come that calls itself so; it is to be disposed of when it goes. */
+  enter(name: string): Remembered {
+    const own: Attached = { sinceMs: this.#ports.clock.monotonic(), tid: undefined };
+    const all = this.#attached.get(name) ?? new Set();
+    this.#attached.set(name, all.add(own));
+    return {
+      heard: (tid) => {
+        if (tid === NO_TID) return;
+        own.tid = tid;
+        if (all.size > 1) this.#tellSameName(name, [...all].at(-1)!, own);
+        const known = [...all].flatMap((each) => each.tid === undefined ? [] : [each.tid]);
+        this.#heard(name, known.reduce((least, each) => each < least ? each : least));
+      },
+      [Symbol.dispose]: () => {
+        all.delete(own);
+        if (all.size === 0 && this.#attached.get(name) === all) this.#attached.delete(name);
+      },
+    };
+  }
+
+  /** Of several, what the one needs that has least is kept for as long as it is attached, and for no longer. */
+  #tellSameName(name: string, last: Attached, heard: Attached): void {
+    const { clock, log } = this.#ports;
+    const isOne = heard === last || clock.monotonic() - last.sinceMs < SAME_NAME_MS;
+    if (isOne || this.#told.has(name) || this.#told.size >= MAX_KNOWN) return;
+    this.#told.add(name);
+    log.warning(
+      `Several secondaries of ${this.#path} call themselves ${name}: a pack cannot know what one of them needs when ` +
+        `that is away; give each a --name of its own`,
+    );
+  }
+
+  #heard(name: string, tid: bigint): void {
     const { clock } = this.#ports;
     const isNew = !this.#known.has(name);
     this.#known.delete(name); // who was heard of last stands last
