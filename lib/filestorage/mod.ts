@@ -44,6 +44,7 @@ export {
 } from "./history.ts";
 export {
   countedBefore,
+  isWithinPack,
   locateTid,
   type Location,
   type Place,

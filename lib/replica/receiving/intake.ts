@@ -50,6 +50,8 @@ export interface Once {
 /** What a source says of itself when it begins to send. */
 export interface Promised extends SourceState {
   readonly fit: Fit;
+  /** It was packed to a later time than that up to which it was asked for. */
+  readonly isWithinPack?: boolean | undefined;
 }
 
 /** On what it rests that a source has sent all that was asked for. */

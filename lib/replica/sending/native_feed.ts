@@ -42,7 +42,7 @@ import type { Ports } from "../ports.ts";
 import { RawOutgoing } from "./raw_outgoing.ts";
 import { findResumption, type Resumption } from "./raw_start.ts";
 import type { Remembered } from "./secondary_memory.ts";
-import { viewUntil } from "../sync/until.ts";
+import { isGoalWithinPack, viewUntil } from "../sync/until.ts";
 import { sleep } from "../waiting.ts";
 
 /** What this end can do. */
@@ -150,6 +150,8 @@ export class NativeFeed implements Service, NativeHandler {
     try {
       const view = this.#log.view;
       const goal = await this.#goalOf(hello, view, generation);
+      const withinPack = goal !== undefined && goal.end > position && isGoalWithinPack(goal, view) ||
+        undefined;
       // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
       const raw = isPrefix && hello.capabilities.includes("raw");
       const resumption = raw && hello.begun !== undefined
@@ -159,7 +161,7 @@ export class NativeFeed implements Service, NativeHandler {
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
       );
-      await this.#welcome(hello, view, beatMs, { notice, fit, resumption });
+      await this.#welcome(hello, view, beatMs, { notice, fit, resumption, withinPack });
       this.#milestones = new Milestones(hello.lastTid);
       const name = hello.name ?? this.#line.peer.replace(/:\d+$/, "");
       using remembered = this.#shared.memory?.enter(name);
@@ -256,8 +258,9 @@ export class NativeFeed implements Service, NativeHandler {
     hello: Hello,
     view: LogView,
     beatMs: number,
-    { notice, fit, resumption }: Partial<Pick<Start, "notice" | "fit">> & {
+    { notice, fit, resumption, withinPack }: Partial<Pick<Start, "notice" | "fit">> & {
       resumption?: Resumption | undefined;
+      withinPack?: boolean | undefined;
     } = {},
   ): Promise<void> {
     await this.#line.write(encodeControl({
@@ -272,6 +275,7 @@ export class NativeFeed implements Service, NativeHandler {
       fit: hello.capabilities.includes("once") ? fit : undefined,
       resumeAt: resumption?.from,
       packedTo: view.packedTo,
+      withinPack,
     }));
   }
 

@@ -43,6 +43,8 @@ export interface CatchUpOptions {
   readonly check?: "quick" | "full";
   /** Nothing later is copied; default: all that the source has at the beginning. */
   readonly until?: bigint | undefined;
+  /** What comes later is copied behind that, by somebody else: it need not be whole for itself. */
+  readonly isStep?: boolean;
   /** A source that does not tell its last transaction has this one, and must send it. */
   readonly sourceLastTid?: bigint | undefined;
   /** Without that, it has sent all when it has been silent for so long. */
@@ -177,6 +179,7 @@ export class CatchUp {
       if (this.#approach.learn(failure, this.#storage.lastTid)) continue;
       if (failure instanceof AgainError && again++ < MOST_AGAIN) {
         this.#ports.log.info(`${this.#source.name}: ${failure.message}; asking again`);
+        this.#until = this.#options.until ?? END_OF_TIME; // by a pack the end that was fixed may have gone
         continue;
       }
       throw await this.#explain(failure, signal);
@@ -231,7 +234,7 @@ export class CatchUp {
   }
 
   /** Whether to take what the source will send. */
-  #judge({ fit, lastTid, end }: Promised): void {
+  #judge({ fit, lastTid, end, isWithinPack }: Promised): void {
     const { lastTid: ownTid } = this.#storage;
     const { sourceLastTid } = this.#options;
     if (this.protocol !== "native" && sourceLastTid !== undefined && ownTid > sourceLastTid) {
@@ -243,6 +246,7 @@ export class CatchUp {
       );
     }
     if (ownTid !== NO_TID) this.#checkFit(fit, end);
+    if (isWithinPack === true && this.#options.isStep !== true) throw withinPackError(this.#until);
     const isAll = lastTid <= this.#until;
     if (lastTid !== NO_TID && isAll) this.#until = lastTid;
     this.#goalEnd = fit === "prefix" && isAll ? end : undefined;
@@ -343,4 +347,12 @@ export class CatchUp {
     const { end } = this.#storage;
     this.#options.onProgress?.({ end, startEnd: this.#startEnd, goalEnd: this.#goalEnd });
   }
+}
+
+/** What a source is as of a time before that of its last pack, it cannot send any more. */
+function withinPackError(until: bigint): UnavailableError {
+  return new UnavailableError(
+    `It has been packed to a later time than ${describeTid(until)}, and may lack objects as they were then`,
+    { hint: "copy up to a later time, or all that it has" },
+  );
 }
