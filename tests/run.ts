@@ -37,7 +37,7 @@ async function prepareAll(): Promise<{ variables: Record<string, string>; missin
 /** Runs `deno test`, passing its output on as it comes. */
 async function runTests(args: readonly string[], variables: Record<string, string>): Promise<Counts> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["test", "--allow-all", "--parallel", ...args],
+    args: ["test", "--allow-all", "--parallel", "--preload=tests/property_seed.ts", ...args],
     cwd: PROJECT,
     env: Deno.stdout.isTerminal() && !Deno.noColor ? { ...variables, FORCE_COLOR: "1" } : variables,
     stdout: "piped",

@@ -63,7 +63,7 @@ Deno.test("a file and its beginning are the same, and what is newer at the other
       assert.equal(result.same, count);
       assert.equal(result.hasNewer, count < history.length);
     }),
-    { seed: 1, numRuns: 100 },
+    { numRuns: 100 },
   );
 });
 
@@ -79,7 +79,7 @@ for (const [name, change] of Object.entries(changes)) {
         changed += (await checkPair(here, there)).length;
         changed += (await checkPair(there, here)).length;
       }),
-      { seed: 2, numRuns: 100 },
+      { numRuns: 100 },
     );
     assert(changed > 50, `only ${changed} differences were found`);
   });
@@ -130,7 +130,7 @@ Deno.test("what a pack at either end or both has removed is no difference, anyth
         }
       },
     ),
-    { seed: 3, numRuns: 400 },
+    { numRuns: 400 },
   );
 });
 
@@ -264,7 +264,7 @@ Deno.test("byte by byte, the first byte that differs is named, whatever it means
       assert(found[0]?.kind === "bytes");
       assert(found[0].position === position || found[0].byteThere === undefined);
     }),
-    { seed: 4, numRuns: 100 },
+    { numRuns: 100 },
   );
 });
 

@@ -64,7 +64,7 @@ for (const environment of ["zodb55", "zodb6"] satisfies EnvironmentName[]) {
     await using check = await OpenCheck.start(environment);
     const counts = { opened: 0, cut: 0, refused: 0 };
     let different = 0;
-    for (const [index, bytes] of fc.sample(damagedFile, { seed: 1, numRuns: 400 }).entries()) {
+    for (const [index, bytes] of fc.sample(damagedFile, { numRuns: 400 }).entries()) {
       const path = directory.join(`${index}.ours`);
       const theirPath = directory.join(`${index}.theirs`);
       for (const each of [path, theirPath]) Deno.writeFileSync(each, bytes);

@@ -197,7 +197,7 @@ Deno.test("any history is restored byte for byte, in runs and parts of any size"
         spilled += replayed.large;
       },
     ),
-    { seed: 1, numRuns: 400 },
+    { numRuns: 400 },
   );
   assert(spilled > 100, `only ${spilled} transactions were written in parts`);
 });
@@ -223,7 +223,7 @@ Deno.test("a transaction that is broken off and begun again leaves no trace", as
         total.cut += replayed.cut;
       },
     ),
-    { seed: 1, numRuns: 200 },
+    { numRuns: 200 },
   );
   assert(total.brokenOff > 1000, `only ${total.brokenOff} were broken off`);
   assert(total.cut > 100, `only ${total.cut} of them had been written in part`);

@@ -48,7 +48,7 @@ Deno.test("the last record of an object in a transaction is found, and its data,
         }
       },
     ),
-    { seed: 1, numRuns: 500 },
+    { numRuns: 500 },
   );
   assert(found > 1000, `only ${found} were found`);
 });

@@ -29,6 +29,8 @@ async function assertSound(path: string, what: string, options: VerifyOptions = 
   assert.deepEqual(found.filter((each) => gravityOf(each) !== "note").map(describe), [], what);
 }
 
+const LONG_BINPUT = 0x72;
+
 for (const environment of ENVIRONMENTS) {
   peerTest(`nothing is found in what ${environment} writes, at any moment`, [environment], async () => {
     await using directory = await TempDirectory.make();
@@ -115,7 +117,7 @@ for (const environment of ENVIRONMENTS) {
     await using directory = await TempDirectory.make();
     await using check = await OpenCheck.start(environment);
     const counts = { both: 0, neither: 0, verifyOnly: 0 };
-    for (const [index, bytes] of fc.sample(damagedFile, { seed: 2, numRuns: 500 }).entries()) {
+    for (const [index, bytes] of fc.sample(damagedFile, { numRuns: 500 }).entries()) {
       const path = directory.join(`${index}.fs`);
       Deno.writeFileSync(path, bytes);
       const theirs = await check.fstest(path);
@@ -144,14 +146,19 @@ for (const environment of ENVIRONMENTS) {
       assert(total > 300, `${total}`);
       // Of damaged ones, those that both take have the same references.
       const damaged = fc.sample(
-        fc.record({ from: fc.constantFrom(...records), at: fc.nat(), byte: fc.nat(255) }).map(
+        // At LONG_BINPUT of a large number Python reserves gigabytes.
+        fc.record({
+          from: fc.constantFrom(...records),
+          at: fc.nat(),
+          byte: fc.nat(255).filter((byte) => byte !== LONG_BINPUT),
+        }).map(
           ({ from, at, byte }) => {
             const bytes = Uint8Array.fromBase64(from);
             bytes[at % bytes.length] = byte;
             return bytes.toBase64();
           },
         ),
-        { seed: 3, numRuns: 3000 },
+        { numRuns: 3000 },
       );
       let both = 0;
       for (const [index, theirs] of (await check.references(damaged)).entries()) {

@@ -272,7 +272,7 @@ Deno.test("whatever a replica answers, there is an end: a verdict or an error of
         ends.add(error.name);
       }
     }),
-    { seed: 1, numRuns: 500 },
+    { numRuns: 500 },
   );
   assert.deepEqual([...ends].sort(), ["ProtocolError", "ahead", "beyond the pack", "forked", "shared"]);
 });

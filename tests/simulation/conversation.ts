@@ -12,7 +12,7 @@ import type { Tracked } from "./tracked_file.ts";
 /** A source may be so late to notice that its file is another: it looks once a second, and a look may fail. */
 const UNNOTICED_MS = 10_000;
 /** A source shows what it has synced; so many of its last transactions may not have been when its file was replaced. */
-const UNSYNCED = 5;
+const UNSYNCED = 20;
 /** What a beat may be late by, beside the time until the next: writes, syncs, the way. */
 const LATE_MS = 500;
 
@@ -121,8 +121,9 @@ export class ConversationChecker implements NativeListener {
     for (const view of [source.live, ...past.map(({ view }) => view).toReversed()]) {
       if (view.outcome === "damaged" || !view.rises) return; // what can be read of it is no matter of content
       const all = view.transactions.length;
-      const isOther = wasReplaced || view !== source.live;
-      const least = isOther ? all - UNSYNCED : Math.min(all, hello.durable);
+      // Of a file that is new, or was there before, it may not have seen the newest.
+      const seen = past.length > 0 ? all - UNSYNCED : all;
+      const least = wasReplaced || view !== source.live ? seen : Math.min(seen, hello.durable);
       for (let count = all; count >= Math.max(0, least); count--) {
         const verdict = verdictOf(view, count, hello.file);
         if (verdict === undefined) return;

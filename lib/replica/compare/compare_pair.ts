@@ -101,6 +101,8 @@ export class PairComparison {
     const last = lastRecords(file);
     const seen = new ObjectIndex();
     const pending = new Map<bigint, RecordDifference>();
+    /** Told last, as in a comparison of two files. */
+    let missing: RecordDifference | undefined;
     const target = new RecordReader(this.#log.file);
     for await (const [oidDigits, digest, length] of this.#recordsOf(entry)) {
       const oid = parseTid(oidDigits);
@@ -108,8 +110,16 @@ export class PairComparison {
       const [high, low] = [Number(oid >> 32n), Number(oid & 0xffff_ffffn)];
       const position = last.get(high, low);
       if (position === 0) {
-        if (file.isPacked) continue;
-        return { kind: "record", oidHere: undefined, recordHere: undefined, oidThere: oid, recordThere };
+        if (!file.isPacked) {
+          missing ??= {
+            kind: "record",
+            oidHere: undefined,
+            recordHere: undefined,
+            oidThere: oid,
+            recordThere,
+          };
+        }
+        continue;
       }
       seen.set(high, low, position);
       target.read(position, high, low);
@@ -130,12 +140,12 @@ export class PairComparison {
       if (pending.size > MAX_PENDING) break;
     }
     const [first] = pending.values();
-    if (first !== undefined || entry.packed) return first;
+    if (first !== undefined || entry.packed) return first ?? missing;
     reader.rewindRecords();
     while (reader.nextRecord() >= 0) {
       if (seen.get(reader.oidHigh, reader.oidLow) === 0) return onlyHere(file);
     }
-    return undefined;
+    return missing;
   }
 
   async #ownDigest(record: Parameters<ContentDigester["record"]>[0]): Promise<string> {
