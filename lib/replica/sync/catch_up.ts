@@ -25,7 +25,13 @@ import { divergenceOf } from "./divergence.ts";
 import { isDivergence } from "../lineage/histories.ts";
 import { UnwantedError } from "../receiving/incoming.ts";
 import { IndexKeeper } from "../index_keeper.ts";
-import { CompleteEnd, type Completeness, type IntakeContext, type Promised } from "../receiving/intake.ts";
+import {
+  CompleteEnd,
+  type Completeness,
+  type IntakeContext,
+  type Promised,
+  WithinPackError,
+} from "../receiving/intake.ts";
 import { lowerFirst } from "../lower_first.ts";
 import { AgainError } from "../receiving/native_intake.ts";
 import { MisfitError } from "../receiving/native_runs.ts";
@@ -225,6 +231,7 @@ export class CatchUp {
         secret: options.secret,
         once: {
           until: this.#until,
+          isStep: this.#options.isStep === true,
           judge: (promised) => this.#judge(promised),
           zrs2: { lastTid: options.sourceLastTid, settleMs: options.settleMs ?? DEFAULT_SETTLE_MS },
         },
@@ -246,7 +253,7 @@ export class CatchUp {
       );
     }
     if (ownTid !== NO_TID) this.#checkFit(fit, end);
-    if (isWithinPack === true && this.#options.isStep !== true) throw withinPackError(this.#until);
+    if (isWithinPack === true && this.#options.isStep !== true) throw new WithinPackError(this.#until);
     const isAll = lastTid <= this.#until;
     if (lastTid !== NO_TID && isAll) this.#until = lastTid;
     this.#goalEnd = fit === "prefix" && isAll ? end : undefined;
@@ -347,12 +354,4 @@ export class CatchUp {
     const { end } = this.#storage;
     this.#options.onProgress?.({ end, startEnd: this.#startEnd, goalEnd: this.#goalEnd });
   }
-}
-
-/** What a source is as of a time before that of its last pack, it cannot send any more. */
-function withinPackError(until: bigint): UnavailableError {
-  return new UnavailableError(
-    `It has been packed to a later time than ${describeTid(until)}, and may lack objects as they were then`,
-    { hint: "copy up to a later time, or all that it has" },
-  );
 }
