@@ -405,6 +405,7 @@ Deno.test("the printed status has the fields that are sent and described, and ca
       receivedTid: FIRST,
       durableTid: FIRST,
       lag: { bytes: 0, seconds: 0, against: "source" },
+      lastTid: FIRST,
       lastError: {
         words: "Cannot connect to 10.0.0.1:5000: connection refused",
         atMs: Date.parse("2024-01-02T02:00:00Z"),

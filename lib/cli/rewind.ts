@@ -9,6 +9,7 @@ import { optional } from "@optique/core/modifiers";
 import { command, constant, option } from "@optique/core/primitives";
 import { UsageError } from "../errors.ts";
 import {
+  checkNotWithinPack,
   checkRoomForRewind,
   listTransactions,
   planRewind,
@@ -100,6 +101,7 @@ export async function runRewind(options: RewindCommand, host: Host): Promise<voi
     to = options.to ?? await askSource(options.from!, history, options, host);
     if (to === undefined) return;
     const plan = await planRewind(disk, history, to);
+    checkNotWithinPack(history, plan);
     if (dryRun) return await showPlan(host, history, plan, "would");
   }
   await using storage = await Storage.open(disk, dataFs);
@@ -108,6 +110,7 @@ export async function runRewind(options: RewindCommand, host: Host): Promise<voi
     host.err(`Cut off ${cut.bytes} bytes behind the last whole transaction, saved in ${cut.savedTo}\n`);
   }
   const plan = await planRewind(disk, storage, to);
+  checkNotWithinPack(storage, plan);
   await showPlan(host, storage, plan, "will");
   if (plan.transactions === 0) return;
   checkRoomForRewind(disk, plan);

@@ -196,6 +196,20 @@ export function countedBefore(reader: TransactionReader, position: number): Plac
   return undefined;
 }
 
+/**
+ * Whether the file has been packed to a time behind a transaction's end: what was current there, and is not any more at
+ * the time of the pack, is gone, so that the file cut there would lack objects.
+ * @throws CorruptError
+ */
+export function isWithinPack(reader: TransactionReader, position: number, end: number): boolean {
+  if (countedBefore(reader, position)?.status !== STATUS.packed) return false;
+  for (let at = position; at < end; at = reader.end) {
+    readWhole(reader, at);
+    if (reader.status !== STATUS.undone) return reader.status === STATUS.packed;
+  }
+  return false;
+}
+
 /** @throws CorruptError where no whole transaction is */
 export function readWhole(reader: TransactionReader, position: number): void {
   const state = reader.read(position);

@@ -38,6 +38,7 @@ export {
 } from "./history.ts";
 export {
   countedBefore,
+  isWithinPack,
   locateTid,
   type Location,
   type Place,
@@ -66,7 +67,13 @@ export { RecordReader } from "./revision.ts";
 export type { Patience } from "./recover.ts";
 export { type PackOptions, type PackProgress, type PackReport, packStorage } from "./pack/pack.ts";
 export type { FindReferences } from "./pack/reachable.ts";
-export { checkRoomForRewind, planRewind, type RewindPlan, rewindStorage } from "./rewind.ts";
+export {
+  checkNotWithinPack,
+  checkRoomForRewind,
+  planRewind,
+  type RewindPlan,
+  rewindStorage,
+} from "./rewind.ts";
 export { pendingBytes, segmentPaths } from "./pending/segment.ts";
 export { refusePending } from "./own_file.ts";
 export { type OpenReport, Storage } from "./storage.ts";

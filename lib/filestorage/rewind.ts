@@ -6,13 +6,13 @@
  * fit the shorter file, which suits the longer one as well, and the file is cut back in an order in which a crash
  * leaves it whole or cut at that transaction, whoever opens it next (docs/filestorage_format.md, "Rewinding").
  */
-import { CorruptError, DiskFullError, UsageError } from "../errors.ts";
+import { CorruptError, DiskFullError, DivergedError, UsageError } from "../errors.ts";
 import type { Disk } from "../ports/mod.ts";
 import { describeTid, NO_TID, STATUS } from "../zodb/mod.ts";
 import { writeExcerpt } from "./excerpt.ts";
 import { inFile, type Readable } from "./history.ts";
 import { FIRST_POSITION } from "./layout.ts";
-import { locateTid, type Location, TidMap, walkingReader } from "./locate.ts";
+import { isWithinPack, locateTid, type Location, TidMap, walkingReader } from "./locate.ts";
 import { noPause, type Patience } from "./recover.ts";
 import { rewoundPath } from "./rewound_path.ts";
 import { Storage } from "./storage.ts";
@@ -32,6 +32,8 @@ export interface RewindPlan {
   /** The first and the last tid that go; NO_TID when none does. */
   readonly firstTid: bigint;
   readonly lastTid: bigint;
+  /** The file has been packed to a later time: it lacks what was current at that transaction, and not any more then. */
+  readonly isWithinPack: boolean;
   /** Where what goes is kept. */
   readonly savedTo: string;
 }
@@ -58,6 +60,7 @@ export async function planRewind(
       bytes: log.end - end,
       firstTid,
       lastTid: transactions === 0 ? NO_TID : log.lastTid,
+      isWithinPack: isWithinPack(reader, end, log.end),
       savedTo: rewoundPath(disk, log.path, firstTid),
     };
   } catch (error) {
@@ -76,6 +79,29 @@ export function checkRoomForRewind(disk: Disk, { bytes, savedTo, transactions }:
   throw new DiskFullError(
     `Cannot save what a rewind takes back in ${savedTo}: it needs about ${bytes} bytes, and ${free} are free`,
     { path: savedTo, hint: "Make room there; nothing has been changed" },
+  );
+}
+
+/**
+ * Sees to it that what is left is whole.
+ * @throws DivergedError
+ */
+export function checkNotWithinPack(
+  { path }: Pick<Readable, "path">,
+  { tid, isWithinPack }: RewindPlan,
+): void {
+  if (!isWithinPack) return;
+  throw new DivergedError(
+    `Cannot rewind ${path} to ${
+      describeTid(tid)
+    }: it has been packed to a later time, and may lack objects as they ` +
+      `were then, which no source would send again; nothing has been changed`,
+    {
+      path,
+      tid,
+      hint:
+        `move it away and make a new copy; or rewind ${path}.old, where the pack has left it, and use that`,
+    },
   );
 }
 

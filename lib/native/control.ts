@@ -137,6 +137,8 @@ export interface Welcome {
   readonly resumeAt?: number | undefined;
   /** Up to where the source has packed its file, as far as it knows. */
   readonly packedTo?: bigint | undefined;
+  /** The source has been packed to a later time than that up to which it was asked for. */
+  readonly withinPack?: boolean | undefined;
 }
 
 /** Why refused: for programs; the words are in `reason`. */
@@ -264,6 +266,7 @@ export function decodeControl(body: Uint8Array): Control | undefined {
         fit: FITS.find((each) => each === fields.any("fit")),
         resumeAt: fields.has("resumeAt") ? fields.count("resumeAt") : undefined,
         packedTo: fields.has("packedTo") ? fields.tid("packedTo") : undefined,
+        withinPack: fields.any("withinPack") === true,
       };
     case "refused":
       return {

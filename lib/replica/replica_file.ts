@@ -2,7 +2,7 @@
  * The file of a secondary, opened: a Storage that it receives into and serves from. With a delay that is not yet
  * what the Data.fs holds.
  */
-import { UsageError } from "../errors.ts";
+import { DiskFullError, UsageError } from "../errors.ts";
 import {
   type DelayedOptions,
   DelayedStorage,
@@ -16,6 +16,7 @@ import {
 import { type Address, type Disk, formatAddress, isThisMachineOnly } from "../ports/mod.ts";
 import { describeTid } from "../zodb/mod.ts";
 import { DelayedApply } from "./delayed_apply.ts";
+import { IndexKeeper } from "./index_keeper.ts";
 import type { Ports } from "./ports.ts";
 import { tellCut, tellOpened } from "./tell_opened.ts";
 
@@ -127,7 +128,7 @@ export class ReplicaFile implements AsyncDisposable {
   }
 }
 
-async function applyAll({ disk, log }: Ports, options: ReplicaFileOptions): Promise<void> {
+async function applyAll({ disk, clock, log }: Ports, options: ReplicaFileOptions): Promise<void> {
   const { path, signal } = options;
   await using delayed = await DelayedStorage.open(disk, path, options);
   refuseItself(delayed.applied, options.replicateFrom);
@@ -138,12 +139,16 @@ async function applyAll({ disk, log }: Ports, options: ReplicaFileOptions): Prom
         `up to ${describeTid(received.lastTid)}`,
     );
   }
+  const index = new IndexKeeper({ clock, log }, delayed.applied);
   try {
     while (await delayed.applyNext(() => true)) signal?.throwIfAborted();
-  } finally {
-    await delayed.applied.cut(); // parts of a large transaction, for which there was no room
+  } catch (error) {
+    // Parts of a large transaction may lie there, for which there was no room; and who stops goes on behind the rest.
+    const isIndexRight = error instanceof DiskFullError || error === signal?.reason;
+    await index.leaveInOrder(isIndexRight);
+    throw error;
   }
-  await delayed.applied.saveIndex();
+  await index.save();
   await delayed.tidy();
 }
 

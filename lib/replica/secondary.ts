@@ -2,7 +2,7 @@
  * `zrs secondary`: keeps a Data.fs equal to a source's, transaction by transaction, and serves it on to
  * chained secondaries. Owns its file; connects again whenever the connection ends, for as long as it runs.
  */
-import { UsageError } from "../errors.ts";
+import { UnavailableError, UsageError } from "../errors.ts";
 import type { PackReport, Storage } from "../filestorage/mod.ts";
 import type { Address } from "../ports/mod.ts";
 import { describeTid } from "../zodb/mod.ts";
@@ -21,6 +21,14 @@ import type { NodeStatus } from "./status.ts";
 import { Turn } from "./turn.ts";
 import { pauser } from "./waiting.ts";
 
+/** Ends the node by making its file ready for whoever takes it over. */
+interface Promoting {
+  /** Only what has an earlier tid is applied; undefined for all. */
+  readonly before: bigint | undefined;
+  /** For whoever has asked for it. */
+  readonly done: PromiseWithResolvers<Promotion>;
+}
+
 /** A scan of more transactions than these is worth saving the index for at once. */
 const MANY_SCANNED = 1000;
 
@@ -38,9 +46,7 @@ export class Secondary {
   /** While running. */
   #ending: AbortController | undefined;
   /** What is to become of the file at the end, if it is not to be gone on with. */
-  #promotion:
-    | { readonly before: bigint | undefined; readonly done: PromiseWithResolvers<Promotion> }
-    | undefined;
+  #promotion: Promoting | undefined;
 
   private constructor(
     ports: Ports,
@@ -165,7 +171,7 @@ export class Secondary {
       await this.#storage.cut(); // so that nothing but whole transactions is left behind
       if (drained) await this.#reception.index.save();
       if (this.#promotion === undefined) await this.#file.tidy();
-      else this.#promotion.done.resolve(await this.#promoteNow(this.#promotion.before));
+      else await this.#promoteNow(this.#promotion, signal);
     } catch (error) {
       this.#promotion?.done.reject(error);
       throw error;
@@ -176,7 +182,7 @@ export class Secondary {
    * Ends {@link run}, and makes the file ready for whoever takes it over: what has been received is applied, all of
    * it or up to just before a transaction, and the rest is kept beside the file. Resolves when that is done, and the file let go.
    * @throws UsageError (what is not to be applied has been; it is ending already): all goes on as before;
-   * DiskError: the node has ended, and what waits is still there
+   * UnavailableError (it is to stop before that is done), DiskError: the node has ended, and what waits is still there
    */
   async promote(before: bigint | undefined): Promise<Promotion> {
     const { path } = this.#options;
@@ -204,13 +210,30 @@ export class Secondary {
     });
   }
 
-  async #promoteNow(before: bigint | undefined): Promise<Promotion> {
+  /** Tells whoever has asked, also that the signal has ended it. @throws DiskError, CorruptError */
+  async #promoteNow({ before, done }: Promoting, signal: AbortSignal): Promise<void> {
     const { disk, clock, log } = this.#ports;
-    const promotion = await this.#file.promote(disk, before, { pause: pauser(clock) });
+    const { path } = this.#options;
+    const othersMayRun = pauser(clock);
+    const pause = async () => {
+      signal.throwIfAborted();
+      await othersMayRun();
+    };
+    let promotion: Promotion;
+    try {
+      promotion = await this.#file.promote(disk, before, { pause, signal });
+    } catch (error) {
+      if (!signal.aborted || error !== signal.reason) throw error;
+      log.warning(`${path} is not promoted: the node stops; what waits is still there`);
+      const hint = "what waits is still there, so promote it once more";
+      return done.reject(
+        new UnavailableError(`Cannot promote ${path}: the node stops before that is done`, { path, hint }),
+      );
+    }
     const { lastTid, savedTo } = promotion;
     const rest = savedTo === undefined ? "" : `; what came after it is saved in ${savedTo}`;
-    log.info(`${this.#options.path} is promoted: it ends with ${describeTid(lastTid)}${rest}`);
-    return promotion;
+    log.info(`${path} is promoted: it ends with ${describeTid(lastTid)}${rest}`);
+    done.resolve(promotion);
   }
 
   /** @returns as {@link Reception.run} */

@@ -51,6 +51,8 @@ export interface SourceStatus {
    * disk, by zrs2 no more than what has been received, for there it does not tell what else it has.
    */
   readonly lag: Lag & { readonly against: "received" | "source" };
+  /** The last transaction that the source has on disk, as it has last said; undefined where it does not say. */
+  readonly lastTid: bigint | undefined;
   /** How the last connection, or attempt at one, ended. */
   readonly lastError: { readonly words: string; readonly atMs: number } | undefined;
   /** When the next attempt to connect is due; undefined while connected, and while one is under way. */

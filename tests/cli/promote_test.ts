@@ -27,11 +27,11 @@ interface Outcome {
 }
 
 /** One transaction is applied, three wait. */
-async function waitingDisk(segmentBytes = 100): Promise<MemoryDisk> {
+async function waitingDisk(segmentBytes = 100, file = FILE): Promise<MemoryDisk> {
   const disk = new MemoryDisk();
-  disk.put(PATH, FILE.bytes.slice(0, FILE.transactions[0]!.end));
+  disk.put(PATH, file.bytes.slice(0, file.transactions[0]!.end));
   await using storage = await DelayedStorage.open(disk, PATH, { segmentBytes });
-  await replay(FILE.bytes, storage.received, { after: storage.received.lastTid, runBytes: () => 1 });
+  await replay(file.bytes, storage.received, { after: storage.received.lastTid, runBytes: () => 1 });
   return disk;
 }
 
@@ -197,4 +197,22 @@ Deno.test("log and verify tell of what waits, log shows it with --pending; rewin
   const status = await zrs(disk, ["status", PATH]);
   assert.equal(status.code, 4);
   assert.match(status.err, /has been received and not applied waits beside it \(zrs log --pending\)/);
+});
+
+Deno.test("a copy of a packed source is promoted as of the time of the pack, or later, but not as of an earlier one", async () => {
+  const packed = dataFs(TIDS.map((tid, at) => ({
+    tid: BigInt(`0x${tid}`),
+    status: at <= 2 ? "p" : " ",
+    records: [{ oid: BigInt(at), data: "data" }],
+  })));
+  const disk = await waitingDisk(100, packed);
+  const early = await zrs(disk, ["promote", PATH, "--before", TIDS[2]]);
+  assert.deepEqual([early.code, early.out], [2, ""]);
+  assert.match(
+    early.err,
+    /its source had been packed to a later time.* lacks objects.*promote it to a later time/,
+  );
+  const { code } = await zrs(disk, ["promote", PATH, "--before", TIDS[3]]);
+  assert.equal(code, 0);
+  assertSameBytes(disk.bytes(PATH), packed.bytes.slice(0, packed.transactions[2]!.end));
 });

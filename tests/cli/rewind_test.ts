@@ -327,3 +327,27 @@ Deno.test("where packs have removed what would tell, that is said", async () => 
     /\nWhether later transactions are common too is not known: packs have removed what would tell\n/,
   );
 });
+
+Deno.test("nothing is rewound to before the time of a pack, for the file lacks what was current then; to it, it is", async () => {
+  const record = { oid: 0n, data: "data" };
+  const packed = dataFs([
+    { tid: 0x03f5945800000000n, description: "number 1", status: "p", records: [record] },
+    { tid: 0x03f5945800000001n, status: "u", records: [record] },
+    { tid: 0x03f5945800000002n, description: "number 3", status: "p", records: [record] },
+    { tid: 0x03f5945800000003n, description: "number 4", records: [record] },
+  ]).bytes;
+  for (const how of [["--to", FIRST, "--yes"], ["--to", FIRST, "--dry-run"]]) {
+    const { code, out, err, disk } = await rewind(how, { bytes: packed });
+    assert.deepEqual([code, out], [3, ""]);
+    assert.match(
+      err,
+      /packed to a later time, and may lack objects.*; move it away and make a new copy; or /,
+    );
+    assert.deepEqual(disk.paths(), [PATH]);
+    assert.deepEqual(disk.bytes(PATH), packed);
+  }
+  assert.equal((await rewindFrom(fileOf(1).bytes, ["--yes"], packed)).code, 3);
+  for (const to of [THIRD, "0"]) {
+    assert.equal((await rewind(["--to", to, "--yes"], { bytes: packed })).code, 0);
+  }
+});

@@ -92,6 +92,7 @@ Deno.test("primary and secondary tell of themselves and each other, and of an en
     receivedTid: LAST_TID,
     durableTid: LAST_TID,
     lag: { bytes: 0, seconds: 0, against: "source" },
+    lastTid: LAST_TID,
     lastError: null,
     nextAttempt: null,
     packedTo: null,

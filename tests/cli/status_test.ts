@@ -21,6 +21,7 @@ const SOURCE: SourceAnswer = {
   receivedTid: "03f5945817777777",
   durableTid: "03f5945817777777",
   lag: { bytes: 0, seconds: 0, against: "received" },
+  lastTid: null,
   lastError: null,
   nextAttempt: null,
   packedTo: null,
@@ -152,6 +153,24 @@ Deno.test("a secondary whose source has packed its file says up to where, connec
       /^ {11}packed there up to 03f5945817777777 \(2024-01-02T03:04:05\.500Z\)$/m,
     );
   }
+});
+
+Deno.test("a secondary whose source is behind it says that nothing comes until that has changed", () => {
+  const source = { ...SOURCE, protocol: "native", lag: { bytes: 0, seconds: 0, against: "source" } };
+  for (
+    const [lastTid, words] of [
+      ["03f5941c17777777", "ends with 03f5941c17777777, before this copy"],
+      ["0000000000000000", "has nothing yet"],
+    ] as const
+  ) {
+    const text = formatStatus({ ...SECONDARY, source: { ...source, lastTid } });
+    assert.ok(text.includes(`IT ${words}: nothing comes from it until it has caught up\n`), text);
+  }
+  const { durableTid } = source;
+  assert.match(
+    formatStatus({ ...SECONDARY, source: { ...source, lastTid: durableTid } }),
+    /all that there is/,
+  );
 });
 
 Deno.test("a secondary that cannot write says what it holds back, and its problem", () => {

@@ -1,9 +1,10 @@
 /** A secondary that applies later than it receives: when, what it tells and serves meanwhile, and what it survives. */
 import assert from "node:assert/strict";
-import { DiskError, DivergedError, UsageError } from "../../lib/errors.ts";
+import { DiskError, DivergedError, UnavailableError, UsageError } from "../../lib/errors.ts";
 import { Storage } from "../../lib/filestorage/mod.ts";
-import type { Secondary } from "../../lib/replica/mod.ts";
+import { Secondary } from "../../lib/replica/mod.ts";
 import { tidOfTime } from "../../lib/zodb/mod.ts";
+import { CollectedLog } from "../kit/collected_log.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { othersHaveRun } from "../kit/manual_clock.ts";
 import { type RunningNode, startSecondary } from "../kit/node.ts";
@@ -140,6 +141,39 @@ Deno.test("without the delay any more, all that waits is applied first, and that
   assert.deepEqual([appliedIn(scene), waiting(scene)], [tids, []]);
   assert.equal(secondary.node.status().delay, undefined);
   assert.equal((await (await primary.accept()).receiveGreeting()).tid, tids[1]);
+});
+
+Deno.test("stopped while it applies all that waits, it goes on behind that the next time, without reading all again", async () => {
+  const scene = new Scene();
+  const tids = [-2, -1].map((minutes) => tidAfter(scene, minutes));
+  using primary = await scene.listen();
+  {
+    await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
+    const wire = await primary.accept();
+    await wire.receiveGreeting();
+    const data = new Uint8Array(3 * 1024 * 1024); // one at a time
+    for (const [at, tid] of tids.entries()) {
+      await wire.sendTransaction({ tid, records: [{ oid: BigInt(at), data }] });
+    }
+    await secondary.waitForTid(tids[1]!);
+  }
+  const stop = new AbortController();
+  const log = new class extends CollectedLog {
+    override info(message: string): void {
+      super.info(message);
+      if (message.startsWith("Applying")) stop.abort(new Error("stopped"));
+    }
+  }();
+  const { disk, network, clock, random } = scene;
+  const options = { path: COPY, replicateFrom: SOURCE, blobs: "refuse", signal: stop.signal } as const;
+  await assert.rejects(Secondary.open({ disk, network, clock, random, log }, options), stop.signal.reason);
+  assert.deepEqual(appliedIn(scene), tids.slice(0, 1));
+  {
+    await using applied = await Storage.open(disk, COPY, { mayHavePending: true });
+    assert.equal(applied.report.scanned, 0);
+  }
+  await using _secondary = await scene.startSecondary();
+  assert.deepEqual(appliedIn(scene), tids);
 });
 
 Deno.test("a transaction from the future waits for its time, and those behind it wait with it", async () => {
@@ -306,4 +340,29 @@ Deno.test("where promoting fails, whoever asked hears it, the node ends, and wha
   await assert.rejects(secondary.node.promote(undefined), DiskError);
   assert(await secondary.failure() instanceof DiskError);
   assert.equal(waiting(scene).length, 1);
+});
+
+Deno.test("a node that is to stop while it promotes stops, says so, and can be promoted again", async () => {
+  const scene = new Scene();
+  const tids = [-50, -40, -30].map((minutes) => tidAfter(scene, minutes));
+  using primary = await scene.listen();
+  {
+    await using secondary = await scene.startSecondary({ applyDelayMs: HOUR });
+    const wire = await primary.accept();
+    await wire.receiveGreeting();
+    await send(wire, tids);
+    await secondary.waitForTid(tids[2]!);
+    const promoting = secondary.node.promote(tids[2]!).catch((error) => error);
+    await secondary.log.waitFor(/^Stopping, to promote/);
+    await secondary.stop();
+    const error = await promoting;
+    assert(error instanceof UnavailableError, `${error}`);
+    assert.match(`${error.message}; ${error.hint}`, /the node stops before.*what waits is still there/);
+  }
+  assert.equal(waiting(scene).length, 1);
+  assert.deepEqual(scene.disk.paths().filter((path) => path.includes(".rewound-")), []);
+  await using again = await scene.startSecondary({ applyDelayMs: HOUR });
+  const { lastTid, kept } = await again.node.promote(tids[2]!);
+  assert.deepEqual([lastTid, kept.transactions], [tids[1], 1]);
+  assert.deepEqual(appliedIn(scene), tids.slice(0, 2));
 });

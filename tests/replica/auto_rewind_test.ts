@@ -120,6 +120,35 @@ Deno.test("what a packed source cannot tell for sure is taken back all the same,
   assert.match((await rewound(secondary)).message, /is not known for sure: packs have removed/);
 });
 
+Deno.test("a replica that has been packed is taken back as far as to the time of the pack, and no further", async () => {
+  for (const last of [5, 6]) {
+    // The pack has dropped what object 0 was until it changed for the last time before it.
+    const whole = history(range(0, 9)).map((each, at) => ({
+      ...each,
+      records: [...each.records, ...(at === 0 || at === 6 ? [{ oid: 99n, data: `${at}` }] : [])],
+    }));
+    const packed = whole.map((each, at) => ({
+      ...each,
+      ...(at <= 6 && { status: "p" as const }),
+      ...(at === 0 && { records: each.records.slice(0, 1) }),
+    }));
+    const restored = [...whole.slice(0, last + 1), ...history(range(20, 22), { name: "after the restore" })];
+    const scene = sceneOf(restored, packed);
+    await using _primary = await scene.startPrimary();
+    await using secondary = await startCopy(scene, 100);
+    if (last === 6) {
+      await secondary.waitForTid(TID + 16n * 21n);
+      await rewound(secondary);
+      continue;
+    }
+    const { level, message } = await secondary.log.waitFor(/is not rewound: /);
+    assert.equal(level, "error");
+    assert.match(message, /packed to a later time than .*may lack objects.*make a new copy/);
+    assertSameBytes(scene.disk.bytes(COPY), dataFs(packed).bytes);
+    assert.deepEqual(savedIn(scene), []);
+  }
+});
+
 /** Everything as it was: nothing is taken back, and the source is asked again at the longest wait. */
 async function assertLeftAlone(scene: Scene, secondary: RunningNode<Secondary>, why: RegExp): Promise<void> {
   const before = dataFs(FORKED).bytes;

@@ -7,7 +7,9 @@ import {
   readKnownSecondaries,
   writeKnownSecondaries,
 } from "../../lib/filestorage/mod.ts";
-import { startSecondary } from "../kit/node.ts";
+import { SecondaryMemory } from "../../lib/replica/sending/secondary_memory.ts";
+import { CollectedLog } from "../kit/collected_log.ts";
+import { startPrimary, startSecondary } from "../kit/node.ts";
 import { transactionsOf } from "../kit/transactions_of.ts";
 import { dataFs } from "../kit/data_fs.ts";
 import { MemoryDisk } from "../kit/memory_disk.ts";
@@ -50,6 +52,80 @@ Deno.test("a source remembers how far a secondary is, by its name, over its own 
   await using again = await scene.startPrimary({ remember: true });
   await again.stop();
   assert.deepEqual(readKnownSecondaries(scene.disk, ORIGINAL), known);
+});
+
+Deno.test("of two secondaries of one name the needs of both are kept, and that is told; one that comes again is one", () => {
+  const scene = new Scene();
+  scene.disk.put(ORIGINAL, FILE.bytes);
+  const log = new CollectedLog();
+  const memory = SecondaryMemory.open({ ...scene, log }, ORIGINAL);
+  const tids = () => memory.known.map(({ tid }) => tid);
+  using ahead = memory.enter("same");
+  ahead.heard(tidAt(5));
+  {
+    using behind = memory.enter("same");
+    behind.heard(tidAt(2));
+    ahead.heard(tidAt(6));
+    assert.deepEqual(tids(), [tidAt(2)]);
+    assert.deepEqual(log.complaints(), []);
+    scene.clock.advance(20_000);
+    behind.heard(tidAt(3));
+    for (let times = 0; times < 2; times++) ahead.heard(tidAt(6));
+    assert.deepEqual(tids(), [tidAt(3)]);
+    assert.match(log.complaints().join(), /^[^]*call themselves same: .*give each a --name of its own$/);
+    assert.equal(log.complaints().length, 1);
+  }
+  ahead.heard(tidAt(7));
+  assert.deepEqual(tids(), [tidAt(7)]);
+
+  using gone = memory.enter("again"); // its end has not been noticed yet
+  gone.heard(tidAt(4));
+  using back = memory.enter("again");
+  scene.clock.advance(20_000);
+  back.heard(tidAt(5));
+  assert.equal(log.complaints().length, 1);
+});
+
+Deno.test("two processes that serve one file remember the secondaries of both", async () => {
+  const { scene, primary, secondary } = await attachedScene("/far/one.fs", { name: "one" });
+  await using other = await startPrimary(
+    { path: ORIGINAL, replicateTo: { transport: "tcp", host: "other", port: 1 }, remember: true },
+    scene,
+  );
+  await using second = await startSecondary(
+    { path: "/far/two.fs", replicateFrom: other.address, retryMaxMs: 60_000, name: "two" },
+    scene,
+  );
+  await secondary.waitForTid(tidAt(7));
+  await second.waitForTid(tidAt(7));
+  for (const node of [secondary, second, primary, other]) await node.stop();
+  const known = readKnownSecondaries(scene.disk, ORIGINAL);
+  assert.deepEqual(known.map(({ name }) => name).sort(), ["one", "two"]);
+});
+
+Deno.test("where the clock has been set back, what a secondary says now counts all the same", async () => {
+  const { scene, primary, secondary } = await attachedScene("/far/Data.fs", { name: "one" });
+  await secondary.waitForTid(tidAt(7));
+  await secondary.stop();
+  await primary.stop();
+  const aheadMs = scene.clock.now() + DAY_MS;
+  await writeKnownSecondaries(
+    scene.disk,
+    ORIGINAL,
+    [{ name: "one", tid: tidAt(3), heardMs: aheadMs }],
+    aheadMs,
+  );
+  for (let times = 0; times < 2; times++) {
+    await using again = await scene.startPrimary({ remember: true });
+    await using same = await startSecondary(
+      { path: "/far/Data.fs", replicateFrom: HERE, protocol: "native", retryMaxMs: 60_000, name: "one" },
+      scene,
+    );
+    await same.log.waitFor(/has all that the source has/);
+    await same.stop();
+    await again.stop();
+    assert.deepEqual(readKnownSecondaries(scene.disk, ORIGINAL).map(({ tid }) => tid), [tidAt(7)]);
+  }
 });
 
 Deno.test("however long secondaries say their names are, the file can be read again", async () => {

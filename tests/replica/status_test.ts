@@ -149,6 +149,7 @@ Deno.test("a secondary says whether it is connected, since when, why not, and wh
     receivedTid: 0n,
     durableTid: 0n,
     lag: { bytes: 0, seconds: 0, against: "received" },
+    lastTid: undefined,
     lastError: { words: "Cannot connect to source:5000: nobody listens there", atMs: startedMs },
     nextAttemptMs: startedMs + 50,
     packedTo: undefined,

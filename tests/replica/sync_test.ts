@@ -452,3 +452,29 @@ function finishedTids(bytes: Uint8Array): bigint[] {
   }
   return tids;
 }
+
+for (const source of ["node", "file"] as const) {
+  Deno.test(`a source is not copied as of a time before that of its pack, from a ${source}`, async () => {
+    const packed = [...history(4, { status: "p" }), ...history(6, { from: 4 })];
+    const file = dataFs(packed);
+    for (const has of [0, 1, 3]) {
+      for (const until of [1, 2, 3, 4, 5]) {
+        const scene = sceneOf(packed, packed.slice(0, has));
+        const { failure, report } = await sync(scene, source, { until: TID + BigInt(until - 1) });
+        const isRefused = until > has && until < 4;
+        assertSameBytes(
+          scene.disk.bytes(COPY).length > 0 ? scene.disk.bytes(COPY) : beginningOf(file, 0),
+          beginningOf(file, isRefused ? has : Math.max(has, until)),
+          `up to ${until}, having ${has}`,
+        );
+        assert.equal(report === undefined, isRefused, `up to ${until}, having ${has}: ${failure}`);
+        if (!isRefused) continue;
+        assert(failure instanceof UnavailableError, `${failure}`);
+        assert.match(
+          failure.message,
+          /been packed to a later time than .*, and may lack objects as they were then/,
+        );
+      }
+    }
+  });
+}

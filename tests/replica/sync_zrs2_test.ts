@@ -135,3 +135,19 @@ Deno.test("what is no ZEO server is named, and not believed", async () => {
     (error) => error instanceof UnavailableError && error.message.includes(formatAddress(ZEO)),
   );
 });
+
+Deno.test("a source that has been packed to a later time than asked for is noticed by what comes behind that", async () => {
+  const packed = [
+    ...history(3, { status: "p" }),
+    ...history(6, { from: 4, status: "p" }),
+    ...history(8, { from: 6 }),
+  ];
+  const early = await sync(packed, [], { until: TID + 3n }); // between two that the pack has left
+  assert(early.failure instanceof UnavailableError, `${early.failure}`);
+  assert.match(
+    early.failure.message,
+    / it has been packed to a later time than 04c91f0000000004 /,
+  );
+  const later = await sync(packed, [], { until: TID + 6n });
+  assert.deepEqual([later.failure, later.report?.after.lastTid], [undefined, TID + 6n]);
+});

@@ -49,6 +49,7 @@ export interface SourceAnswer {
   readonly receivedTid: string;
   readonly durableTid: string;
   readonly lag: LagAnswer & { readonly against: string };
+  readonly lastTid: string | null;
   readonly lastError: { readonly words: string; readonly at: string } | null;
   readonly nextAttempt: string | null;
   readonly packedTo: string | null;
@@ -119,6 +120,7 @@ function toSource(source: SourceStatus): SourceAnswer {
     receivedTid: formatTid(source.receivedTid),
     durableTid: formatTid(source.durableTid),
     lag: { ...toLag(source.lag), against: source.lag.against },
+    lastTid: tidOrNull(source.lastTid),
     lastError: lastError === undefined ? null : { words: lastError.words, at: isoTime(lastError.atMs) },
     nextAttempt: nextAttemptMs === undefined ? null : isoTime(nextAttemptMs),
     packedTo: tidOrNull(source.packedTo),
@@ -192,6 +194,7 @@ const SOURCE = shape({
   receivedTid: tid,
   durableTid: tid,
   lag: shape({ bytes: or(count), seconds: or(count), against: text }),
+  lastTid: or(tid),
   lastError: or(shape({ words: text, at: time })),
   nextAttempt: or(time),
   packedTo: or(tid),

@@ -92,7 +92,12 @@ function formatSource(source: SourceAnswer, now: string): Row {
 }
 
 /** What is on disk of what is known of; and, where that is not all that there may be, why. */
-function formatOwnLag({ lag, receivedTid, durableTid, connected, protocol }: SourceAnswer): string[] {
+function formatOwnLag(source: SourceAnswer): string[] {
+  const { lag, receivedTid, durableTid, lastTid, connected, protocol } = source;
+  if (lastTid !== null && lastTid < durableTid) {
+    const end = /^0+$/.test(lastTid) ? "has nothing yet" : `ends with ${lastTid}, before this copy`;
+    return [`IT ${end}: nothing comes from it until it has caught up`];
+  }
   const all = lag.bytes === 0 && receivedTid === durableTid;
   const what = lag.against === "received" ? "was received" : "there is";
   const words = all ? `all that ${what} is on disk` : `${formatLag(lag)} what ${what}, up to ${receivedTid}`;

@@ -10,7 +10,7 @@ import { describeTid } from "../../zodb/mod.ts";
 import type { DelayedStorage } from "./delayed_storage.ts";
 import { writeExcerpt } from "../excerpt.ts";
 import { inFile, type Readable } from "../history.ts";
-import { locateTid, TidMap, walkingReader } from "../locate.ts";
+import { isWithinPack, locateTid, TidMap, walkingReader } from "../locate.ts";
 import { noPause, type Patience } from "../recover.ts";
 import { countFrom } from "../rewind.ts";
 import { rewoundPath } from "../rewound_path.ts";
@@ -40,7 +40,7 @@ export interface PromotionPlan {
  * @param received all that there is
  * @param appliedEnd where the Data.fs ends
  * @param before only what has an earlier tid is to be applied; undefined for all
- * @throws UsageError when what is not to be applied has been; CorruptError, DiskError
+ * @throws UsageError when what is not to be applied has been, or goes with what is; CorruptError, DiskError
  */
 export async function planPromotion(
   disk: Disk,
@@ -65,6 +65,15 @@ export async function planPromotion(
           { path, tid: first.tid, hint: "promote with --all, and then take it back with zrs rewind" },
         );
       }
+      if (first !== undefined && isWithinPack(reader, to, end)) {
+        throw new UsageError(
+          `Cannot promote ${path} to just before ${
+            describeTid(before)
+          }: its source had been packed to a later time ` +
+            `when it came, and it lacks objects as they were then`,
+          { path, tid: first.tid, hint: "promote it to a later time, or with --all" },
+        );
+      }
     }
     const applied = { bytes: to - appliedEnd, ...await countFrom(reader, appliedEnd, to, pause) };
     const kept = { bytes: end - to, ...await countFrom(reader, to, end, pause) };
@@ -76,7 +85,8 @@ export async function planPromotion(
 
 /**
  * Carries out a plan. Nothing may be received meanwhile; afterwards `storage` is good for nothing but disposal.
- * @throws DiskFullError, DiskError; what waits is still there then, and no more applied than was planned
+ * @throws DiskFullError, DiskError, what `patience` throws; what waits is still there then, and no more applied than
+ * was planned
  */
 export async function promote(
   disk: Disk,
@@ -100,6 +110,7 @@ export async function promote(
   } catch (error) {
     await applied.cut(); // parts of a large transaction, for which there was no room
     if (isKept) removeIfPossible(disk, savedTo);
+    if (patience.signal?.aborted && error === patience.signal.reason) await applied.saveIndex();
     throw error;
   }
   await storage.discardWaiting();

@@ -81,7 +81,14 @@ export class AutoRewind {
       return `the source names ${describeTid(common)} as the last common transaction, the last here is ` +
         describeTid(lastTid);
     }
-    const { transactions, end } = await planRewind(this.#ports.disk, this.#storage, common, patience);
+    const plan = await planRewind(this.#ports.disk, this.#storage, common, patience);
+    const { transactions, end, isWithinPack } = plan;
+    if (isWithinPack) {
+      return `it has been packed to a later time than ${
+        describeTid(common)
+      }, and may lack objects as they were then, ` +
+        `which no source would send again. Stop the node, move the file away, and let it make a new copy`;
+    }
     if (end < (this.#applying?.appliedEnd ?? 0)) {
       return `what comes behind ${
         describeTid(common)

@@ -6,6 +6,7 @@ import type { Fit, Secret } from "../../native/mod.ts";
 import type { BlobReception } from "../blob_use.ts";
 import type { Compress } from "../sending/pace.ts";
 import type { Ports } from "../ports.ts";
+import { describeTid } from "../../zodb/mod.ts";
 import type { Sink } from "./sink.ts";
 import { withDeadline } from "../waiting.ts";
 
@@ -36,6 +37,8 @@ export interface Intake {
 export interface Once {
   /** Nothing later is taken. */
   readonly until: bigint;
+  /** What comes later is copied behind that, by somebody else: it need not be whole for itself. */
+  readonly isStep: boolean;
   /** Looks at what a source says before it sends anything. @throws UnavailableError where nothing is to be taken */
   readonly judge: (source: Promised) => void;
   /** For zrs2, by which no source tells where it ends. */
@@ -50,6 +53,8 @@ export interface Once {
 /** What a source says of itself when it begins to send. */
 export interface Promised extends SourceState {
   readonly fit: Fit;
+  /** It was packed to a later time than that up to which it was asked for. */
+  readonly isWithinPack?: boolean | undefined;
 }
 
 /** On what it rests that a source has sent all that was asked for. */
@@ -68,6 +73,16 @@ export class CompleteEnd extends UnavailableError {
   constructor(restsOn: Completeness) {
     super("The source has sent all that was asked for");
     this.restsOn = restsOn;
+  }
+}
+
+/** What a source is as of a time before that of its last pack, it cannot send any more. */
+export class WithinPackError extends UnavailableError {
+  constructor(until: bigint) {
+    super(
+      `It has been packed to a later time than ${describeTid(until)}, and may lack objects as they were then`,
+      { hint: "copy up to a later time, or all that it has" },
+    );
   }
 }
 

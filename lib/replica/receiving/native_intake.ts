@@ -18,7 +18,7 @@ import {
   type WantedBlobs,
   type Welcome,
 } from "../../native/mod.ts";
-import { describeTid, NO_TID } from "../../zodb/mod.ts";
+import { describeTid, formatTid, NO_TID } from "../../zodb/mod.ts";
 import type { BlobChoice } from "../blob_use.ts";
 import { UnwantedError } from "./incoming.ts";
 import {
@@ -83,6 +83,7 @@ export class NativeIntake implements Intake, NativeHandler {
   #source: { readonly lastTid: bigint; readonly end: number } | undefined;
   #beatMs: number | undefined;
   #clockTold = false;
+  #behindTold = false;
   /** Said of the last transaction that was asked for, where that is not all. */
   #complete: { readonly lastTid: bigint } | undefined;
   /** The last transaction of all that the source has, once it has come here. */
@@ -180,7 +181,7 @@ export class NativeIntake implements Intake, NativeHandler {
         throw this.#isUnproved ? new RefusedError(message.reason) : refusalOf(message);
       case "beat":
         this.#source = message;
-        if (!this.#welcome) this.#once?.heard(message.lastTid);
+        if (!this.#welcome) this.#heardEnd(message.lastTid);
         return this.#compareClocks(message.time);
       case "complete":
         if (!this.#welcome) break;
@@ -307,6 +308,22 @@ export class NativeIntake implements Intake, NativeHandler {
     if (this.#speaker.isBusy || this.#isUnproved) return;
     const { lastTid, end } = storage;
     void this.#speaker.say(encodeControl({ type: "beat", lastTid, end, time: clock.now() }));
+  }
+
+  /** The source is there, and has neither welcomed nor refused us yet. @throws as {@link NativeOnce.heard} */
+  #heardEnd(lastTid: bigint): void {
+    this.#once?.heard(lastTid);
+    if (this.#once !== undefined || this.#behindTold || lastTid >= this.#start) return;
+    this.#behindTold = true;
+    const { ports: { log }, connection: { peer }, options: { path } } = this.#context;
+    const end = lastTid === NO_TID ? "has nothing yet" : `ends with ${describeTid(lastTid)}`;
+    log.warning(
+      `${peer} is behind this replica: it ${end}, and ${path} with ${
+        describeTid(this.#start)
+      }; nothing comes from it ` +
+        `until it has caught up`,
+      { tid: formatTid(lastTid) },
+    );
   }
 
   #compareClocks(time: number): void {

@@ -36,9 +36,9 @@ export class NativeOnce {
   }
 
   /** The source will send what it has now. @throws UnavailableError where nothing is to be taken */
-  welcomed({ lastTid, end, fit = "unknown" }: Welcome): void {
+  welcomed({ lastTid, end, fit = "unknown", withinPack }: Welcome): void {
     this.#promisedTid = lastTid;
-    this.#once.judge({ lastTid, end, fit });
+    this.#once.judge({ lastTid, end, fit, isWithinPack: withinPack });
   }
 
   /**

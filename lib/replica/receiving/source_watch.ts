@@ -68,6 +68,7 @@ export class SourceWatch {
       lag: source === undefined
         ? { ...lagBehind(durable, received.tid, received.end), against: "received" }
         : { ...lagBehind(durable, source.lastTid, source.end), against: "source" },
+      lastTid: source?.lastTid,
       lastError: this.#lastError,
       nextAttemptMs: this.#nextAttemptMs,
       packedTo: this.packedTo,

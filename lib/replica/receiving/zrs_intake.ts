@@ -5,7 +5,14 @@ import { countedBefore, walkingReader } from "../../filestorage/mod.ts";
 import { describeTid, formatTid, NO_TID, STATUS, type TransactionHead } from "../../zodb/mod.ts";
 import { encodeGreeting, KEEP_ALIVE, StreamDecoder, type Version } from "../../zrs/mod.ts";
 import { Incoming } from "./incoming.ts";
-import { CompleteEnd, IdleEnd, type Intake, type IntakeContext, readWithin } from "./intake.ts";
+import {
+  CompleteEnd,
+  IdleEnd,
+  type Intake,
+  type IntakeContext,
+  readWithin,
+  WithinPackError,
+} from "./intake.ts";
 import type { Ports } from "../ports.ts";
 import { withDeadline } from "../waiting.ts";
 
@@ -92,7 +99,7 @@ export class ZrsIntake implements Intake {
   /**
    * Ends a stream that would go on for ever, where only some of it is wanted, and tells of a pack at the source.
    * @param start the last transaction that is here already
-   * @returns what throws CompleteEnd at the first that is too late, PackedAwayError where some may be missing before
+   * @returns what throws CompleteEnd at the first that is too late, WithinPackError, PackedAwayError where some may be missing before
    */
   #watch(start: bigint): (head: TransactionHead) => void {
     const { once } = this.#context.options;
@@ -103,7 +110,10 @@ export class ZrsIntake implements Intake {
     // was packed in between.
     let isPacked = start === NO_TID || this.#isPacked();
     return ({ tid, status }) => {
-      if (once !== undefined && tid > once.until) throw new CompleteEnd("reached");
+      if (once !== undefined && tid > once.until) {
+        const isWithinPack = !isFirst && isPacked && status === STATUS.packed;
+        throw isWithinPack && !once.isStep ? new WithinPackError(once.until) : new CompleteEnd("reached");
+      }
       if (!isPacked && status === STATUS.packed) {
         if (once === undefined && !isTold) this.#tellPacked(last, tid);
         else if (isFirst) once?.judge({ lastTid: NO_TID, end: undefined, fit: "gap" });

@@ -34,7 +34,8 @@ import { findStart, type Start } from "./native_start.ts";
 import { NativeStream } from "./native_stream.ts";
 import type { Ports } from "../ports.ts";
 import { findResumption, type Resumption } from "./raw_start.ts";
-import { viewUntil } from "../sync/until.ts";
+import type { Remembered } from "./secondary_memory.ts";
+import { isGoalWithinPack, viewUntil } from "../sync/until.ts";
 import { sleep } from "../waiting.ts";
 
 /** What this end can do. */
@@ -59,6 +60,7 @@ export class NativeFeed implements Service, NativeHandler {
   /** Of a secondary that has been given a place, until it is welcome. */
   #greeted: Progress | undefined;
   #stream: NativeStream | undefined;
+  #remembered: Remembered | undefined;
   #heardMs: number;
 
   constructor(ports: Ports, log: TransactionLog, line: Line, options: FeedOptions, shared: Shared) {
@@ -131,6 +133,8 @@ export class NativeFeed implements Service, NativeHandler {
     try {
       const view = this.#log.view;
       const goal = await this.#goalOf(hello, view, generation);
+      const withinPack = goal !== undefined && goal.end > position && isGoalWithinPack(goal, view) ||
+        undefined;
       // The same transactions before, in as many bytes: that the links lead to the same places the secondary checks.
       const raw = isPrefix && hello.capabilities.includes("raw");
       const resumption = raw && hello.begun !== undefined
@@ -140,7 +144,7 @@ export class NativeFeed implements Service, NativeHandler {
         `${this.#line.peer}: connected with ${hello.software}, has ${describeTid(hello.lastTid)}`,
         { peer: this.#line.peer, tid: formatTid(hello.lastTid) },
       );
-      await this.#welcome(hello, view, beatMs, { notice, fit, resumption });
+      await this.#welcome(hello, view, beatMs, { notice, fit, resumption, withinPack });
       this.#stream = new NativeStream({
         ports: this.#ports,
         log: this.#log,
@@ -149,6 +153,9 @@ export class NativeFeed implements Service, NativeHandler {
         shared: this.#shared,
         pause: () => this.#pause(),
       }, { hello, generation, position: raw ? hello.end : position, raw, resumption, goal });
+      const name = hello.name ?? this.#line.peer.replace(/:\d+$/, "");
+      using remembered = this.#shared.memory?.enter(name);
+      this.#remembered = remembered;
       this.#remember();
       await this.#stream.run();
     } finally {
@@ -196,9 +203,7 @@ export class NativeFeed implements Service, NativeHandler {
 
   /** So that a pack keeps what it still needs. */
   #remember(): void {
-    if (this.#stream === undefined) return;
-    const name = this.#hello!.name ?? this.#line.peer.replace(/:\d+$/, "");
-    this.#shared.memory?.heard(name, this.#stream.durable);
+    if (this.#stream !== undefined) this.#remembered?.heard(this.#stream.durable);
   }
 
   /** The blobs that there are, if they may be told of. */
@@ -243,8 +248,9 @@ export class NativeFeed implements Service, NativeHandler {
     hello: Hello,
     view: LogView,
     beatMs: number,
-    { notice, fit, resumption }: Partial<Pick<Start, "notice" | "fit">> & {
+    { notice, fit, resumption, withinPack }: Partial<Pick<Start, "notice" | "fit">> & {
       resumption?: Resumption | undefined;
+      withinPack?: boolean | undefined;
     } = {},
   ): Promise<void> {
     await this.#line.write(encodeControl({
@@ -259,6 +265,7 @@ export class NativeFeed implements Service, NativeHandler {
       fit: hello.capabilities.includes("once") ? fit : undefined,
       resumeAt: resumption?.from,
       packedTo: view.packedTo,
+      withinPack,
     }));
   }
 

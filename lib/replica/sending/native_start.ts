@@ -48,7 +48,7 @@ export async function findStart(
   for (;;) {
     const view = log.view;
     const generation = view.generation.hold();
-    let keep = false;
+    let isHeld = true;
     try {
       const compared = await compareLineage(view, { lastTid, digest }, ask, pause);
       // What a chained node lacks at its end is not packed away there, however that looks: it has yet to come.
@@ -56,7 +56,7 @@ export async function findStart(
       const lineage = lags ? { kind: "ahead", common: compared.common } as const : compared;
       const words = describeLineage(lineage, lastTid, view.lastTid);
       if (lineage.kind === "shared" || lineage.kind === "beyond the pack") {
-        keep = true;
+        isHeld = false; // by the caller
         const isShared = lineage.kind === "shared";
         if (!isShared) {
           // Going on behind what was never compared may mix two databases.
@@ -78,12 +78,14 @@ export async function findStart(
       }
       if (log.view.generation !== generation) continue; // another file, perhaps another verdict
       if (lineage.kind === "ahead" && chained) {
+        isHeld = false;
+        generation.release(); // it may be long, and a pack put another file there meanwhile
         await waitUntilReached(lastTid, log, line, ports.log);
         continue;
       }
       await refuse(lineage.kind, words, lineage.common, isCommonExact(lineage, view.lastTid));
     } finally {
-      if (!keep) generation.release();
+      if (isHeld) generation.release();
     }
   }
 }

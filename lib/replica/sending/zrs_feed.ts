@@ -75,13 +75,15 @@ export class ZrsFeed implements Service {
     const asGreeted = { sentTid: start.startTid, position: undefined, generation: undefined, ...nothing };
     this.#progress = () => asGreeted;
     using _changes = this.#log.subscribe(() => this.#line.ring());
-    let { position, generation } = await this.#compare(start.startTid);
+    const beginning = await this.#compare(start.startTid);
+    let { position } = beginning;
+    let generation: Generation | undefined = beginning.generation;
     try {
       log.info(`${peer}: connected with ${start.version}, has ${describeTid(start.startTid)}`, {
         peer,
         tid: formatTid(start.startTid),
       });
-      const outgoing = new Outgoing(generation, start.startTid, new StreamEncoder(start.startTid), {
+      const outgoing = new Outgoing(beginning.generation, start.startTid, new StreamEncoder(start.startTid), {
         blobs: this.#blobs(),
         bufferBytes: this.#options.sendBytes,
         write: (bytes) => this.#line.write(bytes),
@@ -93,10 +95,11 @@ export class ZrsFeed implements Service {
         const view = this.#log.view;
         if (view.generation !== generation) {
           await outgoing.flush();
+          generation?.release();
+          generation = undefined;
           const next = await this.#compare(outgoing.lastTid);
-          generation.release();
           ({ position, generation } = next);
-          outgoing.switchTo(generation);
+          outgoing.switchTo(next.generation);
         } else if (position < view.end) {
           this.#line.check();
           position = await this.#send(outgoing, position, view);
@@ -106,7 +109,7 @@ export class ZrsFeed implements Service {
         }
       }
     } finally {
-      generation.release();
+      generation?.release();
     }
   }
 
@@ -137,7 +140,7 @@ export class ZrsFeed implements Service {
     for (;;) {
       const view = this.#log.view;
       const generation = view.generation.hold();
-      let keep = false;
+      let isHeld = true;
       try {
         const reader = walkingReader(view.generation.file, view.end);
         const compared = await compareHistories(reader, view, tid, () => this.#pause());
@@ -146,7 +149,7 @@ export class ZrsFeed implements Service {
         const comparison = lags ? { kind: "ahead" } as const : compared;
         if (comparison.kind === "shared" || comparison.kind === "beyond the pack") {
           if (comparison.kind === "beyond the pack") this.#noteBeyondPack(tid, view);
-          keep = true;
+          isHeld = false; // by the caller
           return { position: comparison.position, generation };
         }
         if (!lookedAgain) {
@@ -156,6 +159,8 @@ export class ZrsFeed implements Service {
         }
         if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
         if (comparison.kind === "ahead" && this.#options.chained) {
+          isHeld = false;
+          generation.release(); // it may be long, and a pack put another file there meanwhile
           await waitUntilReached(tid, this.#log, this.#line, this.#ports.log);
           continue;
         }
@@ -163,7 +168,7 @@ export class ZrsFeed implements Service {
         await this.#line.write(encodeRefusal(reason));
         throw new DivergedError(reason, { tid });
       } finally {
-        if (!keep) generation.release();
+        if (isHeld) generation.release();
       }
     }
   }

@@ -25,7 +25,13 @@ import { divergenceOf } from "./divergence.ts";
 import { isDivergence } from "../lineage/histories.ts";
 import { UnwantedError } from "../receiving/incoming.ts";
 import { IndexKeeper } from "../index_keeper.ts";
-import { CompleteEnd, type Completeness, type IntakeContext, type Promised } from "../receiving/intake.ts";
+import {
+  CompleteEnd,
+  type Completeness,
+  type IntakeContext,
+  type Promised,
+  WithinPackError,
+} from "../receiving/intake.ts";
 import { lowerFirst } from "../lower_first.ts";
 import { AgainError } from "../receiving/native_intake.ts";
 import { MisfitError } from "../receiving/native_runs.ts";
@@ -43,6 +49,8 @@ export interface CatchUpOptions {
   readonly check?: "quick" | "full";
   /** Nothing later is copied; default: all that the source has at the beginning. */
   readonly until?: bigint | undefined;
+  /** What comes later is copied behind that, by somebody else: it need not be whole for itself. */
+  readonly isStep?: boolean;
   /** A source that does not tell its last transaction has this one, and must send it. */
   readonly sourceLastTid?: bigint | undefined;
   /** Without that, it has sent all when it has been silent for so long. */
@@ -177,6 +185,7 @@ export class CatchUp {
       if (this.#approach.learn(failure, this.#storage.lastTid)) continue;
       if (failure instanceof AgainError && again++ < MOST_AGAIN) {
         this.#ports.log.info(`${this.#source.name}: ${failure.message}; asking again`);
+        this.#until = this.#options.until ?? END_OF_TIME; // by a pack the end that was fixed may have gone
         continue;
       }
       throw await this.#explain(failure, signal);
@@ -222,6 +231,7 @@ export class CatchUp {
         secret: options.secret,
         once: {
           until: this.#until,
+          isStep: this.#options.isStep === true,
           judge: (promised) => this.#judge(promised),
           zrs2: { lastTid: options.sourceLastTid, settleMs: options.settleMs ?? DEFAULT_SETTLE_MS },
         },
@@ -231,7 +241,7 @@ export class CatchUp {
   }
 
   /** Whether to take what the source will send. */
-  #judge({ fit, lastTid, end }: Promised): void {
+  #judge({ fit, lastTid, end, isWithinPack }: Promised): void {
     const { lastTid: ownTid } = this.#storage;
     const { sourceLastTid } = this.#options;
     if (this.protocol !== "native" && sourceLastTid !== undefined && ownTid > sourceLastTid) {
@@ -243,6 +253,7 @@ export class CatchUp {
       );
     }
     if (ownTid !== NO_TID) this.#checkFit(fit, end);
+    if (isWithinPack === true && this.#options.isStep !== true) throw new WithinPackError(this.#until);
     const isAll = lastTid <= this.#until;
     if (lastTid !== NO_TID && isAll) this.#until = lastTid;
     this.#goalEnd = fit === "prefix" && isAll ? end : undefined;

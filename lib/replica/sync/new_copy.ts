@@ -160,6 +160,7 @@ export class NewCopy {
       ...this.#options,
       blobs: { choice: "shared", directory: blobs.incoming.directory },
       until: until < lastTid ? until : lastTid,
+      isStep: true,
     };
     const catchUp = catchUpFrom(this.#ports, this.#source, storage, options, "copy");
     try {

@@ -1,5 +1,11 @@
 /** How far a copy is to come that is brought up to date once. */
-import { FIRST_POSITION, locateTid, type LogView, walkingReader } from "../../filestorage/mod.ts";
+import {
+  FIRST_POSITION,
+  isWithinPack,
+  locateTid,
+  type LogView,
+  walkingReader,
+} from "../../filestorage/mod.ts";
 import { NO_TID } from "../../zodb/mod.ts";
 
 /** Later than every transaction: all that there is. */
@@ -17,4 +23,12 @@ export async function viewUntil(view: LogView, tid: bigint, pause: () => Promise
   const location = await locateTid(reader, end, tid, generation.map, pause);
   const last = location.kind === "found" ? location.place : location.before;
   return { generation, end: last?.end ?? FIRST_POSITION, lastTid: last?.tid ?? NO_TID };
+}
+
+/**
+ * Whether a view that ends earlier lacks what was current at its end, for the whole was packed to a later time.
+ * @param goal of `view`, by {@link viewUntil}
+ */
+export function isGoalWithinPack(goal: LogView, { generation, end }: LogView): boolean {
+  return goal.end < end && isWithinPack(walkingReader(generation.file, end), goal.end, end);
 }
