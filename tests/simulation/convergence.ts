@@ -105,6 +105,7 @@ export class RefusalChecker {
     if (refused === undefined || replica.lastTid === refused.tid) return;
     this.#refused = undefined;
     if (mayRewind && replica.lastTid < refused.tid) return;
+    if (source.lastTid === 0n) return; // for a moment of its pack there is none: what came is of another file
     if (canContinue(source, refused.tid)) return; // a pack has since taken away what could tell
     this.#report(
       "RefusalChecker",
