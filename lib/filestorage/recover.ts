@@ -169,12 +169,16 @@ export async function cutTornEnd(disk: Disk, file: BlockFile, end: number): Prom
 /**
  * Cuts the file at `end`, durably. Cutting fills the rest of a block with zeros, and a crash may keep these and
  * the old size, with a sound end behind them: Python calls such a file damaged. So the first header behind `end`,
- * which says that nothing there counts, stays until the rest is gone for good.
+ * which says that nothing there counts, stays until the rest is gone for good. It is written as it is read: after a
+ * sync that failed the system takes for written what may never have come to the disk.
  * @throws DiskError
  */
 export async function truncateSafely(file: BlockFile, end: number): Promise<void> {
   if (file.size() > end + TRANSACTION.size) {
-    await file.sync(); // the header may have been changed to say so only just now
+    const header = new Uint8Array(TRANSACTION.size);
+    file.readAt(header, end);
+    file.writeAt(header, end);
+    await file.sync();
     file.truncate(end + TRANSACTION.size);
     await file.sync();
   }
