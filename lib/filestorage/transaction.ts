@@ -7,7 +7,7 @@
  */
 import { readU64 } from "../bytes/mod.ts";
 import { CorruptError } from "../errors.ts";
-import { describeTid, STATUS, type TransactionHead } from "../zodb/mod.ts";
+import { describeTid, NO_TID, STATUS, type TransactionHead } from "../zodb/mod.ts";
 import { BACK_POINTER_SIZE, FIRST_POSITION, RECORD, TRAILER_SIZE, TRANSACTION } from "./layout.ts";
 import { Window } from "./window.ts";
 
@@ -94,6 +94,7 @@ export class TransactionReader {
         `its status must be ' ', 'p', 'u' or 'c', found byte 0x${this.status.toString(16)}`,
       );
     }
+    if (this.#tid === NO_TID) return this.#damaged("its tid must be greater than 0");
     if (this.length < this.headLength) {
       return this.#damaged(`its length must be at least ${this.headLength}, found ${this.length}`);
     }

@@ -296,6 +296,16 @@ Deno.test("damage at the end is told once for each place, and nothing behind it 
   followed.assertSees(dataFs(history(1, 2)), 2);
 });
 
+Deno.test("a last transaction that a power loss has left without its tid does not make the file an empty one", async () => {
+  const { bytes, transactions } = dataFs(history(1, 2, 3));
+  bytes.fill(0, transactions[2]!.position, transactions[2]!.position + 8);
+  const disk = new MemoryDisk();
+  disk.put(PATH, bytes);
+  const file = await FollowedFile.open(disk, PATH, noPause);
+  assert.deepEqual([file.view.lastTid, file.view.end], [tidAt(2), transactions[1]!.end]);
+  file.close();
+});
+
 Deno.test("an unfinished end is found from the index, and without one by walking through the file", async () => {
   const transactions = history(...Array.from({ length: 5000 }, (_, at) => at + 1));
   const built = dataFs([...transactions, voted(5001)]);

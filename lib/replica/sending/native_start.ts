@@ -51,6 +51,7 @@ export async function findStart(
     let isHeld = true;
     try {
       const compared = await compareLineage(view, { lastTid, digest }, ask, pause);
+      if (log.view.generation !== generation) continue; // another file, perhaps another verdict
       // What a chained node lacks at its end is not packed away there, however that looks: it has yet to come.
       const lags = chained && compared.kind === "beyond the pack" && lastTid > view.lastTid;
       const lineage = lags ? { kind: "ahead", common: compared.common } as const : compared;
@@ -76,7 +77,6 @@ export async function findStart(
         await line.lookAgain();
         continue;
       }
-      if (log.view.generation !== generation) continue; // another file, perhaps another verdict
       if (lineage.kind === "ahead" && chained) {
         isHeld = false;
         generation.release(); // it may be long, and a pack put another file there meanwhile
