@@ -9,7 +9,8 @@ import { compareLineage, describeLineage, fitOf, isCommonExact, type Question } 
 import type { Ports } from "../ports.ts";
 import { isPrefixEnd } from "./raw_start.ts";
 import type { RepeatedLog } from "../repeated_log.ts";
-import { type Line, waitUntilReached } from "./service.ts";
+import type { Line } from "./service.ts";
+import { compareUntilSettled } from "./verdict.ts";
 
 export interface Start {
   /** Where the secondary's last transaction ends, in the source's file. */
@@ -44,48 +45,31 @@ export async function findStart(
   { lastTid, digest, end }: Pick<Hello, "lastTid" | "digest" | "end">,
   { ports, log, line, repeated, chained, ask, pause, refuse }: Beginning,
 ): Promise<Start> {
-  let lookedAgain = false;
-  for (;;) {
-    const view = log.view;
-    const generation = view.generation.hold();
-    let isHeld = true;
-    try {
-      const compared = await compareLineage(view, { lastTid, digest }, ask, pause);
-      if (log.view.generation !== generation) continue; // another file, perhaps another verdict
-      // What a chained node lacks at its end is not packed away there, however that looks: it has yet to come.
-      const lags = chained && compared.kind === "beyond the pack" && lastTid > view.lastTid;
-      const lineage = lags ? { kind: "ahead", common: compared.common } as const : compared;
-      const words = describeLineage(lineage, lastTid, view.lastTid);
-      if (lineage.kind === "shared" || lineage.kind === "beyond the pack") {
-        isHeld = false; // by the caller
-        const isShared = lineage.kind === "shared";
-        if (!isShared) {
-          // Going on behind what was never compared may mix two databases.
-          const level = lineage.kind === "beyond the pack" && lineage.common === undefined
-            ? "error"
-            : "warning";
-          repeated.tell(level, line.peer, words, { tid: formatTid(lastTid) });
-        }
-        const { position } = lineage;
-        const isPrefix = isShared && isPrefixEnd(view, position, end);
-        const notice = isShared ? undefined : words;
-        const fit = isPrefix ? "prefix" : fitOf(lineage, lastTid, view.end);
-        return { position, generation, compared: view, isPrefix, notice, fit };
-      }
-      if (!lookedAgain) {
-        lookedAgain = true;
-        await line.lookAgain();
-        continue;
-      }
-      if (lineage.kind === "ahead" && chained) {
-        isHeld = false;
-        generation.release(); // it may be long, and a pack put another file there meanwhile
-        await waitUntilReached(lastTid, log, line, ports.log);
-        continue;
-      }
-      await refuse(lineage.kind, words, lineage.common, isCommonExact(lineage, view.lastTid));
-    } finally {
-      if (isHeld) generation.release();
+  const { found: lineage, view } = await compareUntilSettled(
+    lastTid,
+    { ports, log, line, chained },
+    (present) => compareLineage(present, { lastTid, digest }, ask, pause),
+  );
+  const { generation } = view;
+  let isHeld = true;
+  try {
+    const words = describeLineage(lineage, lastTid, view.lastTid);
+    if (lineage.kind === "ahead" || lineage.kind === "forked") {
+      return await refuse(lineage.kind, words, lineage.common, isCommonExact(lineage, view.lastTid));
     }
+    const isShared = lineage.kind === "shared";
+    if (!isShared) {
+      // Going on behind what was never compared may mix two databases.
+      const level = lineage.kind === "beyond the pack" && lineage.common === undefined ? "error" : "warning";
+      repeated.tell(level, line.peer, words, { tid: formatTid(lastTid) });
+    }
+    const { position } = lineage;
+    const isPrefix = isShared && isPrefixEnd(view, position, end);
+    const notice = isShared ? undefined : words;
+    const fit = isPrefix ? "prefix" : fitOf(lineage, lastTid, view.end);
+    isHeld = false; // by the caller
+    return { position, generation, compared: view, isPrefix, notice, fit };
+  } finally {
+    if (isHeld) generation.release();
   }
 }

@@ -13,14 +13,8 @@ import { WITHOUT_BLOBS } from "../blob_use.ts";
 import { Outgoing } from "./outgoing.ts";
 import { OutgoingBlobs } from "./outgoing_blobs.ts";
 import type { Ports } from "../ports.ts";
-import {
-  type FeedOptions,
-  type Line,
-  type Progress,
-  type Service,
-  type Shared,
-  waitUntilReached,
-} from "./service.ts";
+import { type FeedOptions, type Line, type Progress, type Service, type Shared } from "./service.ts";
+import { compareUntilSettled } from "./verdict.ts";
 import { sleep } from "../waiting.ts";
 
 export class ZrsFeed implements Service {
@@ -136,41 +130,23 @@ export class ZrsFeed implements Service {
    * @throws DivergedError after telling the peer
    */
   async #compare(tid: bigint): Promise<{ position: number; generation: Generation }> {
-    let lookedAgain = false;
-    for (;;) {
-      const view = this.#log.view;
-      const generation = view.generation.hold();
-      let isHeld = true;
-      try {
-        const reader = walkingReader(view.generation.file, view.end);
-        const compared = await compareHistories(reader, view, tid, () => this.#pause());
-        // What a chained node lacks at its end is not packed away there, however that looks: it has yet to come.
-        const lags = this.#options.chained && compared.kind === "beyond the pack" && tid > view.lastTid;
-        const comparison = lags ? { kind: "ahead" } as const : compared;
-        if (comparison.kind === "shared" || comparison.kind === "beyond the pack") {
-          if (comparison.kind === "beyond the pack") this.#noteBeyondPack(tid, view);
-          isHeld = false; // by the caller
-          return { position: comparison.position, generation };
-        }
-        if (!lookedAgain) {
-          lookedAgain = true;
-          await this.#line.lookAgain();
-          continue;
-        }
-        if (this.#log.view.generation !== generation) continue; // another file, perhaps another verdict
-        if (comparison.kind === "ahead" && this.#options.chained) {
-          isHeld = false;
-          generation.release(); // it may be long, and a pack put another file there meanwhile
-          await waitUntilReached(tid, this.#log, this.#line, this.#ports.log);
-          continue;
-        }
-        const reason = refusalReason(comparison, tid, view.lastTid);
-        await this.#line.write(encodeRefusal(reason));
-        throw new DivergedError(reason, { tid });
-      } finally {
-        if (isHeld) generation.release();
-      }
+    const { found, view } = await compareUntilSettled(
+      tid,
+      { ports: this.#ports, log: this.#log, line: this.#line, chained: this.#options.chained },
+      (present) => {
+        const reader = walkingReader(present.generation.file, present.end);
+        return compareHistories(reader, present, tid, () => this.#pause());
+      },
+    );
+    const { generation } = view;
+    if (found.kind === "shared" || found.kind === "beyond the pack") {
+      if (found.kind === "beyond the pack") this.#noteBeyondPack(tid, view);
+      return { position: found.position, generation };
     }
+    generation.release();
+    const reason = refusalReason(found, tid, view.lastTid);
+    await this.#line.write(encodeRefusal(reason));
+    throw new DivergedError(reason, { tid });
   }
 
   #blobs(): OutgoingBlobs {
