@@ -18,6 +18,7 @@ import {
   type Readable,
 } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
+import { countOf } from "../replica/mod.ts";
 import { describeTid, formatTid, NO_TID } from "../zodb/mod.ts";
 import { ask, UnreachableError } from "./control/control_client.ts";
 import { controlPathOf } from "./control/control_place.ts";
@@ -216,8 +217,4 @@ function askFor(host: Host, dataFs: string): void {
   throw new UsageError(`Did not promote ${dataFs}: the answer was no, and nothing has been changed`, {
     hint: "Give --before the transaction that shall not be applied",
   });
-}
-
-function countOf(transactions: number): string {
-  return transactions === 1 ? "1 transaction" : `${transactions} transactions`;
 }

@@ -21,6 +21,7 @@ import {
 } from "../filestorage/mod.ts";
 import type { Host } from "../host/mod.ts";
 import type { Address } from "../ports/mod.ts";
+import { countOf } from "../replica/mod.ts";
 import { describeTid, NO_TID } from "../zodb/mod.ts";
 import { Listing } from "./listing.ts";
 import { openHistory } from "./open_history.ts";
@@ -174,8 +175,4 @@ function askFor(host: Host, dataFs: string): void {
   }
   if (/^y(es)?$/i.test(answer)) return;
   throw new UsageError(`Did not rewind ${dataFs}: the answer was no, and nothing has been changed`);
-}
-
-function countOf(transactions: number): string {
-  return transactions === 1 ? "1 transaction" : `${transactions} transactions`;
 }

@@ -46,6 +46,7 @@ export { notComparable } from "./far/far_catch_up.ts";
 export { FAR_CHECK_OBSTACLE, FarFileSource, FarSource } from "./far/far_source.ts";
 export { Throttle } from "./sending/throttle.ts";
 export { connectFar, type Far, type FarOptions, type FarPlace, type FarPorts } from "./far/far_connect.ts";
+export { countOf } from "./transaction_words.ts";
 export { lowerFirst } from "./lower_first.ts";
 export { inOneLine } from "./far/process_connection.ts";
 export { type PushEnd, pushFar } from "./far/far_push.ts";

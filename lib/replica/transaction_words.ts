@@ -1,4 +1,4 @@
-/** Which transaction it is, for people: what its writer said of it. */
+/** Transactions in words for people: which one it is, what its writer said of it, how many there are. */
 import { describeTid } from "../zodb/mod.ts";
 
 /** User and description; UTF-8 by custom, and others' words: they may hold anything. */
@@ -20,4 +20,9 @@ export function describeWords({ user, description }: Words): string {
 /** Tid, time, user and description. */
 export function describeTransaction(transaction: Words & { readonly tid: bigint }): string {
   return describeTid(transaction.tid) + describeWords(transaction);
+}
+
+/** "1 transaction", "2 transactions". */
+export function countOf(transactions: number): string {
+  return transactions === 1 ? "1 transaction" : `${transactions} transactions`;
 }

@@ -17,6 +17,7 @@ import { describeTid, formatTid } from "../../zodb/mod.ts";
 import type { DelayedApply } from "../delayed_apply.ts";
 import type { Ports } from "../ports.ts";
 import { HistoryRefusedError } from "../lineage/refusal.ts";
+import { countOf } from "../transaction_words.ts";
 import { pauser } from "../waiting.ts";
 
 export class AutoRewind {
@@ -122,8 +123,4 @@ export class AutoRewind {
 /** See {@link rewindStorage}; anything else may have gone wrong on the way. */
 function leavesAllAsItWas(error: unknown): error is ZrsError {
   return error instanceof DiskFullError || error instanceof CorruptError || error instanceof UsageError;
-}
-
-function countOf(transactions: number): string {
-  return transactions === 1 ? "1 transaction" : `${transactions} transactions`;
 }
